@@ -1,0 +1,123 @@
+//! Every bound of ringway, with its unit and its reason. A queue, pool, loop or retry without a
+//! line here is a defect.
+
+use std::time::Duration;
+
+/// Bytes of one pooled buffer that hold received data. A 16 KiB response with its head fits, so it
+/// moves with one receive and one send.
+pub const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Bytes kept free in front of received data, so that a rewritten head (usually a little longer
+/// than the original: Via, X-Forwarded-For, ...) fits right before the body that came with it and
+/// both leave in one send.
+pub const BUFFER_HEADROOM_BYTES: usize = 2 * 1024;
+
+/// Bytes kept free behind received data: the CRLF that ends a re-framed chunk and the last chunk
+/// (`\r\n0\r\n\r\n`) are written there.
+pub const BUFFER_TAILROOM_BYTES: usize = 16;
+
+/// Default for the request head of a listener (`header_bytes_max`), bytes.
+pub const HEADER_BYTES_MAX_DEFAULT: usize = 32 * 1024;
+
+/// Largest `header_bytes_max` a configuration may ask for, bytes: a head has to lie in one buffer
+/// and field offsets are 16 bit.
+pub const HEADER_BYTES_MAX_MAX: usize = 48 * 1024;
+
+/// Default for the number of fields in a head (`header_count_max`).
+pub const HEADER_COUNT_MAX_DEFAULT: usize = 128;
+
+/// Largest `header_count_max` a configuration may ask for.
+pub const HEADER_COUNT_MAX_MAX: usize = 1024;
+
+/// Bytes of a response head from an endpoint; longer ones are answered with 502.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = BUFFER_BYTES;
+
+/// Fields of a response head from an endpoint; more are answered with 502.
+pub const RESPONSE_HEADER_COUNT_MAX: usize = 256;
+
+/// Interim (1xx) responses passed on for one request; an endpoint that sends more is broken.
+pub const INTERIM_RESPONSES_MAX: usize = 16;
+
+/// Bytes of one chunk-size line with its extensions. Nobody uses extensions; smugglers do.
+pub const CHUNK_LINE_BYTES_MAX: usize = 256;
+
+/// Bytes of chunk extensions in one message, all chunks together.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of a trailer section.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+
+/// Fields of a trailer section.
+pub const TRAILER_COUNT_MAX: usize = 64;
+
+/// Bytes of a method name. The longest registered one (`UPDATEREDIRECTREF`) has 17.
+pub const METHOD_BYTES_MAX: usize = 32;
+
+/// Captures of one route (path parameters or named groups).
+pub const CAPTURES_MAX: usize = 16;
+
+/// Routes with metric series of their own; later ones share the series `other`, so that a scrape
+/// stays small however many routes there are.
+pub const ROUTE_SERIES_MAX: usize = 1024;
+
+/// Pairs of method and status counted apart within one route; later ones share `other`.
+pub const ROUTE_STATUS_SERIES_MAX: usize = 32;
+
+/// Endpoints tried for one request while none of them accepted a connection. Nothing of the
+/// request was sent, so trying is safe; three keep the worst case at three connect timeouts.
+pub const CONNECT_TRIES_MAX: usize = 3;
+
+/// Bytes of a request body that ringway reads and drops to keep a client's connection after it
+/// answered by itself; a longer body costs the connection.
+pub const DISCARD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a closing connection is read and dropped so that the last answer is not lost to a reset.
+pub const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// How long a request lives on after its client closed its sending side. A client may half-close
+/// and wait for the answer, or be gone: the wire shows no difference until we send.
+pub const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// Longest silence in both directions of an upgraded connection (WebSocket). Peers call it
+/// `timeout tunnel` and recommend an hour.
+pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(3600);
+
+/// Beat of the deadlines, of the pool sweep and of the access log flush on each core.
+pub const TICK: Duration = Duration::from_millis(50);
+
+/// Connections taken from the accept queue in one go before other work gets its turn.
+pub const ACCEPT_BATCH: usize = 32;
+
+/// Remaining body bytes from which on bodies move by `splice(2)`; below it a copy is cheaper.
+pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Bytes of one splice pipe.
+pub const PIPE_BYTES: usize = 256 * 1024;
+
+/// Pipes of one core. The kernel grants an unprivileged user 256 pipes of 256 KiB in all.
+pub const PIPES_MAX_PER_CORE: usize = 64;
+
+/// Waiting connections of one core that may hold a buffer while they wait; the others borrow one
+/// when readable, which costs one more ring operation and saves the memory.
+pub const BUFFERS_HELD_WAITING_MAX: usize = 512;
+
+/// Buffers of one core. At the limit new requests are refused with 503.
+pub const BUFFERS_MAX_PER_CORE: usize = 65_536;
+
+/// Finished request contexts kept for the next request on a core.
+pub const CONTEXTS_KEPT_MAX: usize = 1024;
+
+/// Bytes a finished request context may keep in each of its scratch buffers.
+pub const CONTEXT_BYTES_KEPT_MAX: usize = 4 * 1024;
+
+/// Snapshots waiting for one core; the newest wins, so more than a few are never needed.
+pub const MAILBOX_MESSAGES_MAX: usize = 64;
+
+/// Access log batches of one core waiting for the writer; beyond it records are dropped and counted.
+pub const LOG_BATCHES_MAX: usize = 64;
+
+/// Bytes of one access log batch.
+pub const LOG_BATCH_BYTES: usize = 32 * 1024;
+
+const _: () = assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
+const _: () = assert!(HEADER_BYTES_MAX_DEFAULT <= HEADER_BYTES_MAX_MAX);

@@ -1,0 +1,1 @@
+//! May wait, may fail: configuration, admin, export.

@@ -1,0 +1,1 @@
+//! One copy per core; never waits on a lock.

@@ -1,0 +1,5 @@
+//! Decisions as pure functions: values in, decision out. No socket, no clock, no randomness of its own.
+
+pub mod balance;
+pub mod forwarded;
+pub mod route;

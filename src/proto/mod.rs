@@ -1,0 +1,1 @@
+//! Bytes in, decisions out: HTTP heads, framing, chunks. No socket, no clock.

@@ -1,0 +1,1 @@
+//! Starts one control thread and one worker per core.

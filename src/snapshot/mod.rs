@@ -1,0 +1,213 @@
+//! The immutable rules of one version: what the control plane compiles and the data plane obeys.
+//!
+//! Built by `controlplane::compile`, shared read-only by all cores, never changed. What a core adds
+//! (balancer cursors, pools) lives in its shard. Plain data: no socket, no clock, no lock.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    base::ids::{ListenerIndex, RouteIndex, StatsSlot, UpstreamIndex},
+    policy::{
+        balance::Strategy,
+        forwarded::TrustedProxies,
+        route::{RouteTable, TargetRule},
+    },
+};
+
+/// The rules of one version.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Rises by at least one with each change; the first is 1.
+    pub version: u64,
+    /// Where clients connect; listeners of `dataplane::worker` refer to them by index.
+    pub listeners: Box<[Listener]>,
+    /// Finds the route of a request; yields indices into `routes`.
+    pub table: RouteTable,
+    /// What to do with a request, by [`RouteIndex`].
+    pub routes: Box<[Route]>,
+    /// Groups of endpoints, by [`UpstreamIndex`].
+    pub upstreams: Box<[Upstream]>,
+    /// What is logged of each request.
+    pub access_log: Option<AccessLog>,
+}
+
+impl Snapshot {
+    /// The listener of an index this snapshot handed out.
+    pub fn listener(&self, index: ListenerIndex) -> &Listener {
+        &self.listeners[usize::from(index.0)]
+    }
+
+    /// The route of an index this snapshot handed out.
+    pub fn route(&self, index: RouteIndex) -> &Route {
+        &self.routes[index.0 as usize]
+    }
+
+    /// The upstream of an index this snapshot handed out.
+    pub fn upstream(&self, index: UpstreamIndex) -> &Upstream {
+        &self.upstreams[index.0 as usize]
+    }
+}
+
+/// One address that clients connect to.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The name in TOML, metrics and logs.
+    pub name: Box<str>,
+    /// Bound on every core with `SO_REUSEPORT`.
+    pub address: SocketAddr,
+    /// Bounds on what a client may do.
+    pub limits: ListenerLimits,
+    /// Whether `//` in a path means `/`.
+    pub merge_slashes: bool,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed and extended.
+    pub trusted_proxies: TrustedProxies,
+    /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
+    pub forwarded: bool,
+}
+
+/// `[listener.limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// For a whole request head, from its first byte.
+    pub header_timeout: Duration,
+    /// Longest pause inside a request body, and of a client that does not read its response.
+    pub body_timeout: Duration,
+    /// A keep-alive connection without a request.
+    pub idle_timeout: Duration,
+    /// Bytes of a request head.
+    pub header_bytes_max: usize,
+    /// Fields of a request head.
+    pub header_count_max: usize,
+    /// Bytes of a request body; `u64::MAX` for unlimited.
+    pub body_bytes_max: u64,
+    /// Connections of this listener on one core.
+    pub connections_max_per_core: usize,
+}
+
+/// What to do with a request that matched.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The id in TOML, logs and metrics.
+    pub id: Box<str>,
+    /// Where it goes.
+    pub upstream: UpstreamIndex,
+    /// Which counters it writes to.
+    pub stats: StatsSlot,
+    /// What most routes do not have; `None` means all defaults.
+    pub extra: Option<Box<RouteExtra>>,
+}
+
+/// The rarer settings of a route, apart so that a plain route stays small.
+#[derive(Clone, Debug, Default)]
+pub struct RouteExtra {
+    /// How the path that is sent upstream is made.
+    pub target: TargetRule,
+    /// What Host the endpoint sees.
+    pub host_header: HostHeader,
+    /// For the whole exchange.
+    pub timeout: Option<Duration>,
+}
+
+/// What Host the endpoint sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum HostHeader {
+    /// The client's.
+    #[default]
+    Preserve,
+    /// The endpoint's own authority.
+    Upstream,
+    /// This one.
+    Literal(Box<str>),
+}
+
+/// A named group of endpoints.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name in TOML, metrics and logs.
+    pub name: Box<str>,
+    /// How an endpoint is picked.
+    pub strategy: Strategy,
+    /// At least one, in the order of the configuration.
+    pub endpoints: Box<[Endpoint]>,
+    /// To establish a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence of an endpoint, also between two reads of a body.
+    pub response_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub pool_idle: Duration,
+    /// Unused connections kept to each endpoint on one core.
+    pub pool_idle_max_per_core: usize,
+    /// Age at which a connection is not used again; `Duration::MAX` for never.
+    pub pool_age_max: Duration,
+}
+
+/// One address of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `host:port` as configured: its name in metrics and logs, and the Host of
+    /// [`HostHeader::Upstream`] (without `:80`).
+    pub authority: Box<str>,
+    /// Where to connect; `None` while its name has no address.
+    pub address: Option<SocketAddr>,
+    /// Share of requests relative to the other endpoints; at least 1.
+    pub weight: u32,
+}
+
+/// What is logged of each request, and where to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub to: AccessLogTarget,
+    /// JSON lines, or the formats of Apache.
+    pub format: AccessLogFormat,
+    /// Of 10,000 requests, how many are logged.
+    pub sample_per_10k: u16,
+    /// Whether status 400 and above is logged whatever the sample says.
+    pub keep_errors: bool,
+    /// Requests at least this slow are logged whatever the sample says.
+    pub keep_slower_than: Option<Duration>,
+}
+
+/// Where access log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to; reopened on SIGHUP.
+    File(std::path::PathBuf),
+}
+
+/// How an access log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Apache's common format.
+    Common,
+    /// Apache's combined format: common plus Referer and User-Agent.
+    Combined,
+}
+
+/// How the loop of one core is set up; fixed for the life of the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// The CPU this worker stands for (and is pinned to, if `pin`).
+    pub core: usize,
+    /// Whether the thread is bound to its CPU.
+    pub pin: bool,
+    /// Submission queue entries; a power of two.
+    pub ring_entries: u32,
+    /// Connections of clients on this core, all listeners together.
+    pub connections_max: usize,
+    /// Pipes for `splice(2)`.
+    pub pipes_max: usize,
+}
+
+/// Where the admin API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Loopback unless the operator says otherwise.
+    pub address: SocketAddr,
+    /// Bearer token that every call but the probes must carry.
+    pub token: Option<Box<str>>,
+}

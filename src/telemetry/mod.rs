@@ -1,0 +1,1 @@
+//! What is counted and logged, and how; knows neither plane.
