@@ -126,8 +126,6 @@ pub const LOG_BATCHES_MAX: usize = 64;
 /// Bytes of one access log batch.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
-const _: () =
-    assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
 /// Changes of the access log's file waiting for the writer: it hangs in a write, more do not help.
 pub const LOG_ORDERS_MAX: usize = 4;
 
@@ -137,4 +135,6 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// How long a connection to the admin API may be silent.
 pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 
+const _: () =
+    assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
 const _: () = assert!(HEADER_BYTES_MAX_DEFAULT <= HEADER_BYTES_MAX_MAX);
