@@ -28,10 +28,9 @@ pub struct Socket {
 impl Socket {
     /// Takes the stream under the deadlines of this core.
     pub fn new(stream: Stream, deadlines: &Deadlines) -> Self {
-        let fd = stream.fd();
         Self {
-            read_deadline: deadlines.register(fd),
-            write_deadline: deadlines.register(fd),
+            read_deadline: deadlines.register(&stream),
+            write_deadline: deadlines.register(&stream),
             stream,
         }
     }

@@ -9,7 +9,7 @@ use crate::{
         socket::{Broken, Socket},
     },
     proto::h1::{ChunkError, LAST_CHUNK},
-    rt::{Buf, Pipe},
+    rt::{Buf, Pipe, SpliceError, SpliceSteps, splice_exact},
 };
 
 /// What an upload and a download do differently: deadlines, blame, accounts.
@@ -26,8 +26,10 @@ pub(super) trait Ways {
     fn ended_early(&self) -> Reason;
     /// Why a chunk was refused.
     fn bad_chunk(&self, error: ChunkError) -> Reason;
-    /// Accounts for body bytes; an error when there are too many.
-    fn moved(&mut self, payload: u64) -> Result<(), Reason>;
+    /// Accounts for body bytes.
+    fn count(&self, payload: u64);
+    /// Whether more body bytes have come than may.
+    fn is_too_long(&self) -> bool;
     /// Notes that the receiver took something.
     fn sent(&self);
 }
@@ -63,7 +65,10 @@ impl<W: Ways> Relay<'_, W> {
     pub(super) async fn run(&mut self) -> Result<(), Reason> {
         loop {
             let piece = self.next_piece()?;
-            self.ways.moved(piece.payload as u64)?;
+            self.ways.count(piece.payload as u64);
+            if self.ways.is_too_long() {
+                return Err(Reason::BodyTooLarge);
+            }
             self.send(piece).await?;
             if self.source.is_done() {
                 return Ok(());
@@ -164,34 +169,43 @@ impl<W: Ways> Relay<'_, W> {
 
     /// Moves the rest of a body of known length without it passing through user space.
     async fn splice(&mut self, mut pipe: Pipe) -> Result<(), Reason> {
-        while let Source::Length(left) = &mut self.source
-            && *left > 0
-        {
-            self.ways.before_read();
-            let filled = match pipe.fill_from(&self.from.stream, *left).await {
-                Ok(filled) => filled,
-                Err(_) => return Err(self.ways.read_failed(self.from.broken_read())),
-            };
-            if filled == 0 {
-                return Err(match self.from.read_expired() {
-                    Some(tag) => self.ways.read_failed(Broken::Deadline(tag)),
-                    None => self.ways.ended_early(),
-                });
+        let Source::Length(left) = self.source else { return Ok(()) };
+        let (from, to) = (self.from, self.to);
+        let steps = Steps { ways: &self.ways, shard: self.shard };
+        match splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await {
+            Ok(_) => {
+                self.source = Source::Length(0);
+                Ok(())
             }
-            *left -= filled as u64;
-            let more = *left > 0;
-            self.ways.moved(filled as u64)?;
-            self.shard.stats.spliced_bytes.add(filled as u64);
-            while !pipe.is_empty() {
-                self.ways.before_write();
-                if pipe.drain_to(&self.to.stream, more).await.is_err() {
-                    return Err(self.ways.write_failed(self.to.broken_write()));
-                }
-                self.ways.sent();
-            }
+            Err(SpliceError::FromEnded) => Err(match from.read_expired() {
+                Some(tag) => self.ways.read_failed(Broken::Deadline(tag)),
+                None => self.ways.ended_early(),
+            }),
+            Err(SpliceError::From(_)) => Err(self.ways.read_failed(from.broken_read())),
+            Err(SpliceError::To(_)) => Err(self.ways.write_failed(to.broken_write())),
         }
-        self.shard.pipes.give(pipe);
-        Ok(())
+    }
+}
+
+/// Moves the deadlines and the accounts along with a splice.
+struct Steps<'a, W> {
+    ways: &'a W,
+    shard: &'a Shard,
+}
+
+impl<W: Ways> SpliceSteps for Steps<'_, W> {
+    fn receiving(&self) {
+        self.ways.before_read();
+    }
+
+    fn sending(&self) {
+        self.ways.before_write();
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.ways.count(bytes);
+        self.shard.stats.spliced_bytes.add(bytes);
+        self.ways.sent();
     }
 }
 

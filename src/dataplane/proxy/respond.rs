@@ -1,5 +1,7 @@
 //! The response on its way to the client: interim heads, the final head, the body.
 
+use std::{cell::Cell, time::Instant};
+
 use super::{
     piece::{Sink, Source},
     relay::{Relay, Ways},
@@ -37,7 +39,7 @@ pub(super) struct Progress {
     /// Body bytes sent.
     pub(super) bytes: u64,
     /// When the final head arrived.
-    pub(super) head_at: Option<std::time::Instant>,
+    pub(super) head_at: Option<Instant>,
 }
 
 /// How a response ended that was passed on whole.
@@ -188,7 +190,7 @@ impl Respond<'_> {
         mut input: Option<Buf>,
         head_bytes: usize,
     ) -> Result<Responded, Reason> {
-        self.progress.head_at = Some(std::time::Instant::now());
+        self.progress.head_at = Some(Instant::now());
         let upgraded = self.response.is_upgrade();
         let plan = self.plan();
         self.write_head(&input, plan);
@@ -221,7 +223,7 @@ impl Respond<'_> {
                 client: self.client,
                 watch: self.watch,
                 timing: self.timing,
-                bytes: &mut self.progress.bytes,
+                bytes: Cell::from_mut(&mut self.progress.bytes),
             },
         };
         relay.run().await?;
@@ -280,7 +282,7 @@ struct DownloadWays<'a> {
     client: &'a Socket,
     watch: &'a Watch,
     timing: Timing,
-    bytes: &'a mut u64,
+    bytes: &'a Cell<u64>,
 }
 
 impl Ways for DownloadWays<'_> {
@@ -317,9 +319,13 @@ impl Ways for DownloadWays<'_> {
         error.upstream_reason()
     }
 
-    fn moved(&mut self, payload: u64) -> Result<(), Reason> {
-        *self.bytes += payload;
-        Ok(())
+    fn count(&self, payload: u64) {
+        self.bytes.set(self.bytes.get() + payload);
+    }
+
+    /// An endpoint may send as much as it likes.
+    fn is_too_long(&self) -> bool {
+        false
     }
 
     fn sent(&self) {

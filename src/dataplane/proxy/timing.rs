@@ -22,7 +22,7 @@ pub(super) struct Timing {
     /// For a silence of the endpoint.
     pub(super) upstream: Duration,
     /// The tick at which the whole exchange has to be over.
-    route_tick: Option<u32>,
+    route_tick: Option<u64>,
 }
 
 impl Timing {
@@ -31,30 +31,35 @@ impl Timing {
         client: Duration,
         upstream: Duration,
         route: Option<Duration>,
-        now_tick: u32,
+        now_tick: u64,
     ) -> Self {
         let route_tick = route.map(|length| {
             let ticks = length.as_millis().div_ceil(limits::TICK.as_millis());
-            now_tick.saturating_add(u32::try_from(ticks).unwrap_or(u32::MAX))
+            now_tick.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
         });
         Self { client, upstream, route_tick }
     }
 
     /// The shorter of `length` and what is left for the whole exchange, with the tag to blame.
-    pub(super) fn at_most(&self, length: Duration, tag: u8, now_tick: u32) -> (Duration, u8) {
+    pub(super) fn at_most(&self, length: Duration, tag: u8, now_tick: u64) -> (Duration, u8) {
         match self.route_tick {
             None => (length, tag),
             Some(end) => {
-                let left = limits::TICK * end.saturating_sub(now_tick);
+                let left = ticks_long(end.saturating_sub(now_tick));
                 if left < length { (left, tag::ROUTE) } else { (length, tag) }
             }
         }
     }
 
     /// Whether the route's time is over.
-    pub(super) fn is_over(&self, now_tick: u32) -> bool {
+    pub(super) fn is_over(&self, now_tick: u64) -> bool {
         self.route_tick.is_some_and(|end| now_tick >= end)
     }
+}
+
+/// How long this many ticks are.
+fn ticks_long(ticks: u64) -> Duration {
+    limits::TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -70,6 +75,6 @@ mod tests {
         assert!(!timing.is_over(139));
         assert!(timing.is_over(140));
         let free = Timing::new(second, second, None, 0);
-        assert_eq!(free.at_most(second, tag::CLIENT, u32::MAX), (second, tag::CLIENT));
+        assert_eq!(free.at_most(second, tag::CLIENT, u64::MAX), (second, tag::CLIENT));
     }
 }

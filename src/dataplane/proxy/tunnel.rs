@@ -7,7 +7,7 @@ use super::timing::tag;
 use crate::{
     base::limits,
     dataplane::{shard::Shard, socket::Socket},
-    rt::{Buf, Either, race},
+    rt::{Buf, Either, SpliceError, SpliceSteps, race, splice_exact},
 };
 
 /// The two ends, with what each has already sent.
@@ -86,33 +86,46 @@ async fn direction(
     }
 }
 
-/// Moves bytes through a pipe as long as they come in bulk; small messages are cheaper to copy.
-/// `None`: go on copying. Otherwise whether the direction ended cleanly.
+/// Bytes that move through a pipe before the direction is looked at again: small messages are
+/// cheaper to copy, and others may need the pipe.
+const SPLICE_BURST_BYTES: u64 = 1024 * 1024;
+
+/// Moves a burst through a pipe. `None`: go on copying (no pipe is free, or the burst is over).
+/// Otherwise whether the direction ended cleanly.
 async fn splice(shard: &Shard, from: &Socket, to: &Socket, moved: &Cell<u64>) -> Option<bool> {
     let mut pipe = shard.pipes.take()?;
-    loop {
-        from.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
-        let Ok(filled) = pipe.fill_from(&from.stream, u64::MAX).await else { return Some(false) };
-        if filled == 0 {
-            shard.pipes.give(pipe);
-            if from.read_expired().is_some() {
-                return Some(false);
-            }
+    let steps = Steps { shard, from, to, moved };
+    let burst = SPLICE_BURST_BYTES;
+    match splice_exact(&from.stream, &to.stream, &mut pipe, burst, &steps).await {
+        Ok(_) => None,
+        Err(SpliceError::FromEnded) if from.read_expired().is_none() => {
             to.stream.shutdown_write();
-            return Some(true);
+            Some(true)
         }
-        while !pipe.is_empty() {
-            to.write_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
-            if pipe.drain_to(&to.stream, false).await.is_err() {
-                return Some(false);
-            }
-        }
-        moved.set(moved.get() + filled as u64);
-        shard.stats.spliced_bytes.add(filled as u64);
-        to.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
-        if filled < limits::BUFFER_BYTES / 2 {
-            shard.pipes.give(pipe);
-            return None;
-        }
+        Err(_) => Some(false),
+    }
+}
+
+/// Moves the deadlines and the accounts along with a splice.
+struct Steps<'a> {
+    shard: &'a Shard,
+    from: &'a Socket,
+    to: &'a Socket,
+    moved: &'a Cell<u64>,
+}
+
+impl SpliceSteps for Steps<'_> {
+    fn receiving(&self) {
+        self.from.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
+    }
+
+    fn sending(&self) {
+        self.to.write_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.moved.set(self.moved.get() + bytes);
+        self.shard.stats.spliced_bytes.add(bytes);
+        self.to.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
     }
 }

@@ -84,10 +84,12 @@ impl Ways for UploadWays<'_> {
         error.reason()
     }
 
-    fn moved(&mut self, payload: u64) -> Result<(), Reason> {
-        let bytes = self.state.bytes.get() + payload;
-        self.state.bytes.set(bytes);
-        if bytes > self.bytes_max { Err(Reason::BodyTooLarge) } else { Ok(()) }
+    fn count(&self, payload: u64) {
+        self.state.bytes.set(self.state.bytes.get() + payload);
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.state.bytes.get() > self.bytes_max
     }
 
     fn sent(&self) {}

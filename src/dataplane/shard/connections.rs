@@ -14,7 +14,7 @@ use slab::Slab;
 
 use crate::{
     base::limits,
-    rt::{self, HungUp},
+    rt,
 };
 
 /// What a connection is doing.
@@ -35,7 +35,7 @@ struct Entry {
     fd: RawFd,
     phase: Cell<Phase>,
     /// The last tick at which this exchange began or sent something to its client.
-    progress_tick: Cell<u32>,
+    progress_tick: Cell<u64>,
     gone: Cell<bool>,
 }
 
@@ -92,7 +92,7 @@ impl Connections {
     ///
     /// A reset tells at once. A client that only closed its sending side may still read, so its
     /// exchange lives on while the response moves, and for [`limits::HALF_CLOSE_GRACE`] without.
-    pub fn cancel_gone(&self, now_tick: u32) {
+    pub fn cancel_gone(&self, now_tick: u64) {
         let entries = self.entries.borrow();
         let waiting: Vec<&Rc<Entry>> = entries
             .iter()
@@ -106,9 +106,9 @@ impl Connections {
         let fds: Vec<RawFd> = waiting.iter().map(|entry| entry.fd).collect();
         let mut gone = Vec::new();
         rt::poll_gone(&fds, &mut gone);
-        let grace = u32::try_from(limits::HALF_CLOSE_GRACE.as_millis() / limits::TICK.as_millis())
-            .unwrap_or(u32::MAX);
-        for HungUp { index, half } in gone {
+        let grace = u64::try_from(limits::HALF_CLOSE_GRACE.as_millis() / limits::TICK.as_millis())
+            .unwrap_or(u64::MAX);
+        for (index, half) in gone {
             let entry = waiting[index];
             if half && now_tick.wrapping_sub(entry.progress_tick.get()) <= grace {
                 continue;
@@ -130,13 +130,13 @@ pub struct Watch {
 
 impl Watch {
     /// Tells what the connection is doing now.
-    pub fn enter(&self, phase: Phase, now_tick: u32) {
+    pub fn enter(&self, phase: Phase, now_tick: u64) {
         self.entry.phase.set(phase);
         self.entry.progress_tick.set(now_tick);
     }
 
     /// Tells that something was sent to the client.
-    pub fn progress(&self, now_tick: u32) {
+    pub fn progress(&self, now_tick: u64) {
         self.entry.progress_tick.set(now_tick);
     }
 

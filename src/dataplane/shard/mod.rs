@@ -75,7 +75,7 @@ impl Shard {
                 limits::BUFFERS_HELD_WAITING_MAX,
             ),
             contexts: ContextPool::default(),
-            pipes: PipePool::new(settings.pipes_max),
+            pipes: PipePool::new(settings.pipes_max, limits::PIPE_BYTES),
             deadlines: Deadlines::new(limits::TICK),
             connections: Rc::default(),
             date: DateCache::new(),

@@ -16,7 +16,7 @@ pub struct UpstreamConnection {
     pub reused: bool,
     /// Bytes sent over it, to tell how much of a request its endpoint has acknowledged.
     pub sent: u64,
-    born_tick: u32,
+    born_tick: u64,
 }
 
 impl UpstreamConnection {
@@ -46,7 +46,7 @@ impl UpstreamConnection {
     }
 
     /// Ticks since it was connected.
-    pub fn age_ticks(&self, now_tick: u32) -> u32 {
+    pub fn age_ticks(&self, now_tick: u64) -> u64 {
         now_tick.wrapping_sub(self.born_tick)
     }
 
@@ -64,6 +64,6 @@ impl UpstreamConnection {
         self.socket
             .stream
             .tcp_info()
-            .is_ok_and(|info| info.closed && info.bytes_acked <= sent_before.saturating_add(1))
+            .is_ok_and(|info| info.state_closed && info.bytes_acked <= sent_before.saturating_add(1))
     }
 }

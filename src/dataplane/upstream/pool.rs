@@ -15,7 +15,7 @@ use crate::{
 
 struct Idle {
     connection: UpstreamConnection,
-    since_tick: u32,
+    since_tick: u64,
 }
 
 /// The idle connections of one core to one endpoint; last in, first out, so that those not needed
@@ -27,9 +27,9 @@ pub struct EndpointPool {
 }
 
 /// How many ticks a length of time is, rounded up.
-fn ticks(length: Duration) -> u32 {
+fn ticks(length: Duration) -> u64 {
     let tick = limits::TICK.as_millis();
-    u32::try_from(length.as_millis().div_ceil(tick)).unwrap_or(u32::MAX)
+    u64::try_from(length.as_millis().div_ceil(tick)).unwrap_or(u64::MAX)
 }
 
 impl EndpointPool {
@@ -76,7 +76,7 @@ impl EndpointPool {
     }
 
     /// Closes what has been unused for `idle` or was closed by the endpoint. Called each second.
-    pub fn sweep(&self, idle: Duration, now_tick: u32, stats: &CoreStats) {
+    pub fn sweep(&self, idle: Duration, now_tick: u64, stats: &CoreStats) {
         let mut kept = self.idle.borrow_mut();
         if kept.is_empty() {
             return;
@@ -87,7 +87,7 @@ impl EndpointPool {
         let fds: Vec<_> = kept.iter().map(|one| one.connection.socket.stream.fd()).collect();
         let mut gone = Vec::new();
         rt::poll_gone(&fds, &mut gone);
-        let mut gone = gone.iter().map(|hung_up| hung_up.index).peekable(); // in rising order
+        let mut gone = gone.iter().map(|&(index, _)| index).peekable(); // in rising order
         let mut position = 0;
         kept.retain(|_| {
             let dead = gone.next_if_eq(&position).is_some();
