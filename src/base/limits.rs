@@ -119,5 +119,6 @@ pub const LOG_BATCHES_MAX: usize = 64;
 /// Bytes of one access log batch.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
-const _: () = assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
+const _: () =
+    assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
 const _: () = assert!(HEADER_BYTES_MAX_DEFAULT <= HEADER_BYTES_MAX_MAX);
