@@ -9,7 +9,7 @@ use crate::{
         socket::{Broken, Socket},
     },
     proto::h1::{ChunkError, LAST_CHUNK},
-    rt::{Buf, Pipe, SpliceError, SpliceSteps, splice_exact},
+    rt::{self, Buf, Pipe, SpliceError, splice_exact},
 };
 
 /// What an upload and a download do differently: deadlines, blame, accounts.
@@ -193,16 +193,16 @@ struct Steps<'a, W> {
     shard: &'a Shard,
 }
 
-impl<W: Ways> SpliceSteps for Steps<'_, W> {
-    fn receiving(&self) {
+impl<W: Ways> rt::Progress for Steps<'_, W> {
+    fn before_receive(&self) {
         self.ways.before_read();
     }
 
-    fn sending(&self) {
+    fn before_send(&self) {
         self.ways.before_write();
     }
 
-    fn moved(&self, bytes: u64) {
+    fn advance(&self, bytes: u64) {
         self.ways.count(bytes);
         self.shard.stats.spliced_bytes.add(bytes);
         self.ways.sent();

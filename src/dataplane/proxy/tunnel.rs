@@ -7,7 +7,7 @@ use super::timing::tag;
 use crate::{
     base::limits,
     dataplane::{shard::Shard, socket::Socket},
-    rt::{Buf, Either, SpliceError, SpliceSteps, race, splice_exact},
+    rt::{self, Buf, Either, SpliceError, race, splice_exact},
 };
 
 /// The two ends, with what each has already sent.
@@ -114,16 +114,16 @@ struct Steps<'a> {
     moved: &'a Cell<u64>,
 }
 
-impl SpliceSteps for Steps<'_> {
-    fn receiving(&self) {
+impl rt::Progress for Steps<'_> {
+    fn before_receive(&self) {
         self.from.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
     }
 
-    fn sending(&self) {
+    fn before_send(&self) {
         self.to.write_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
     }
 
-    fn moved(&self, bytes: u64) {
+    fn advance(&self, bytes: u64) {
         self.moved.set(self.moved.get() + bytes);
         self.shard.stats.spliced_bytes.add(bytes);
         self.to.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
