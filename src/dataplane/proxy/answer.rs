@@ -68,7 +68,8 @@ impl Exchange<'_> {
         }
         self.write_error(reason, status, keep_alive);
         self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
-        if !send(&self.client.socket, self.listener.limits.body_timeout, &mut self.context.out).await
+        if !send(&self.client.socket, self.listener.limits.body_timeout, &mut self.context.out)
+            .await
         {
             return Reuse::Close;
         }
@@ -168,11 +169,7 @@ impl Exchange<'_> {
 }
 
 /// Sends bytes to a client within `after`; whether it took them.
-pub(super) async fn send(
-    client: &Socket,
-    after: std::time::Duration,
-    bytes: &mut Vec<u8>,
-) -> bool {
+pub(super) async fn send(client: &Socket, after: std::time::Duration, bytes: &mut Vec<u8>) -> bool {
     client.write_within(after, tag::CLIENT);
     client.send_bytes(bytes).await.is_ok()
 }

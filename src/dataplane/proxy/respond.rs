@@ -15,8 +15,8 @@ use crate::{
         socket::{Broken, Socket},
     },
     proto::h1::{
-        ChunkDecoder, ChunkError, Framing, HeadLimits, Method, Parse, ResponseForward, ResponseHead,
-        ResponseTo, Version, write_response_head,
+        ChunkDecoder, ChunkError, Framing, HeadLimits, Method, Parse, ResponseForward,
+        ResponseHead, ResponseTo, Version, write_response_head,
     },
     rt::Buf,
 };
@@ -211,11 +211,7 @@ impl Respond<'_> {
             to: self.client,
             input: &mut input,
             head: self.out,
-            source: if discarded {
-                Source::Length(0)
-            } else {
-                Source::new(framing, self.decoder)
-            },
+            source: if discarded { Source::Length(0) } else { Source::new(framing, self.decoder) },
             sink: if plan.framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
             ways: DownloadWays {
                 shard: self.shard,
@@ -229,8 +225,11 @@ impl Respond<'_> {
         relay.run().await?;
         let whole = self.upload.is_done.get();
         // Bytes behind the response answer no request: nobody must ever get them.
-        let endpoint_reusable =
-            endpoint_reusable && whole && input.is_none() && framing != Framing::UntilClose && !discarded;
+        let endpoint_reusable = endpoint_reusable
+            && whole
+            && input.is_none()
+            && framing != Framing::UntilClose
+            && !discarded;
         Ok(Responded::Whole { endpoint_reusable, client_keeps: plan.keep_alive })
     }
 

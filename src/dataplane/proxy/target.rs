@@ -47,9 +47,8 @@ pub(super) fn normalise(
         return Ok(());
     }
     normalise_path(head.path(bytes), merge_slashes, path).map_err(|error| match error {
-        UriError::NotAbsolute
-        | UriError::PercentEncoding
-        | UriError::Nul
-        | UriError::AboveRoot => Reason::BadTarget,
+        UriError::NotAbsolute | UriError::PercentEncoding | UriError::Nul | UriError::AboveRoot => {
+            Reason::BadTarget
+        }
     })
 }

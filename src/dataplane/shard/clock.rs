@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Bytes of an IMF-fixdate. Source: RFC 9110 §5.6.7.
-pub const DATE_BYTES: usize = 29;
+pub(super) const DATE_BYTES: usize = 29;
 
 /// The current date as `Date` wants it, refreshed by the tick.
 pub struct DateCache {

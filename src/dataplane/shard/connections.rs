@@ -12,10 +12,7 @@ use std::{
 
 use slab::Slab;
 
-use crate::{
-    base::limits,
-    rt,
-};
+use crate::{base::limits, rt};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,13 +11,18 @@ use crate::{base::ids::ListenerIndex, telemetry::CoreStats};
 
 /// The connections of each listener, counted.
 #[derive(Default)]
-pub struct Places {
+pub(super) struct Places {
     counts: RefCell<HashMap<ListenerIndex, Rc<Cell<usize>>>>,
 }
 
 impl Places {
     /// Takes a place under the listener's limit of `max` connections, if one is free.
-    pub fn take(&self, listener: ListenerIndex, max: usize, stats: &Arc<CoreStats>) -> Option<Place> {
+    pub(super) fn take(
+        &self,
+        listener: ListenerIndex,
+        max: usize,
+        stats: &Arc<CoreStats>,
+    ) -> Option<Place> {
         let mut counts = self.counts.borrow_mut();
         let count = counts.entry(listener).or_default();
         if count.get() >= max {

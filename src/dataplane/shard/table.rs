@@ -76,8 +76,9 @@ impl Table {
                     .map(|endpoint| endpoint.address)
                     .map(|address| {
                         let address = address?;
-                        let pool =
-                            pools.entry(address).or_insert_with(|| Rc::new(EndpointPool::new(address)));
+                        let pool = pools
+                            .entry(address)
+                            .or_insert_with(|| Rc::new(EndpointPool::new(address)));
                         Some(Rc::clone(pool))
                     })
                     .collect(),

@@ -61,9 +61,8 @@ impl UpstreamConnection {
     /// An endpoint that had closed its socket before our request arrived answers it with a reset
     /// and no acknowledgement. Source: RFC 9293 §3.10.7.1; tcp(7), `tcpi_bytes_acked`.
     pub fn nothing_arrived_since(&self, sent_before: u64) -> bool {
-        self.socket
-            .stream
-            .tcp_info()
-            .is_ok_and(|info| info.state_closed && info.bytes_acked <= sent_before.saturating_add(1))
+        self.socket.stream.tcp_info().is_ok_and(|info| {
+            info.state_closed && info.bytes_acked <= sent_before.saturating_add(1)
+        })
     }
 }

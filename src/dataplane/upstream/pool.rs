@@ -1,10 +1,6 @@
 //! Unused connections to one endpoint, kept for the next request of this core.
 
-use std::{
-    cell::RefCell,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{cell::RefCell, net::SocketAddr, time::Duration};
 
 use super::UpstreamConnection;
 use crate::{

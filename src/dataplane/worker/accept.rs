@@ -21,8 +21,7 @@ pub(super) fn spawn(
     index: ListenerIndex,
     reports: ReportSender,
 ) {
-    let core = shard.core;
-    let panics = reports.clone();
+    let (again, at_panic, panics) = (Rc::clone(&shard), Rc::clone(&listener), reports.clone());
     let accept = async move {
         let mut batch = Vec::with_capacity(limits::ACCEPT_BATCH);
         loop {
@@ -41,7 +40,10 @@ pub(super) fn spawn(
         }
     };
     rt::spawn_guarded(accept, move |place| {
-        panics.send(FromWorker::Panicked { core, place: place.into() });
+        let core = again.core;
+        again.stats.panics.inc();
+        panics.send(FromWorker::Panicked { core, place: place.to_string().into() });
+        spawn(again, at_panic, index, panics); // a core without its listener would be a dead core
     });
 }
 
@@ -67,6 +69,6 @@ fn admit(
     };
     rt::spawn_guarded(serve, move |place| {
         at_panic.stats.panics.inc();
-        reports.send(FromWorker::Panicked { core: at_panic.core, place: place.into() });
+        reports.send(FromWorker::Panicked { core: at_panic.core, place: place.to_string().into() });
     });
 }

@@ -104,14 +104,16 @@ async fn serve(input: WorkerInput) -> io::Result<()> {
 async fn obey(shard: &Shard, mailbox: &Mailbox<ToWorker>, reports: &ReportSender) -> Duration {
     loop {
         match mailbox.recv().await {
-            ToWorker::Snapshot(snapshot) => {
+            // The control plane is gone; the last rules go on.
+            None => std::future::pending().await,
+            Some(ToWorker::Snapshot(snapshot)) => {
                 let version = snapshot.version;
                 let retired = Arc::clone(&shard.table().snapshot);
                 shard.swap_table(snapshot);
                 reports.send(FromWorker::Applied { core: shard.core, version });
                 reports.send(FromWorker::Retired(retired));
             }
-            ToWorker::Drain { within } => return within,
+            Some(ToWorker::Drain { within }) => return within,
         }
     }
 }

@@ -17,7 +17,7 @@ const SWEEP_TICKS: u32 = 20;
 
 /// Beats until the worker ends.
 pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
-    let core = shard.core;
+    let (again, panics) = (Rc::clone(&shard), reports.clone());
     let beat = async move {
         let mut last = Instant::now();
         let mut until_sweep = SWEEP_TICKS;
@@ -40,7 +40,10 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
         }
     };
     rt::spawn_guarded(beat, move |place| {
-        reports.send(FromWorker::Panicked { core, place: place.into() });
+        let core = again.core;
+        again.stats.panics.inc();
+        panics.send(FromWorker::Panicked { core, place: place.to_string().into() });
+        spawn(again, panics); // without it no deadline would ever pass
     });
 }
 
@@ -48,8 +51,5 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
 fn note_stall(shard: &Shard, since_last: Duration) {
     let late = since_last.saturating_sub(limits::TICK);
     shard.stats.loop_ticks.inc();
-    shard
-        .stats
-        .loop_stall_micros_max
-        .raise_to(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
+    shard.stats.loop_stall_micros_max.raise_to(u64::try_from(late.as_micros()).unwrap_or(u64::MAX));
 }
