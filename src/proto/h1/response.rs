@@ -217,10 +217,8 @@ impl ResponseHead {
         let value = line.value.of(buf);
         let facts = &mut self.facts;
         match line.id {
-            FieldId::Unknown => {
-                if FieldId::of_lookalike(line.name.of(buf)).is_framing() {
-                    self.section.drop_last();
-                }
+            FieldId::Unknown if FieldId::of_lookalike(line.name.of(buf)).is_framing() => {
+                self.section.drop_last();
             }
             FieldId::ContentLength => facts.framing.add_length(value)?,
             FieldId::TransferEncoding => facts.framing.add_coding(value)?,
