@@ -112,6 +112,12 @@ pub struct RouteExtra {
     pub timeout: Option<Duration>,
 }
 
+impl RouteExtra {
+    /// All defaults.
+    pub const PLAIN: Self =
+        Self { target: TargetRule::Keep, host_header: HostHeader::Preserve, timeout: None };
+}
+
 /// What Host the endpoint sees.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HostHeader {
