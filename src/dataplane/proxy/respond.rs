@@ -263,7 +263,7 @@ impl Respond<'_> {
         let date = self.shard.date.get();
         let forward = ResponseForward {
             framing: plan.framing,
-            keep_content_length: true,
+            keep_content_length: !plan.discard,
             client_version: self.request.version,
             keep_alive: plan.keep_alive,
             date: &date,
