@@ -81,6 +81,9 @@ pub const ROUTE_SERIES_MAX: usize = 1024;
 /// Pairs of method and status counted apart within one route; later ones share `other`.
 pub const ROUTE_STATUS_SERIES_MAX: usize = 32;
 
+/// Upstreams with metric series of their own; later ones share the series `other`.
+pub const UPSTREAM_SERIES_MAX: usize = 256;
+
 /// Endpoints tried for one request while none of them accepted a connection. Nothing of the
 /// request was sent, so trying is safe; three keep the worst case at three connect timeouts.
 pub const CONNECT_TRIES_MAX: usize = 3;
@@ -131,11 +134,24 @@ pub const CONTEXT_BYTES_KEPT_MAX: usize = 4 * 1024;
 /// Snapshots waiting for one core; the newest wins, so more than a few are never needed.
 pub const MAILBOX_MESSAGES_MAX: usize = 64;
 
+/// Reports of all cores waiting for the control thread. A core writes a handful per change of the
+/// rules; beyond the bound a report is dropped (a retired snapshot is then freed by its core).
+pub const REPORTS_MAX: usize = 4096;
+
 /// Access log batches of one core waiting for the writer; beyond it records are dropped and counted.
 pub const LOG_BATCHES_MAX: usize = 64;
 
 /// Bytes of one access log batch.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
+
+/// Changes of the access log's file waiting for the writer: it hangs in a write, more do not help.
+pub const LOG_ORDERS_MAX: usize = 4;
+
+/// Connections to the admin API at once; further ones wait in the accept queue.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// How long a connection to the admin API may be silent.
+pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 
 const _: () =
     assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
