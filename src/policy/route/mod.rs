@@ -1,13 +1,16 @@
 //! Finds the route of a request.
 
-/// The compiled routes of one snapshot.
-#[derive(Debug)]
-pub struct RouteTable;
+mod builder;
+mod captures;
+mod error;
+mod literal;
+mod request;
+mod spec;
+mod target;
 
-/// How the path that is sent upstream is made.
-#[derive(Clone, Debug, Default)]
-pub enum TargetRule {
-    /// As it came.
-    #[default]
-    Keep,
-}
+pub use builder::{Candidate, Conflict, RouteTable, TableBuilder};
+pub use captures::Captures;
+pub use error::RouteError;
+pub use request::{FieldSource, RouteMatch, RouteQuery};
+pub use spec::{PathSpec, RouteSpec, ValueSpec};
+pub use target::TargetRule;
