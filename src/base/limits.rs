@@ -165,5 +165,6 @@ pub const CORE_ID_MAX: usize = 8191;
 /// Largest number of unused connections to one endpoint on one core a configuration may ask for.
 pub const POOL_IDLE_MAX_PER_CORE_MAX: usize = 65_536;
 
-const _: () = assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
+const _: () =
+    assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
 const _: () = assert!(HEADER_BYTES_MAX_DEFAULT <= HEADER_BYTES_MAX_MAX);

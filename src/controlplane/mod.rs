@@ -1,1 +1,3 @@
 //! May wait, may fail: configuration, admin, export.
+
+pub mod config;

@@ -180,14 +180,7 @@ impl Report {
         self.broken_lines.borrow().contains(&(place.file, place.line))
     }
 
-    fn push(
-        &self,
-        place: Place,
-        key: &str,
-        message: Box<str>,
-        hint: Box<str>,
-        severity: Severity,
-    ) {
+    fn push(&self, place: Place, key: &str, message: Box<str>, hint: Box<str>, severity: Severity) {
         let problem = Problem {
             file: self.files.borrow()[place.file as usize].clone(),
             line: place.line,

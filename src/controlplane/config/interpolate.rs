@@ -88,9 +88,9 @@ fn read_secret(path: &str, directory: &Path) -> Result<String, InterpolateError>
         return Err((message, "name a file with just the value".into()));
     }
     let mut text = std::fs::read_to_string(&full).map_err(unreadable)?;
-    let kept = text.strip_suffix('\n').map_or(text.len(), |line| {
-        line.strip_suffix('\r').unwrap_or(line).len()
-    });
+    let kept = text
+        .strip_suffix('\n')
+        .map_or(text.len(), |line| line.strip_suffix('\r').unwrap_or(line).len());
     text.truncate(kept);
     Ok(text)
 }

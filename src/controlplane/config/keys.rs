@@ -99,11 +99,22 @@ pub(super) static ROOT: Section = Section {
         key("runtime", Kind::One(&RUNTIME), "", RUNTIME.doc).or(&["worker", "workers", "global"]),
         key("admin", Kind::One(&ADMIN), "", ADMIN.doc),
         key("log", Kind::One(&LOG), "", LOG.doc).or(&["logging", "logs"]),
-        key("listener", Kind::Many(&LISTENER), "", LISTENER.doc)
-            .or(&["listeners", "server", "servers", "frontend", "entrypoint"]),
+        key("listener", Kind::Many(&LISTENER), "", LISTENER.doc).or(&[
+            "listeners",
+            "server",
+            "servers",
+            "frontend",
+            "entrypoint",
+        ]),
         key("route", Kind::Many(&ROUTE), "", ROUTE.doc).or(&["routes", "location", "router"]),
-        key("upstream", Kind::Many(&UPSTREAM), "", UPSTREAM.doc)
-            .or(&["upstreams", "backend", "backends", "cluster", "service", "services"]),
+        key("upstream", Kind::Many(&UPSTREAM), "", UPSTREAM.doc).or(&[
+            "upstreams",
+            "backend",
+            "backends",
+            "cluster",
+            "service",
+            "services",
+        ]),
         later("plugin", "remove it"),
         later("rollout", "remove it"),
         later("source", "remove it; a file or directory is the only source"),
@@ -115,23 +126,47 @@ pub(super) static RUNTIME: Section = Section {
     path: "runtime",
     doc: "The event loops, one per core. Read at start only.",
     keys: &[
-        key("cores", Kind::Text("0-7,16-23"), "all", "Cores to run on: a Linux cpu list, or \
-            \"all\" that the process may use.")
-            .or(&["threads", "worker_processes"]),
+        key(
+            "cores",
+            Kind::Text("0-7,16-23"),
+            "all",
+            "Cores to run on: a Linux cpu list, or \
+            \"all\" that the process may use.",
+        )
+        .or(&["threads", "worker_processes"]),
         key("pin", Kind::Boolean, "true", "Whether the thread of each core is bound to it."),
-        key("driver", Kind::Choice(&["auto", "io_uring", "epoll"]), "auto",
-            "How a core waits for the kernel. \"epoll\" is not available yet."),
-        key("ring_entries", Kind::Integer(limits::RING_ENTRIES_MIN as i64,
-            limits::RING_ENTRIES_MAX as i64), "4096",
-            "Entries of a core's submission queue; a power of two."),
-        key("connections_max", Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
-            "65536", "Connections of clients on one core, all listeners together. Beyond it new \
-            ones are answered 503 and closed.")
-            .or(&["worker_connections", "maxconn"]),
-        key("pipes_max", Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64), "64",
-            "Pipes of one core for moving bodies inside the kernel; 0 copies instead."),
-        key("drain_timeout", Kind::Duration(Duration::ZERO, DAY, false), "30s",
-            "How long requests in flight may take after SIGTERM."),
+        key(
+            "driver",
+            Kind::Choice(&["auto", "io_uring", "epoll"]),
+            "auto",
+            "How a core waits for the kernel. \"epoll\" is not available yet.",
+        ),
+        key(
+            "ring_entries",
+            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
+            "4096",
+            "Entries of a core's submission queue; a power of two.",
+        ),
+        key(
+            "connections_max",
+            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
+            "65536",
+            "Connections of clients on one core, all listeners together. Beyond it new \
+            ones are answered 503 and closed.",
+        )
+        .or(&["worker_connections", "maxconn"]),
+        key(
+            "pipes_max",
+            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
+            "64",
+            "Pipes of one core for moving bodies inside the kernel; 0 copies instead.",
+        ),
+        key(
+            "drain_timeout",
+            Kind::Duration(Duration::ZERO, DAY, false),
+            "30s",
+            "How long requests in flight may take after SIGTERM.",
+        ),
         key("core", Kind::Many(&CORE), "", CORE.doc).or(&["worker"]),
     ],
 };
@@ -141,15 +176,30 @@ pub(super) static CORE: Section = Section {
     path: "runtime.core",
     doc: "Settings of one core, which override those of [runtime].",
     keys: &[
-        required("id", Kind::Integer(0, limits::CORE_ID_MAX as i64),
-            "The core; one of `runtime.cores`."),
+        required(
+            "id",
+            Kind::Integer(0, limits::CORE_ID_MAX as i64),
+            "The core; one of `runtime.cores`.",
+        ),
         key("pin", Kind::Boolean, "", "As in [runtime]."),
-        key("ring_entries", Kind::Integer(limits::RING_ENTRIES_MIN as i64,
-            limits::RING_ENTRIES_MAX as i64), "", "As in [runtime]."),
-        key("connections_max", Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64), "",
-            "As in [runtime]."),
-        key("pipes_max", Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64), "",
-            "As in [runtime]."),
+        key(
+            "ring_entries",
+            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
+            "",
+            "As in [runtime].",
+        ),
+        key(
+            "connections_max",
+            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
+            "",
+            "As in [runtime].",
+        ),
+        key(
+            "pipes_max",
+            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
+            "",
+            "As in [runtime].",
+        ),
     ],
 };
 
@@ -159,11 +209,19 @@ pub(super) static ADMIN: Section = Section {
     doc: "The admin API: /healthz, /readyz, /metrics, /v1/status.",
     keys: &[
         key("enabled", Kind::Boolean, "true", "Whether it is served."),
-        key("address", Kind::Text("127.0.0.1:9180"), "127.0.0.1:9180",
-            "IP address and port. Beyond loopback only with a token.")
-            .or(&["listen", "bind", "addr"]),
-        key("token", Kind::Text("${RINGWAY_ADMIN_TOKEN}"), "",
-            "Bearer token that calls to /v1 must carry. Visible ASCII without spaces."),
+        key(
+            "address",
+            Kind::Text("127.0.0.1:9180"),
+            "127.0.0.1:9180",
+            "IP address and port. Beyond loopback only with a token.",
+        )
+        .or(&["listen", "bind", "addr"]),
+        key(
+            "token",
+            Kind::Text("${RINGWAY_ADMIN_TOKEN}"),
+            "",
+            "Bearer token that calls to /v1 must carry. Visible ASCII without spaces.",
+        ),
     ],
 };
 
@@ -172,10 +230,18 @@ pub(super) static LOG: Section = Section {
     path: "log",
     doc: "What is written down.",
     keys: &[
-        key("level", Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]), "info",
-            "Least severity of ringway's own messages."),
-        key("access", Kind::TextOr(&ACCESS), "off",
-            "Log of requests: \"off\", \"stdout\", the path of a file, or a table."),
+        key(
+            "level",
+            Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
+            "info",
+            "Least severity of ringway's own messages.",
+        ),
+        key(
+            "access",
+            Kind::TextOr(&ACCESS),
+            "off",
+            "Log of requests: \"off\", \"stdout\", the path of a file, or a table.",
+        ),
     ],
 };
 
@@ -186,12 +252,26 @@ pub(super) static ACCESS: Section = Section {
     keys: &[
         required("to", Kind::Text("stdout"), "\"stdout\", \"off\", or the path of a file.")
             .or(&["path", "file"]),
-        key("format", Kind::Choice(&["json", "common", "combined"]), "json",
-            "JSON lines, or Apache's common or combined format."),
-        key("sample", Kind::Text("10%"), "100%", "Share of requests that are logged, in steps of \
-            0.01%."),
-        key("keep", Kind::Texts("errors"), "", "What is logged whatever the sample says: \
-            \"errors\" (status 400 and above), or a duration: requests at least that slow."),
+        key(
+            "format",
+            Kind::Choice(&["json", "common", "combined"]),
+            "json",
+            "JSON lines, or Apache's common or combined format.",
+        ),
+        key(
+            "sample",
+            Kind::Text("10%"),
+            "100%",
+            "Share of requests that are logged, in steps of \
+            0.01%.",
+        ),
+        key(
+            "keep",
+            Kind::Texts("errors"),
+            "",
+            "What is logged whatever the sample says: \
+            \"errors\" (status 400 and above), or a duration: requests at least that slow.",
+        ),
     ],
 };
 
@@ -201,25 +281,54 @@ pub(super) static LISTENER: Section = Section {
     doc: "An address that clients connect to.",
     keys: &[
         required("name", Kind::Text("edge"), "Its name in routes, metrics and logs."),
-        required("address", Kind::Text("0.0.0.0:8080"), "IP address and port, each core listens \
-            on. IPv6 in brackets: \"[::]:8080\".")
-            .or(&["listen", "bind", "addr"]),
-        key("mode", Kind::Choice(&["http", "tcp"]), "http",
-            "What is spoken. \"tcp\" is not available yet.")
-            .or(&["protocol"]),
-        key("http", Kind::Choices(&["h1", "h2"]), "h1",
-            "HTTP versions offered. \"h2\" is not available yet."),
-        key("proxy_protocol", Kind::Boolean, "false",
+        required(
+            "address",
+            Kind::Text("0.0.0.0:8080"),
+            "IP address and port, each core listens \
+            on. IPv6 in brackets: \"[::]:8080\".",
+        )
+        .or(&["listen", "bind", "addr"]),
+        key(
+            "mode",
+            Kind::Choice(&["http", "tcp"]),
+            "http",
+            "What is spoken. \"tcp\" is not available yet.",
+        )
+        .or(&["protocol"]),
+        key(
+            "http",
+            Kind::Choices(&["h1", "h2"]),
+            "h1",
+            "HTTP versions offered. \"h2\" is not available yet.",
+        ),
+        key(
+            "proxy_protocol",
+            Kind::Boolean,
+            "false",
             "Whether connections start with a PROXY protocol header. `true` is not available \
-            yet."),
-        key("merge_slashes", Kind::Boolean, "true",
-            "Whether repeated slashes in a path count as one."),
-        key("trusted_proxies", Kind::Texts("10.0.0.0/8"), "", "Peers (IP addresses or CIDR \
+            yet.",
+        ),
+        key(
+            "merge_slashes",
+            Kind::Boolean,
+            "true",
+            "Whether repeated slashes in a path count as one.",
+        ),
+        key(
+            "trusted_proxies",
+            Kind::Texts("10.0.0.0/8"),
+            "",
+            "Peers (IP addresses or CIDR \
             networks) whose X-Forwarded-* fields are believed and extended. Those of others are \
-            dropped.")
-            .or(&["set_real_ip_from", "trusted_ips"]),
-        key("forwarded", Kind::Boolean, "false",
-            "Whether `Forwarded` (RFC 7239) is sent beside X-Forwarded-*."),
+            dropped.",
+        )
+        .or(&["set_real_ip_from", "trusted_ips"]),
+        key(
+            "forwarded",
+            Kind::Boolean,
+            "false",
+            "Whether `Forwarded` (RFC 7239) is sent beside X-Forwarded-*.",
+        ),
         key("limits", Kind::One(&LIMITS), "", LIMITS.doc),
         later("tls", "terminate TLS in front of ringway"),
         later("http2", "remove it"),
@@ -231,30 +340,60 @@ pub(super) static LIMITS: Section = Section {
     path: "listener.limits",
     doc: "Bounds on what a client may do.",
     keys: &[
-        key("header_timeout", Kind::Duration(MILLISECOND, DAY, false), "10s",
-            "For a whole request head, from its first byte; then 408.")
-            .or(&["client_header_timeout", "read_timeout"]),
-        key("body_timeout", Kind::Duration(MILLISECOND, DAY, false), "30s",
+        key(
+            "header_timeout",
+            Kind::Duration(MILLISECOND, DAY, false),
+            "10s",
+            "For a whole request head, from its first byte; then 408.",
+        )
+        .or(&["client_header_timeout", "read_timeout"]),
+        key(
+            "body_timeout",
+            Kind::Duration(MILLISECOND, DAY, false),
+            "30s",
             "Longest pause inside a request body; then 408. Also the longest time in which a \
-            client reads nothing of its response.")
-            .or(&["client_body_timeout", "write_timeout"]),
-        key("idle_timeout", Kind::Duration(MILLISECOND, DAY, false), "60s",
-            "How long a keep-alive connection without a request stays open.")
-            .or(&["keepalive_timeout"]),
-        key("header_bytes_max", Kind::Size(limits::HEADER_BYTES_MAX_MIN as u64,
-            limits::HEADER_BYTES_MAX_MAX as u64, false), "32KiB",
-            "Longest request head; then 431, or 414 for a request line alone.")
-            .or(&["large_client_header_buffers", "max_header_bytes", "max_header_size"]),
-        key("header_count_max", Kind::Integer(1, limits::HEADER_COUNT_MAX_MAX as i64), "128",
-            "Most fields in a request head; then 431.")
-            .or(&["max_header_count"]),
-        key("body_bytes_max", Kind::Size(0, i64::MAX as u64, true), "unlimited",
-            "Longest request body; then 413.")
-            .or(&["client_max_body_size", "max_body_size", "max_request_bytes"]),
-        key("connections_max_per_core", Kind::Integer(1,
-            limits::CONNECTIONS_MAX_PER_CORE_MAX as i64), "65536",
-            "Connections of this listener on one core.")
-            .or(&["connections_max", "max_connections"]),
+            client reads nothing of its response.",
+        )
+        .or(&["client_body_timeout", "write_timeout"]),
+        key(
+            "idle_timeout",
+            Kind::Duration(MILLISECOND, DAY, false),
+            "60s",
+            "How long a keep-alive connection without a request stays open.",
+        )
+        .or(&["keepalive_timeout"]),
+        key(
+            "header_bytes_max",
+            Kind::Size(
+                limits::HEADER_BYTES_MAX_MIN as u64,
+                limits::HEADER_BYTES_MAX_MAX as u64,
+                false,
+            ),
+            "32KiB",
+            "Longest request head; then 431, or 414 for a request line alone.",
+        )
+        .or(&["large_client_header_buffers", "max_header_bytes", "max_header_size"]),
+        key(
+            "header_count_max",
+            Kind::Integer(1, limits::HEADER_COUNT_MAX_MAX as i64),
+            "128",
+            "Most fields in a request head; then 431.",
+        )
+        .or(&["max_header_count"]),
+        key(
+            "body_bytes_max",
+            Kind::Size(0, i64::MAX as u64, true),
+            "unlimited",
+            "Longest request body; then 413.",
+        )
+        .or(&["client_max_body_size", "max_body_size", "max_request_bytes"]),
+        key(
+            "connections_max_per_core",
+            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
+            "65536",
+            "Connections of this listener on one core.",
+        )
+        .or(&["connections_max", "max_connections"]),
     ],
 };
 
@@ -263,45 +402,98 @@ pub(super) static ROUTE: Section = Section {
     path: "route",
     doc: "Which requests go to which upstream. All conditions count together.",
     keys: &[
-        key("id", Kind::Text("user-service"), "", "Its name in metrics and logs; unique. Without \
-            one it is \"#\" and its number.")
-            .or(&["name"]),
+        key(
+            "id",
+            Kind::Text("user-service"),
+            "",
+            "Its name in metrics and logs; unique. Without \
+            one it is \"#\" and its number.",
+        )
+        .or(&["name"]),
         key("description", Kind::Text("user profiles"), "", "For people.").or(&["comment"]),
         key("listeners", Kind::Texts("edge"), "", "Names of listeners; all without it."),
-        key("hosts", Kind::Texts("*.example.com"), "", "Host names, `*.` and a name for all below \
-            it, `*` for any; without ports. Any without it.")
-            .or(&["host", "server_name", "domains"]),
-        key("path", Kind::Text("/users/{id}"), "", "The whole path. `{name}` takes one segment, \
+        key(
+            "hosts",
+            Kind::Texts("*.example.com"),
+            "",
+            "Host names, `*.` and a name for all below \
+            it, `*` for any; without ports. Any without it.",
+        )
+        .or(&["host", "server_name", "domains"]),
+        key(
+            "path",
+            Kind::Text("/users/{id}"),
+            "",
+            "The whole path. `{name}` takes one segment, \
             `{name:regex}` one that matches, `{*name}` at the end the rest; `:name` and `*name` \
-            mean the same.")
-            .or(&["uri", "location"]),
+            mean the same.",
+        )
+        .or(&["uri", "location"]),
         key("path_prefix", Kind::Text("/api"), "", "The first segments of the path.")
             .or(&["prefix"]),
-        key("path_regex", Kind::Text("^/v[0-9]+/"), "", "A regular expression that is searched in \
-            the path; write `^` and `$` to tie it to the ends.")
-            .or(&["regex"]),
+        key(
+            "path_regex",
+            Kind::Text("^/v[0-9]+/"),
+            "",
+            "A regular expression that is searched in \
+            the path; write `^` and `$` to tie it to the ends.",
+        )
+        .or(&["regex"]),
         key("methods", Kind::Texts("GET"), "", "Methods, in capitals; all without it.")
             .or(&["method"]),
-        key("headers", Kind::Pairs, "", "Header fields and what they must be: a literal, \
-            \"present\", or \"~regex\".")
-            .or(&["header"]),
-        key("query", Kind::Pairs, "", "Query parameters and what they must be: a literal, \
-            \"present\", or \"~regex\"."),
-        key("priority", Kind::Integer(i64::MIN, i64::MAX), "0",
-            "The higher one is tried first, before everything else that orders routes."),
+        key(
+            "headers",
+            Kind::Pairs,
+            "",
+            "Header fields and what they must be: a literal, \
+            \"present\", or \"~regex\".",
+        )
+        .or(&["header"]),
+        key(
+            "query",
+            Kind::Pairs,
+            "",
+            "Query parameters and what they must be: a literal, \
+            \"present\", or \"~regex\".",
+        ),
+        key(
+            "priority",
+            Kind::Integer(i64::MIN, i64::MAX),
+            "0",
+            "The higher one is tried first, before everything else that orders routes.",
+        ),
         required("upstream", Kind::Text("users"), "Name of the upstream the request goes to.")
             .or(&["backend", "service", "cluster", "proxy_pass", "to", "target"]),
-        key("strip_path", Kind::Boolean, "false", "Drops the literal part of the path before the \
-            first capture.")
-            .or(&["strip_prefix", "stripprefix"]),
-        key("rewrite", Kind::Text("/people/{id}"), "", "The path that is sent instead, with \
-            captures by name.")
-            .or(&["path_rewrite", "replace_path"]),
-        key("host_header", Kind::Text("upstream"), "preserve", "The Host that is sent: \
-            \"preserve\" (the client's), \"upstream\" (the endpoint's), or a literal.")
-            .or(&["preserve_host"]),
-        key("timeout", Kind::Duration(MILLISECOND, DAY, false), "",
-            "For the whole exchange; then 504. None without it."),
+        key(
+            "strip_path",
+            Kind::Boolean,
+            "false",
+            "Drops the literal part of the path before the \
+            first capture.",
+        )
+        .or(&["strip_prefix", "stripprefix"]),
+        key(
+            "rewrite",
+            Kind::Text("/people/{id}"),
+            "",
+            "The path that is sent instead, with \
+            captures by name.",
+        )
+        .or(&["path_rewrite", "replace_path"]),
+        key(
+            "host_header",
+            Kind::Text("upstream"),
+            "preserve",
+            "The Host that is sent: \
+            \"preserve\" (the client's), \"upstream\" (the endpoint's), or a literal.",
+        )
+        .or(&["preserve_host"]),
+        key(
+            "timeout",
+            Kind::Duration(MILLISECOND, DAY, false),
+            "",
+            "For the whole exchange; then 504. None without it.",
+        ),
         later("split", "name one upstream: upstream = \"...\""),
         later("retry", "remove it; only a refused connection is tried again, at another endpoint"),
         later("plugins", "remove it"),
@@ -316,12 +508,20 @@ pub(super) static UPSTREAM: Section = Section {
     doc: "A named group of endpoints.",
     keys: &[
         required("name", Kind::Text("users"), "Its name in routes, metrics and logs.").or(&["id"]),
-        key("strategy", Kind::Choice(&["round-robin", "weighted-round-robin", "random"]),
-            "round-robin", "How an endpoint is picked. \"round-robin\" ignores weights.")
-            .or(&["algorithm", "balance", "lb_policy", "policy"]),
-        required("endpoints", Kind::ManyOrTexts(&ENDPOINT), "Where the group is: tables, or just \
-            their URLs.")
-            .or(&["servers", "targets", "nodes", "urls", "url", "server", "hosts"]),
+        key(
+            "strategy",
+            Kind::Choice(&["round-robin", "weighted-round-robin", "random"]),
+            "round-robin",
+            "How an endpoint is picked. \"round-robin\" ignores weights.",
+        )
+        .or(&["algorithm", "balance", "lb_policy", "policy"]),
+        required(
+            "endpoints",
+            Kind::ManyOrTexts(&ENDPOINT),
+            "Where the group is: tables, or just \
+            their URLs.",
+        )
+        .or(&["servers", "targets", "nodes", "urls", "url", "server", "hosts"]),
         key("timeouts", Kind::One(&TIMEOUTS), "", TIMEOUTS.doc),
         key("pool", Kind::One(&POOL), "", POOL.doc).or(&["keepalive"]),
         later("discovery", "list the endpoints: endpoints = [{ url = \"http://...\" }]"),
@@ -342,11 +542,19 @@ pub(super) static ENDPOINT: Section = Section {
     path: "upstream.endpoints",
     doc: "One address of an upstream.",
     keys: &[
-        required("url", Kind::Text("http://127.0.0.1:8081"), "\"http://\", a host name or IP \
-            address, and a port (80 without one).")
-            .or(&["address", "host", "addr", "uri"]),
-        key("weight", Kind::Integer(1, limits::ENDPOINT_WEIGHT_MAX as i64), "1",
-            "Its share of requests relative to the other endpoints."),
+        required(
+            "url",
+            Kind::Text("http://127.0.0.1:8081"),
+            "\"http://\", a host name or IP \
+            address, and a port (80 without one).",
+        )
+        .or(&["address", "host", "addr", "uri"]),
+        key(
+            "weight",
+            Kind::Integer(1, limits::ENDPOINT_WEIGHT_MAX as i64),
+            "1",
+            "Its share of requests relative to the other endpoints.",
+        ),
     ],
 };
 
@@ -355,12 +563,20 @@ pub(super) static TIMEOUTS: Section = Section {
     path: "upstream.timeouts",
     doc: "How long an endpoint is waited for.",
     keys: &[
-        key("connect", Kind::Duration(MILLISECOND, DAY, false), "1s",
-            "To establish a connection; then 504.")
-            .or(&["connect_timeout"]),
-        key("response", Kind::Duration(MILLISECOND, DAY, false), "60s",
-            "Longest silence of an endpoint, also between two reads of a body; then 504.")
-            .or(&["read", "read_timeout", "response_timeout"]),
+        key(
+            "connect",
+            Kind::Duration(MILLISECOND, DAY, false),
+            "1s",
+            "To establish a connection; then 504.",
+        )
+        .or(&["connect_timeout"]),
+        key(
+            "response",
+            Kind::Duration(MILLISECOND, DAY, false),
+            "60s",
+            "Longest silence of an endpoint, also between two reads of a body; then 504.",
+        )
+        .or(&["read", "read_timeout", "response_timeout"]),
     ],
 };
 
@@ -369,15 +585,27 @@ pub(super) static POOL: Section = Section {
     path: "upstream.pool",
     doc: "Connections that are kept for the next request.",
     keys: &[
-        key("idle", Kind::Duration(MILLISECOND, DAY, false), "60s",
-            "How long an unused connection is kept.")
-            .or(&["idle_timeout", "keepalive_timeout"]),
-        key("idle_max_per_core", Kind::Integer(0, limits::POOL_IDLE_MAX_PER_CORE_MAX as i64),
-            "128", "Unused connections kept to each endpoint on one core; 0 keeps none.")
-            .or(&["idle_max", "max_idle", "keepalive"]),
-        key("age_max", Kind::Duration(MILLISECOND, YEAR, true), "unlimited",
-            "Age at which a connection is not used again.")
-            .or(&["max_age", "keepalive_time"]),
+        key(
+            "idle",
+            Kind::Duration(MILLISECOND, DAY, false),
+            "60s",
+            "How long an unused connection is kept.",
+        )
+        .or(&["idle_timeout", "keepalive_timeout"]),
+        key(
+            "idle_max_per_core",
+            Kind::Integer(0, limits::POOL_IDLE_MAX_PER_CORE_MAX as i64),
+            "128",
+            "Unused connections kept to each endpoint on one core; 0 keeps none.",
+        )
+        .or(&["idle_max", "max_idle", "keepalive"]),
+        key(
+            "age_max",
+            Kind::Duration(MILLISECOND, YEAR, true),
+            "unlimited",
+            "Age at which a connection is not used again.",
+        )
+        .or(&["max_age", "keepalive_time"]),
     ],
 };
 

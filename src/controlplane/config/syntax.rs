@@ -193,16 +193,22 @@ fn report_slip(source: &Source, slip: &Slip, report: &Report) {
             };
             ("the header of a table is not closed".into(), hint)
         }
-        m if m.contains("multi-line") && m.contains("string") && slip.start >= source.text.len() => {
+        m if m.contains("multi-line")
+            && m.contains("string")
+            && slip.start >= source.text.len() =>
+        {
             let delimiter = if m.contains("literal") { "'''" } else { "\"\"\"" };
             start = source.text.rfind(delimiter).unwrap_or(start);
             report.set_incomplete();
-            ("the string that starts here is never closed".into(), format!("end it with {delimiter}"))
+            (
+                "the string that starts here is never closed".into(),
+                format!("end it with {delimiter}"),
+            )
         }
-        m if m.starts_with("invalid basic string") || m.starts_with("invalid literal string") => {
-            ("the string is not closed, or holds a control character".into(),
-             "end it on the same line, with the quote it starts with".into())
-        }
+        m if m.starts_with("invalid basic string") || m.starts_with("invalid literal string") => (
+            "the string is not closed, or holds a control character".into(),
+            "end it on the same line, with the quote it starts with".into(),
+        ),
         m if m.starts_with("missing escaped value") => (
             "a backslash before a character that has no escape".into(),
             "write \"\\\\\" for one backslash, or single quotes: '\\d+'".into(),
@@ -269,7 +275,9 @@ fn duplicate_hint(source: &Source, slip: &Slip) -> String {
     let line = source.text[source.line_range(slip.start)].trim();
     let name = line.trim_matches(['[', ']', ' ']);
     match name {
-        "listener" | "route" | "upstream" => format!("write [[{name}]] with two brackets, each time"),
+        "listener" | "route" | "upstream" => {
+            format!("write [[{name}]] with two brackets, each time")
+        }
         _ if line.starts_with('[') => "put its keys below the first one".into(),
         _ => "remove one of the two".into(),
     }
@@ -277,7 +285,8 @@ fn duplicate_hint(source: &Source, slip: &Slip) -> String {
 
 /// The last place before an offset where a key of this name stands in the tree.
 fn last_before(table: &DeTable<'_>, name: &str, before: usize) -> Option<usize> {
-    let own = table.iter().filter(|(key, _)| key.get_ref() == name).map(|(key, _)| key.span().start);
+    let own =
+        table.iter().filter(|(key, _)| key.get_ref() == name).map(|(key, _)| key.span().start);
     let inner = table.iter().filter_map(|(_, value)| last_in_value(value.get_ref(), name, before));
     own.chain(inner).filter(|&at| at < before).max()
 }
@@ -363,7 +372,9 @@ mod tests {
 
     #[test]
     fn strings_and_json_that_never_end_are_refused_in_bounded_time() {
-        for text in ["a = '''x\ny", "a = \"\"\"x\ny", "{\"a\": 1}", "a = [[[[", "a = {{{{", "[[[[[["] {
+        for text in
+            ["a = '''x\ny", "a = \"\"\"x\ny", "{\"a\": 1}", "a = [[[[", "a = {{{{", "[[[[[["]
+        {
             assert!(!read(text).0.is_empty(), "{text}");
         }
     }

@@ -60,7 +60,10 @@ fn duration_unit_error(text: &str, number: &str, unit: &str) -> UnitError {
         return (format!("\"{text}\" is negative"), "durations start at \"0s\"".into());
     }
     if number.is_empty() || scale(number, 1).is_none() && !number.contains('.') {
-        return (format!("\"{text}\" is not a duration"), "write it like \"250ms\" or \"5s\"".into());
+        return (
+            format!("\"{text}\" is not a duration"),
+            "write it like \"250ms\" or \"5s\"".into(),
+        );
     }
     if unit.is_empty() {
         return (
@@ -202,7 +205,8 @@ mod tests {
 
     #[test]
     fn durations_that_nobody_can_be_sure_of_are_refused() {
-        for text in ["", "5", "s", "5 s", "5S", "5sec", "-5s", "5s5", "1,5s", "5..5s", ".5s", "1e3s"]
+        for text in
+            ["", "5", "s", "5 s", "5S", "5sec", "-5s", "5s5", "1,5s", "5..5s", ".5s", "1e3s"]
         {
             let (message, hint) = parse_duration(text).unwrap_err();
             assert!(!message.is_empty() && !hint.is_empty(), "{text}");
