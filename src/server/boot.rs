@@ -162,7 +162,7 @@ impl Boot {
         {
             let core = settings.core;
             let fail = |error| ServerError::Worker { core, step: "start", error };
-            let (sender, mailbox) = rt::mailbox(MAILBOX_MESSAGES_MAX).map_err(fail)?;
+            let (sender, mailbox) = rt::mailbox(MAILBOX_MESSAGES_MAX);
             let thread = worker::start(WorkerInput {
                 settings: settings.clone(),
                 snapshot: Arc::clone(&self.snapshot),
