@@ -53,6 +53,10 @@ pub const TRAILER_COUNT_MAX: usize = 64;
 /// Bytes of a method name. The longest registered one (`UPDATEREDIRECTREF`) has 17.
 pub const METHOD_BYTES_MAX: usize = 32;
 
+/// Elements of all Connection fields of one head together. Real ones name two or three; the bound
+/// keeps the search for nominated fields from costing elements times fields.
+pub const CONNECTION_OPTIONS_MAX: usize = 32;
+
 /// Captures of one route (path parameters or named groups).
 pub const CAPTURES_MAX: usize = 16;
 

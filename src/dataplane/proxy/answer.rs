@@ -171,5 +171,7 @@ impl Exchange<'_> {
 /// Sends bytes to a client within `after`; whether it took them.
 pub(super) async fn send(client: &Socket, after: std::time::Duration, bytes: &mut Vec<u8>) -> bool {
     client.write_within(after, tag::CLIENT);
-    client.send_bytes(bytes).await.is_ok()
+    let sent = client.send_bytes(bytes).await;
+    client.write_without_deadline();
+    sent.is_ok()
 }

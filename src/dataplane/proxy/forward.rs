@@ -5,11 +5,11 @@ use std::{pin::pin, time::Instant};
 use super::{
     exchange::{Exchange, Reuse},
     piece::{Sink, Source},
-    relay::Relay,
+    relay::{Relay, Ways},
     respond::{RequestFacts, Respond, Responded},
     timing::{Timing, tag},
     tunnel,
-    upload::UploadWays,
+    upload::{UploadState, UploadWays},
 };
 use crate::{
     base::{
@@ -18,11 +18,11 @@ use crate::{
         reason::Reason,
     },
     dataplane::{
-        shard::Phase,
+        shard::{Phase, Shard},
         upstream::{KeepLimits, UpstreamConnection},
     },
     proto::h1::{ForwardedOut, Framing, RequestForward, write_request_head},
-    rt::{Either, race},
+    rt::{Buf, Either, race},
     snapshot::{HostHeader, Route, RouteExtra, Upstream},
 };
 
@@ -294,9 +294,13 @@ impl Exchange<'_> {
         };
         if framing == Framing::Empty {
             // The head stays in the input: should the connection be dead, it is sent once more.
-            super::relay::Ways::before_write(&ways);
-            if endpoint.send_bytes(&mut context.out).await.is_err() && !endpoint.has_input() {
-                return Err(super::relay::Ways::write_failed(&ways, endpoint.broken_write()));
+            ways.before_write();
+            let sent = endpoint.send_bytes(&mut context.out).await;
+            endpoint.write_without_deadline();
+            if let Err(broken) = sent
+                && !endpoint.has_input()
+            {
+                return Err(ways.write_failed(broken));
             }
             let result = respond.run().await;
             if self.progress.status != 0 {
@@ -333,7 +337,7 @@ impl Exchange<'_> {
 }
 
 /// Takes the head off the client's input: from now on it belongs to the request being sent.
-fn take_head(input: &mut Option<crate::rt::Buf>, head_bytes: usize, forwarded: &mut bool) {
+fn take_head(input: &mut Option<Buf>, head_bytes: usize, forwarded: &mut bool) {
     *forwarded = true;
     if let Some(buf) = input {
         buf.consume(head_bytes);
@@ -348,9 +352,9 @@ fn take_head(input: &mut Option<crate::rt::Buf>, head_bytes: usize, forwarded: &
 async fn side_by_side(
     mut relay: Relay<'_, UploadWays<'_>>,
     respond: Respond<'_>,
-    upload: &super::upload::UploadState,
+    upload: &UploadState,
     timing: Timing,
-    shard: &crate::dataplane::shard::Shard,
+    shard: &Shard,
 ) -> Result<Responded, Reason> {
     let endpoint = respond.endpoint;
     let mut sending = pin!(relay.run());
@@ -359,9 +363,11 @@ async fn side_by_side(
         Either::Right(result) => result,
         Either::Left(Ok(())) => {
             upload.is_done.set(true);
-            let now_tick = shard.deadlines.now_tick();
-            let (after, tag) = timing.at_most(timing.upstream, tag::UPSTREAM, now_tick);
-            endpoint.read_within(after, tag); // its turn to speak begins now
+            if upload.head_is_awaited.get() {
+                let now_tick = shard.deadlines.now_tick();
+                let (after, tag) = timing.at_most(timing.upstream, tag::UPSTREAM, now_tick);
+                endpoint.read_within(after, tag); // its turn to speak begins now
+            }
             responding.await
         }
         // It would not take the rest, and may be telling why: an early answer is an answer.

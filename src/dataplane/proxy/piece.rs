@@ -140,3 +140,102 @@ fn as_chunk(buf: &mut Buf, payload: usize, gap: usize, last: bool) -> Piece {
     assert!(buf.prepend(&line[..length]), "the headroom holds a chunk size");
     Piece { send: length + payload + end.len(), skip, payload, ended: last }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rt::BufPool;
+
+    /// Feeds `wire` in two parts, cut at `cut`, and returns what leaves and what is left.
+    fn pass(wire: &[u8], cut: usize, framing: Framing, sink: Sink) -> (Vec<u8>, Vec<u8>) {
+        let pool = BufPool::new(4096, 4, 4);
+        let mut decoder = ChunkDecoder::default();
+        let mut source = Source::new(framing, &mut decoder);
+        let mut out = Vec::new();
+        let mut buf = pool.take().unwrap();
+        for part in [&wire[..cut], &wire[cut..]] {
+            assert!(buf.append(part));
+            if source.is_done() || buf.is_empty() {
+                continue;
+            }
+            let piece = next_piece(&mut buf, &mut source, sink).unwrap();
+            out.extend_from_slice(&buf.data()[..piece.send]);
+            buf.consume(piece.send + piece.skip);
+            if source.is_done() && sink == Sink::Chunks && !piece.ended {
+                out.extend_from_slice(b"0\r\n");
+                out.extend_from_slice(source.trailers());
+                out.extend_from_slice(b"\r\n");
+            }
+        }
+        (out, buf.data().to_vec())
+    }
+
+    /// The payload and trailers of a chunked body, read by a decoder that is not ours.
+    fn unchunk(mut wire: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let mut payload = Vec::new();
+        loop {
+            let line = wire.windows(2).position(|two| two == b"\r\n").unwrap();
+            let size = usize::from_str_radix(std::str::from_utf8(&wire[..line]).unwrap(), 16).unwrap();
+            wire = &wire[line + 2..];
+            if size == 0 {
+                return (payload, wire.strip_suffix(b"\r\n").unwrap().to_vec());
+            }
+            payload.extend_from_slice(&wire[..size]);
+            assert_eq!(&wire[size..size + 2], b"\r\n");
+            wire = &wire[size + 2..];
+        }
+    }
+
+    const CHUNKED: &[u8] =
+        b"5\r\nhello\r\n1;x=y\r\n,\r\n0006\r\n world\r\n0\r\nx-sum: 1\r\n\r\nGET / HTTP/1.1\r\n";
+
+    #[test]
+    fn chunks_are_made_anew_wherever_they_are_cut() {
+        for cut in 0..=CHUNKED.len() {
+            let (out, left) = pass(CHUNKED, cut, Framing::Chunked, Sink::Chunks);
+            let (payload, trailers) = unchunk(&out);
+            assert_eq!(payload, b"hello, world", "cut at {cut}");
+            assert_eq!(trailers, b"x-sum: 1\r\n", "cut at {cut}");
+            assert_eq!(left, b"GET / HTTP/1.1\r\n", "cut at {cut}: the next request is untouched");
+        }
+    }
+
+    #[test]
+    fn a_whole_body_without_trailers_leaves_in_one_piece() {
+        let wire = b"3\r\nabc\r\n0\r\n\r\n";
+        for cut in 0..=wire.len() {
+            let (out, left) = pass(wire, cut, Framing::Chunked, Sink::Chunks);
+            assert_eq!(unchunk(&out), (b"abc".to_vec(), Vec::new()), "cut at {cut}");
+            assert!(left.is_empty());
+        }
+        let (out, _) = pass(wire, wire.len(), Framing::Chunked, Sink::Chunks);
+        assert_eq!(out, wire);
+    }
+
+    #[test]
+    fn chunks_become_plain_bytes() {
+        for cut in 0..=CHUNKED.len() {
+            let (out, left) = pass(CHUNKED, cut, Framing::Chunked, Sink::Plain);
+            assert_eq!(out, b"hello, world", "cut at {cut}");
+            assert_eq!(left, b"GET / HTTP/1.1\r\n");
+        }
+    }
+
+    #[test]
+    fn a_length_ends_where_it_says() {
+        for cut in 0..=8 {
+            let (out, left) = pass(b"12345GET", cut, Framing::Length(5), Sink::Plain);
+            assert_eq!((&out[..], &left[..]), (&b"12345"[..], &b"GET"[..]), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_body_until_close_is_framed_in_chunks() {
+        for cut in 0..=6 {
+            let (mut out, left) = pass(b"abcdef", cut, Framing::UntilClose, Sink::Chunks);
+            out.extend_from_slice(b"0\r\n\r\n");
+            assert_eq!(unchunk(&out).0, b"abcdef", "cut at {cut}");
+            assert!(left.is_empty());
+        }
+    }
+}

@@ -112,6 +112,7 @@ impl<W: Ways> Relay<'_, W> {
         if count > 0 {
             self.ways.before_write();
             let sent = self.to.send(self.input, count).await;
+            self.to.write_without_deadline();
             sent.map_err(|broken| self.ways.write_failed(broken))?;
             self.ways.sent();
         }
@@ -128,6 +129,7 @@ impl<W: Ways> Relay<'_, W> {
     async fn send_head(&mut self) -> Result<(), Reason> {
         self.ways.before_write();
         let sent = self.to.send_bytes(self.head).await;
+        self.to.write_without_deadline();
         self.head.clear();
         sent.map_err(|broken| self.ways.write_failed(broken))?;
         self.ways.sent();
@@ -142,6 +144,7 @@ impl<W: Ways> Relay<'_, W> {
         }
         self.ways.before_read();
         let received = self.from.fill(self.input, &self.shard.buffers).await;
+        self.from.read_without_deadline(); // it is not its turn while the other side is written to
         received.map_err(|broken| self.ways.read_failed(broken))
     }
 
@@ -171,7 +174,7 @@ impl<W: Ways> Relay<'_, W> {
     async fn splice(&mut self, mut pipe: Pipe) -> Result<(), Reason> {
         let Source::Length(left) = self.source else { return Ok(()) };
         let (from, to) = (self.from, self.to);
-        let steps = Steps { ways: &self.ways, shard: self.shard };
+        let steps = Steps { ways: &self.ways, shard: self.shard, from, to };
         match splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await {
             Ok(_) => {
                 self.source = Source::Length(0);
@@ -191,14 +194,18 @@ impl<W: Ways> Relay<'_, W> {
 struct Steps<'a, W> {
     ways: &'a W,
     shard: &'a Shard,
+    from: &'a Socket,
+    to: &'a Socket,
 }
 
 impl<W: Ways> rt::Progress for Steps<'_, W> {
     fn before_receive(&self) {
+        self.to.write_without_deadline();
         self.ways.before_read();
     }
 
     fn before_send(&self) {
+        self.from.read_without_deadline();
         self.ways.before_write();
     }
 

@@ -1,6 +1,9 @@
 //! The response on its way to the client: interim heads, the final head, the body.
 
-use std::{cell::Cell, time::Instant};
+use std::{
+    cell::Cell,
+    time::{Duration, Instant},
+};
 
 use super::{
     piece::{Sink, Source},
@@ -122,7 +125,11 @@ impl Respond<'_> {
                 }
             }
             self.before_head();
-            match self.endpoint.fill(input, &self.shard.buffers).await {
+            self.upload.head_is_awaited.set(true);
+            let received = self.endpoint.fill(input, &self.shard.buffers).await;
+            self.upload.head_is_awaited.set(false);
+            self.endpoint.read_without_deadline();
+            match received {
                 Ok(0) => return Err(self.closed()),
                 Ok(_) => self.progress.endpoint_spoke = true,
                 Err(broken) => return Err(self.head_failed(broken)),
@@ -136,7 +143,7 @@ impl Respond<'_> {
         let length = if self.upload.is_done.get() {
             self.timing.upstream
         } else {
-            self.timing.upstream.max(self.timing.client)
+            Duration::MAX // while the client has the word, the endpoint may be silent
         };
         let (after, tag) = self.timing.at_most(length, tag::UPSTREAM, now_tick);
         self.endpoint.read_within(after, tag);
@@ -180,6 +187,7 @@ impl Respond<'_> {
         }
         self.client.write_within(self.timing.client, tag::CLIENT);
         let sent = self.client.send_bytes(self.out).await;
+        self.client.write_without_deadline();
         self.out.clear();
         self.watch.progress(self.shard.deadlines.now_tick());
         sent.map_err(client_write_failed)
@@ -255,7 +263,7 @@ impl Respond<'_> {
         let date = self.shard.date.get();
         let forward = ResponseForward {
             framing: plan.framing,
-            keep_content_length: true,
+            keep_content_length: !plan.discard,
             client_version: self.request.version,
             keep_alive: plan.keep_alive,
             date: &date,

@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct UploadState {
     /// Whether the request has been sent completely.
     pub(super) is_done: Cell<bool>,
+    /// Whether the response's head is being waited for right now.
+    pub(super) head_is_awaited: Cell<bool>,
     /// Body bytes sent so far.
     pub(super) bytes: Cell<u64>,
     /// Whether the endpoint, not the client, made the upload fail: a response may still be there.
