@@ -171,13 +171,15 @@ fn start_origin(name: &'static str, listener: TcpListener) -> io::Result<()> {
         page.push('\n');
         ([("content-type", "application/json")], page)
     };
-    thread::Builder::new().name(format!("demo-{name}")).stack_size(256 * 1024).spawn(move || {
-        runtime.block_on(async {
-            if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
-                let _ = axum::serve(listener, Router::new().fallback(answer)).await;
-            }
-        });
-    })?;
+    thread::Builder::new().name(format!("demo-{name}")).stack_size(256 * 1024).spawn(
+        move || {
+            runtime.block_on(async {
+                if let Ok(listener) = tokio::net::TcpListener::from_std(listener) {
+                    let _ = axum::serve(listener, Router::new().fallback(answer)).await;
+                }
+            });
+        },
+    )?;
     Ok(())
 }
 

@@ -1,8 +1,10 @@
 //! The command line: one file per command.
 
+pub mod check;
 mod demo;
 mod proxy;
 mod run;
+pub mod schema;
 mod serve;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -79,8 +81,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    #[command(about = "Name every mistake of a configuration, change nothing")]
+    Check(check::Args),
     Proxy(proxy::Args),
     Demo(demo::Args),
+    #[command(about = "Print the JSON Schema of the configuration, for editors")]
+    Schema(schema::Args),
 }
 
 /// Runs the command that the arguments name. Usage errors end the process with 2.
@@ -90,15 +96,18 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Proxy(args)) => proxy::run(args),
         Some(Command::Demo(args)) => demo::run(args),
-        None => usage(),
+        Some(Command::Check(args)) => check::run(args),
+        Some(Command::Schema(args)) => schema::run(args),
+        None => test(cli.config),
     }
 }
 
-/// Neither a command nor -t with -c: clap has said so already in most cases.
-fn usage() -> ExitCode {
-    use clap::CommandFactory;
-    let _ = Cli::command().print_help();
-    ExitCode::from(EXIT_USAGE)
+/// `-t -c FILE`; clap lets neither of them stand alone, and shows the help if there is nothing.
+fn test(config: Option<PathBuf>) -> ExitCode {
+    match config {
+        Some(config) => check::run(&check::Args { path: None, config: Some(config), json: false }),
+        None => ExitCode::from(EXIT_USAGE),
+    }
 }
 
 /// The command line is wrong.

@@ -85,9 +85,7 @@ fn config(args: &Args) -> String {
         line(format_args!("[[listener]]\nname = \"{name}\"\naddress = \"{address}\"\n"));
     }
     let host_header = toml_string(&args.host_header);
-    line(format_args!(
-        "[[route]]\nid = \"all\"\nupstream = \"to\"\nhost_header = {host_header}\n"
-    ));
+    line(format_args!("[[route]]\nid = \"all\"\nupstream = \"to\"\nhost_header = {host_header}\n"));
     let endpoints: Vec<String> =
         args.to.iter().map(|url| format!("  {{ url = {} }},\n", toml_string(url))).collect();
     line(format_args!("[[upstream]]\nname = \"to\"\nendpoints = [\n{}]", endpoints.concat()));

@@ -22,7 +22,8 @@ pub(super) fn serve(source: Source, on_ready: impl FnOnce(Running)) -> ExitCode 
 fn refuse(errors: &ConfigErrors) -> ExitCode {
     let count = errors.count(Severity::Error);
     let noun = if count == 1 { "mistake" } else { "mistakes" };
-    let text = format!("{errors}ringway: {count} {noun} in the configuration; nothing was started\n");
+    let text =
+        format!("{errors}ringway: {count} {noun} in the configuration; nothing was started\n");
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
     ExitCode::from(EXIT_CONFIG)
 }

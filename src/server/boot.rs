@@ -201,11 +201,9 @@ impl Boot {
             )),
             None => log::info(format_args!("admin is off")),
         }
-        let (routes, upstreams) = (self.snapshot.routes.len(), self.snapshot.upstreams.len());
         log::info(format_args!(
-            "ready: {routes} route{}, {upstreams} upstream{} from {}, after {} ms",
-            if routes == 1 { "" } else { "s" },
-            if upstreams == 1 { "" } else { "s" },
+            "ready: {} from {}, after {} ms",
+            rules::summary(&self.snapshot),
             self.source.name(),
             self.state.started.elapsed().as_millis(),
         ));

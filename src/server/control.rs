@@ -206,12 +206,7 @@ impl Control {
             rules.accept(Arc::clone(&snapshot));
             snapshot
         };
-        log::info(format_args!(
-            "version {}: {} routes, {} upstreams",
-            snapshot.version,
-            snapshot.routes.len(),
-            snapshot.upstreams.len()
-        ));
+        log::info(format_args!("version {}: {}", snapshot.version, rules::summary(&snapshot)));
         self.broadcast.publish(snapshot);
     }
 
