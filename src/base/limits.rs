@@ -60,6 +60,24 @@ pub const CONNECTION_OPTIONS_MAX: usize = 32;
 /// Captures of one route (path parameters or named groups).
 pub const CAPTURES_MAX: usize = 16;
 
+/// Segments of a `path` with parameters; the walk through the table recurses once for each.
+pub const PATTERN_SEGMENTS_MAX: usize = 128;
+
+/// Bytes of a `path`, `path_prefix` or `path_regex`.
+pub const PATTERN_BYTES_MAX: usize = 8 * 1024;
+
+/// Different methods in all routes of a table: a set of them is one machine word.
+pub const METHODS_DISTINCT_MAX: usize = 64;
+
+/// Bytes of one compiled regex.
+pub const REGEX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the state cache that one regex may keep for each thread that runs it.
+pub const REGEX_CACHE_BYTES_MAX: usize = 512 * 1024;
+
+/// Nesting of groups in a regex.
+pub const REGEX_NESTING_MAX: u32 = 64;
+
 /// Routes with metric series of their own; later ones share the series `other`, so that a scrape
 /// stays small however many routes there are.
 pub const ROUTE_SERIES_MAX: usize = 1024;
