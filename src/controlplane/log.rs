@@ -6,19 +6,7 @@ use std::{
     sync::atomic::{AtomicU8, Ordering::Relaxed},
 };
 
-/// How much is said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Level {
-    /// What went wrong and needs somebody.
-    Error,
-    /// What is not as it should be.
-    Warn,
-    /// Start, reloads, stop.
-    Info,
-    /// What helps whoever looks for a fault.
-    Debug,
-}
+use crate::controlplane::config::Level;
 
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 
@@ -72,11 +60,5 @@ mod tests {
             "ringway: error: one\nringway: error: two\n"
         );
         assert_eq!(prefixed("", format_args!("ready")), "ringway: ready\n");
-    }
-
-    #[test]
-    fn levels_are_ordered_by_importance() {
-        assert!(Level::Error < Level::Warn && Level::Warn < Level::Info);
-        assert!(Level::Info < Level::Debug);
     }
 }

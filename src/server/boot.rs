@@ -162,7 +162,7 @@ impl Boot {
         {
             let core = settings.core;
             let fail = |error| ServerError::Worker { core, step: "start", error };
-            let (sender, mailbox) = rt::mailbox(MAILBOX_MESSAGES_MAX).map_err(fail)?;
+            let (sender, mailbox) = rt::mailbox(MAILBOX_MESSAGES_MAX);
             let thread = worker::start(WorkerInput {
                 settings: settings.clone(),
                 snapshot: Arc::clone(&self.snapshot),
@@ -201,11 +201,9 @@ impl Boot {
             )),
             None => log::info(format_args!("admin is off")),
         }
-        let (routes, upstreams) = (self.snapshot.routes.len(), self.snapshot.upstreams.len());
         log::info(format_args!(
-            "ready: {routes} route{}, {upstreams} upstream{} from {}, after {} ms",
-            if routes == 1 { "" } else { "s" },
-            if upstreams == 1 { "" } else { "s" },
+            "ready: {} from {}, after {} ms",
+            rules::summary(&self.snapshot),
             self.source.name(),
             self.state.started.elapsed().as_millis(),
         ));

@@ -206,12 +206,7 @@ impl Control {
             rules.accept(Arc::clone(&snapshot));
             snapshot
         };
-        log::info(format_args!(
-            "version {}: {} routes, {} upstreams",
-            snapshot.version,
-            snapshot.routes.len(),
-            snapshot.upstreams.len()
-        ));
+        log::info(format_args!("version {}: {}", snapshot.version, rules::summary(&snapshot)));
         self.broadcast.publish(snapshot);
     }
 
@@ -245,10 +240,10 @@ impl Control {
         Instant::now() + within + DRAIN_SLACK
     }
 
-    fn end(&self, why: &str) -> Result<(), ServerError> {
+    fn end(self, why: &str) -> Result<(), ServerError> {
         let open: i64 = self.state.cores.iter().map(|core| core.connections_open.get()).sum();
         if self.workers.iter().all(|worker| worker.ended) {
-            self.writer.wait_for_end(LOG_END_MAX);
+            self.writer.finish(LOG_END_MAX);
         } else {
             log::warn(format_args!("{open} connections were open"));
         }

@@ -90,8 +90,8 @@ fn write_listen_error(
     match error.kind() {
         io::ErrorKind::AddrInUse => write!(
             f,
-            "somebody else does; `ss -ltnp 'sport = :{port}'` shows who; stop it, or change the \
-             address"
+            "the address is in use; `ss -ltnp 'sport = :{port}'` shows by whom; stop that, or take \
+             another address"
         ),
         io::ErrorKind::PermissionDenied if port < 1024 => write!(
             f,

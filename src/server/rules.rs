@@ -66,9 +66,20 @@ pub(super) fn load(source: &Source, version: u64) -> Result<Loaded, ConfigErrors
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;
-    let (snapshot, more) = compile::compile(config, version, Resolve::Yes)?;
+    let (snapshot, more) =
+        compile::compile(config, version, Resolve::Yes, &mut compile::StatsSlots::default())?;
     warnings.extend(more);
     Ok(Loaded { snapshot, fixed, level, warnings })
+}
+
+/// How many rules there are, in words.
+pub(super) fn summary(snapshot: &Snapshot) -> String {
+    let count = |number: usize, noun: &str| match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    };
+    let (routes, upstreams) = (snapshot.routes.len(), snapshot.upstreams.len());
+    format!("{}, {}", count(routes, "route"), count(upstreams, "upstream"))
 }
 
 /// Opens where the access log goes; `None` if it is off.
@@ -96,7 +107,8 @@ pub(super) struct Reload {
 /// # Errors
 /// Why the reload is refused, one reason a line.
 pub(super) fn prepare(source: &Source, old: &Snapshot) -> Result<Reload, String> {
-    let loaded = load(source, old.version + 1).map_err(|errors| errors.to_string())?;
+    let loaded =
+        load(source, old.version + 1).map_err(|errors| errors.to_string().trim_end().to_owned())?;
     let moved = listener_changes(&old.listeners, &loaded.snapshot.listeners);
     if !moved.is_empty() {
         return Err(moved.join("\n"));

@@ -100,9 +100,10 @@ impl Writer {
         self.orders.try_send(sink).is_ok()
     }
 
-    /// Waits until the last line is written, at most `within`: the thread ends when every core's
-    /// sender is gone. A reader of standard output that stands still must not keep us.
-    pub fn wait_for_end(&self, within: Duration) {
+    /// Writes what the cores have handed over and ends the thread; waits for that at most `within`:
+    /// a reader of standard output that stands still must not keep us.
+    pub fn finish(self, within: Duration) {
+        drop(self.orders);
         let _ = self.ended.recv_timeout(within);
     }
 }
@@ -132,8 +133,7 @@ impl WriterThread {
                         }
                         (self.sink, self.torn, self.failing) = (sink, false, false);
                     } else {
-                        // The control side is gone; the cores may still have lines.
-                        batches.iter().for_each(|batch| self.take(batch));
+                        batches.try_iter().for_each(|batch| self.take(batch));
                         return;
                     }
                 },
@@ -230,19 +230,19 @@ mod tests {
     }
 
     #[test]
-    fn lines_reach_the_file_and_the_thread_ends_with_the_last_sender() {
+    fn lines_reach_the_file_before_the_thread_ends() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("access.log");
         let (mut sender, writer) = start(Some(&file(&path)));
-        for number in 0..100 {
+        for number in 0..60 {
             push(&mut sender, number);
         }
-        drop(sender);
-        writer.wait_for_end(Duration::from_secs(10));
+        let stats = Arc::clone(writer.stats());
+        writer.finish(Duration::from_secs(10));
         let text = fs::read_to_string(&path).expect("the log");
-        assert_eq!(text.lines().count(), 100);
-        assert!(text.lines().last().is_some_and(|line| line.ends_with(" 99")));
-        assert_eq!(writer.stats().written.load(Relaxed), 100);
+        assert_eq!(text.lines().count(), 60);
+        assert!(text.lines().last().is_some_and(|line| line.ends_with(" 59")));
+        assert_eq!(stats.written.load(Relaxed), 60);
     }
 
     #[test]
@@ -260,8 +260,7 @@ mod tests {
             push(&mut sender, 3);
             fs::read_to_string(&path).is_ok_and(|text| !text.is_empty())
         });
-        drop(sender);
-        writer.wait_for_end(Duration::from_secs(10));
+        writer.finish(Duration::from_secs(10));
         let old = fs::read_to_string(&old).expect("the old file");
         assert!(old.lines().nth(1).is_some_and(|line| line.ends_with(" 2")));
     }
@@ -289,10 +288,10 @@ mod tests {
     fn without_a_sink_lines_are_thrown_away() {
         let (mut sender, writer) = start(None);
         push(&mut sender, 1);
-        drop(sender);
-        writer.wait_for_end(Duration::from_secs(10));
-        assert_eq!(writer.stats().written.load(Relaxed), 0);
-        assert_eq!(writer.stats().lost.load(Relaxed), 0);
+        let stats = Arc::clone(writer.stats());
+        writer.finish(Duration::from_secs(10));
+        assert_eq!(stats.written.load(Relaxed), 0);
+        assert_eq!(stats.lost.load(Relaxed), 0);
     }
 
     #[test]

@@ -173,8 +173,9 @@ fn loop_time(out: &mut Exposition, ids: &[String]) {
     }
 }
 
-/// What the name of a core's thread begins with; the number of the CPU follows.
-pub const WORKER_NAME: &str = "ringway-core-";
+/// What the name of a core's thread begins with (`dataplane::worker::start` gives it); the number of
+/// the CPU follows.
+const WORKER_NAME: &str = "ringway-";
 
 /// What the control side itself did.
 fn control(out: &mut Exposition, state: &State) {
