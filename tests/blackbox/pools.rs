@@ -130,9 +130,9 @@ fn a_used_connection_that_dies_is_retried_for_idempotent_requests_only() {
 /// On a fresh connection a silent close is the endpoint's answer: nothing is tried again.
 #[test]
 fn a_fresh_connection_that_dies_is_not_retried() {
-    let origin = Origin::start();
-    let proxy = start(&origin);
     for reset in [false, true] {
+        let origin = Origin::start();
+        let proxy = start(&origin);
         let mut client = proxy.connect();
         client.get("/x");
         let request = origin.next_request();
