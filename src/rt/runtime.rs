@@ -36,7 +36,7 @@ thread_local! {
 /// One at a time per thread, and a thread should run only one in its life.
 ///
 /// # Errors
-/// When the ring cannot be made; [`super::probe`] says why in words.
+/// When the ring cannot be made; [`super::probe()`] says why in words.
 ///
 /// # Panics
 /// If a loop runs on this thread already.
