@@ -31,7 +31,8 @@ pub(super) fn repair(source: &Source, report: &Report) -> Source {
             slips.iter().for_each(|slip| report_slip(&source, slip, report));
             return source;
         };
-        if !repair_slip(&mut source, slip, slips[0].start, report) {
+        let first = slips.iter().find(|slip| slip.is_in_brackets()).unwrap_or(slip);
+        if !repair_slip(&mut source, slip, first.start, report) {
             slips.iter().for_each(|slip| report_slip(&source, slip, report));
             break;
         }
@@ -51,6 +52,12 @@ impl Slip {
     /// Whether the parser lost more than the line of the slip.
     fn is_breaking(&self) -> bool {
         self.message.starts_with("key with no value") || self.message.starts_with("unclosed")
+    }
+
+    /// Whether an array or inline table that runs on may be the reason.
+    fn is_in_brackets(&self) -> bool {
+        ["array", "inline table", "key-value pair"].iter().any(|word| self.message.contains(word))
+            && !self.message.contains("array table")
     }
 }
 

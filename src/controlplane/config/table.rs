@@ -108,11 +108,6 @@ impl<'a> Table<'a> {
         self.report.error(place, &path, message, hint);
     }
 
-    /// A text of the key, if it is there and one.
-    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.get(name)?.text()
-    }
-
     /// `true` or `false`, or the default.
     pub(super) fn boolean(&self, name: &str) -> bool {
         self.boolean_opt(name).unwrap_or(self.declared(name).default == "true")

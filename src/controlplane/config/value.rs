@@ -43,11 +43,6 @@ impl<'a> Value<'a> {
         self.report.error(self.place(), &self.path(), message, hint);
     }
 
-    /// Reports what is odd about it.
-    pub(super) fn warning(&self, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) {
-        self.report.warning(self.place(), &self.path(), message, hint);
-    }
-
     /// A string, its expressions replaced.
     pub(super) fn text(&self) -> Option<Cow<'a, str>> {
         match self.value.get_ref() {
@@ -123,7 +118,7 @@ impl<'a> Value<'a> {
     /// A duration within the range of its key.
     pub(super) fn duration(&self) -> Option<Duration> {
         let Kind::Duration(min, max, unlimited) = self.key.kind else { return None };
-        let text = self.unit_text("a duration such as \"5s\"", "s")?;
+        let text = self.unit_text("a duration such as \"5s\"")?;
         if unlimited && text == "unlimited" {
             return Some(Duration::MAX);
         }
@@ -147,7 +142,7 @@ impl<'a> Value<'a> {
     /// A size in bytes within the range of its key.
     pub(super) fn size(&self) -> Option<u64> {
         let Kind::Size(min, max, unlimited) = self.key.kind else { return None };
-        let text = self.unit_text("a size such as \"64KiB\"", "B")?;
+        let text = self.unit_text("a size such as \"64KiB\"")?;
         if unlimited && text == "unlimited" {
             return Some(u64::MAX);
         }
@@ -345,7 +340,7 @@ impl<'a> Value<'a> {
     }
 
     /// The text of a value with a unit, which must be a string.
-    fn unit_text(&self, expected: &str, _unit: &str) -> Option<Cow<'a, str>> {
+    fn unit_text(&self, expected: &str) -> Option<Cow<'a, str>> {
         if self.is_text() {
             return self.text();
         }
