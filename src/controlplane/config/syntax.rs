@@ -172,8 +172,21 @@ fn report_slip(source: &Source, slip: &Slip, report: &Report) {
     let line = source.line_range(slip.start);
     let text = source.text[line.clone()].trim();
     let bare = source.text.get(slip.start..slip.end).unwrap_or("");
-    let word = bare_value(&source.text[slip.start.min(line.end)..line.end], bare);
     let mut start = slip.start;
+    let is_scalar = [
+        "string values",
+        "invalid float",
+        "invalid integer",
+        "invalid date",
+        "invalid bool",
+        "unexpected leading",
+    ];
+    if is_scalar.iter().any(|prefix| slip.message.starts_with(prefix)) {
+        // The complaint may begin inside the word.
+        let before = &source.text[line.start..start.min(line.end)];
+        start = line.start + before.rfind([' ', '\t', '=', ',', '[', '{']).map_or(0, |at| at + 1);
+    }
+    let word = bare_value(&source.text[start.min(line.end)..line.end], bare);
     let (message, hint) = match slip.message.as_str() {
         "duplicate key" => return report_duplicate(source, slip, report),
         m if m.starts_with("string values must be quoted") && bare.trim().is_empty() => {
@@ -267,7 +280,12 @@ fn report_duplicate(source: &Source, slip: &Slip, report: &Report) {
     let name = source.text.get(slip.start..slip.end).unwrap_or("");
     let name = name.trim_matches(['"', '\'']);
     let (tree, _) = DeTable::parse_recoverable(&source.text);
-    let first = last_before(tree.get_ref(), name, slip.start);
+    let line = source.line_range(slip.start);
+    let header = source.text[line.clone()].trim();
+    let first = match header.starts_with('[') {
+        true => source.text[..line.start].rfind(header),
+        false => last_before(tree.get_ref(), name, slip.start),
+    };
     let (message, hint) = match first {
         Some(offset) => (
             format!("\"{name}\" is already at line {}", source.place(offset).line),

@@ -323,6 +323,11 @@ impl<'a> Value<'a> {
                 format!("write \"{raw}s\" for seconds or \"{raw}ms\" for milliseconds")
             }
             (Kind::Duration(..), _) => "write a number and a unit in quotes: \"5s\"".into(),
+            (Kind::Size(..), DeValue::Integer(_))
+                if raw.parse::<u64>().is_ok_and(|size| size >= 1024) =>
+            {
+                format!("write \"{}\"", units::show_size(raw.parse().unwrap_or_default()))
+            }
             (Kind::Size(..), DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!("write \"{raw}B\" for bytes or \"{raw}KiB\" for kibibytes")
             }
@@ -349,9 +354,18 @@ impl<'a> Value<'a> {
     }
 
     fn unit_error(&self, text: &str, message: String, hint: String, unlimited: bool) {
-        if matches!(text, "unlimited" | "none" | "off" | "infinite" | "never") {
+        if matches!(
+            text,
+            "unlimited" | "none" | "off" | "infinite" | "infinity" | "never" | "forever" | "inf"
+        ) {
             let message = format!("\"{text}\" is not possible here");
-            let hint = if unlimited { "write \"unlimited\"".into() } else { hint };
+            let hint = match self.key.kind {
+                _ if unlimited => "write \"unlimited\"".into(),
+                Kind::Duration(_, max, _) => {
+                    format!("write a duration up to \"{}\"", units::show_duration(max))
+                }
+                _ => hint,
+            };
             return self.error(message, hint);
         }
         self.error(message, hint);
