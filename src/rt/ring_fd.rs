@@ -17,7 +17,7 @@ use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent};
 use monoio::net::TcpStream;
 
-use super::runtime;
+use super::{runtime, task};
 
 /// How long an abandoned operation gets to end before its descriptor is closed. Dropping it has
 /// asked the kernel to cancel it, which happens on the next turn of the loop.
@@ -116,8 +116,8 @@ impl Drop for RingFd {
             // SAFETY: `into_raw_fd` just passed the ownership on.
             drop(unsafe { OwnedFd::from_raw_fd(raw) });
         } else if runtime::is_running() {
-            monoio::spawn(async move {
-                monoio::time::sleep(ABANDONED_GRACE).await;
+            task::spawn(async move {
+                task::sleep(ABANDONED_GRACE).await;
                 drop(io);
             });
         } else {

@@ -43,11 +43,10 @@ pub fn run<F: Future>(settings: RuntimeSettings, f: impl FnOnce() -> F) -> io::R
     assert!(!is_running(), "a loop runs on this thread already");
     sys::ignore_sigpipe();
     let mut runtime = build(settings)?;
-    let output = runtime.block_on(async {
+    runtime.block_on(async {
         let _running = Running::begin()?;
         Ok(f().await)
-    });
-    output
+    })
 }
 
 /// Whether a loop runs on this thread.

@@ -32,11 +32,12 @@ impl fmt::Display for PanicPlace {
     }
 }
 
-/// Runs `future` as a task of this core, which dies with the process if it panics.
+/// Runs `future` as a task of this core, which ends if it panics. For tasks that cannot.
 ///
 /// # Panics
 /// Outside [`super::run`].
-pub fn spawn(future: impl Future<Output = ()> + 'static) {
+#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
     drop(monoio::spawn(future)); // detaches
 }
 
