@@ -100,8 +100,8 @@ impl Deadlines {
         Self { table: Rc::new(table) }
     }
 
-    /// A deadline for `stream`, not running yet. A stream has one deadline at a time: an earlier
-    /// one never fires again.
+    /// A deadline for `stream`, not running yet. A stream has up to two (one for each
+    /// direction); with a third, the first never fires again.
     pub fn register(&self, stream: &Stream) -> Deadline {
         let (index, generation) = self.table.occupy(stream.fd());
         stream.link_deadline(Link { table: Rc::clone(&self.table), index, generation });

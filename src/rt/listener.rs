@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
 use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -109,6 +110,12 @@ impl Listener {
             }
         }
         Ok(out.len() - before)
+    }
+
+    /// Stops listening: a waiting [`Listener::accept_batch`] ends with an error. Connections still
+    /// in the queue are reset, so accept them first.
+    pub fn close(&self) {
+        super::stream::shutdown_read(self.ring.as_raw_fd());
     }
 
     /// The address it listens on.

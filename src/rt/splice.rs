@@ -16,6 +16,10 @@ const TURN_BYTES: usize = 1024 * 1024;
 
 /// Is told of every step forward, to move deadlines and count bytes while a splice goes on.
 pub trait Progress {
+    /// The source is asked for more next, which may take as long as it is silent.
+    fn before_receive(&self) {}
+    /// The target is given something next, which may take as long as it does not read.
+    fn before_send(&self) {}
     /// `moved` more bytes were given to the target.
     fn advance(&self, moved: u64);
 }
@@ -92,7 +96,7 @@ async fn splice_up_to(
     let (mut total, mut turn) = (0u64, 0);
     while total < n {
         let ask = pipe_bytes(pipe).min(usize::try_from(n - total).unwrap_or(usize::MAX));
-        let got = fill(from, pipe, ask).await.map_err(SpliceError::From)?;
+        let got = fill(from, pipe, ask, moved).await.map_err(SpliceError::From)?;
         if got == 0 {
             break;
         }
@@ -110,7 +114,13 @@ async fn splice_up_to(
 }
 
 /// Waits for bytes and moves up to `max` of them into the empty pipe. 0 is the end of the source.
-async fn fill(from: &Stream, pipe: &mut Pipe, max: usize) -> io::Result<usize> {
+async fn fill(
+    from: &Stream,
+    pipe: &mut Pipe,
+    max: usize,
+    moved: &impl Progress,
+) -> io::Result<usize> {
+    moved.before_receive();
     loop {
         match sys::splice(from, &ends(pipe)?.write, max, false) {
             Ok(got) => {
@@ -127,6 +137,7 @@ async fn fill(from: &Stream, pipe: &mut Pipe, max: usize) -> io::Result<usize> {
 /// Gives all the pipe holds to the target.
 async fn drain(to: &Stream, pipe: &mut Pipe, more: bool, moved: &impl Progress) -> io::Result<()> {
     while pipe.held() > 0 {
+        moved.before_send();
         match sys::splice(&ends(pipe)?.read, to, pipe.held(), more) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(sent) => {

@@ -28,7 +28,7 @@ use super::sys;
 /// A connected TCP socket: `O_NONBLOCK`, `CLOEXEC`, no Nagle delay. All methods take `&self`, so
 /// one task can receive and send at the same time; at most one of each may be under way.
 pub struct Stream {
-    deadline: RefCell<Option<Link>>, // ends before the descriptor does: see `Deadlines::register`
+    deadlines: [RefCell<Option<Link>>; 2], // end before the descriptor does: see `Deadlines::register`
     ring: RingFd,
     reset: Cell<bool>,
 }
@@ -84,7 +84,7 @@ impl Stream {
     /// Takes over a socket that already is what [`Stream::from_fd`] would make of it.
     pub(super) fn adopt(fd: OwnedFd) -> io::Result<Self> {
         let ring = RingFd::new(fd)?;
-        Ok(Self { deadline: RefCell::new(None), ring, reset: Cell::new(false) })
+        Ok(Self { deadlines: Default::default(), ring, reset: Cell::new(false) })
     }
 
     /// The descriptor's number, valid while this stream lives.
@@ -281,9 +281,10 @@ impl Stream {
         self.socket().take_error()
     }
 
-    /// Remembers the deadline that watches this socket; the one before stops to.
+    /// Remembers a deadline that watches this socket. Of more than two the oldest stops to.
     pub(super) fn link_deadline(&self, link: Link) {
-        self.deadline.replace(Some(link));
+        let [newer, older] = &self.deadlines;
+        older.replace(newer.replace(Some(link)));
     }
 
     fn socket(&self) -> SockRef<'_> {
@@ -338,6 +339,18 @@ impl TcpInfo {
             bytes_unsent: u32_at(144),
         }
     }
+}
+
+/// Shuts down both directions of a socket whose [`Stream`] is somewhere else on this core. The
+/// caller knows that it still lives.
+pub fn shutdown(fd: RawFd) {
+    sys::shutdown(fd, libc::SHUT_RDWR);
+}
+
+/// Shuts down the receiving direction, as [`shutdown`]: what has arrived can still be received, the
+/// end of the stream follows.
+pub fn shutdown_read(fd: RawFd) {
+    sys::shutdown(fd, libc::SHUT_RD);
 }
 
 /// Sockets asked about with one poll(2).

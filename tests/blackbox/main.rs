@@ -1,0 +1,21 @@
+//! The black-box tests: one program, so that the support is compiled and linked once and the tests'
+//! waits overlap. Run a group with `cargo test --test blackbox smuggling::`.
+//!
+//! Each file is a group; `tests/tidy.rs` sees to it that none is forgotten below.
+
+mod support;
+
+mod cli;
+mod drain;
+mod hop_by_hop;
+mod hosts_targets;
+mod limits;
+mod observe;
+mod pools;
+mod protocol;
+mod reload;
+mod responses;
+mod routing;
+mod smuggling;
+mod streams;
+mod upgrade;
