@@ -98,6 +98,12 @@ fn explain_address(text: &str) -> (&'static str, String) {
     if text.parse::<std::net::Ipv4Addr>().is_ok() {
         return ("it has no port", format!("write \"{text}:8080\""));
     }
+    if let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) {
+        let host_ok = host.parse::<std::net::Ipv6Addr>().is_ok();
+        if host_ok && port.len() >= 2 && port.parse::<u16>().is_ok() {
+            return ("an IPv6 address needs brackets", format!("write \"[{host}]:{port}\""));
+        }
+    }
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>() {
         return ("it has no port", format!("write \"[{address}]:8080\""));
     }

@@ -288,7 +288,7 @@ impl<'a> Keys<'a> {
         if let [first, others @ ..] = &given[..] {
             for other in others {
                 let message = format!("there is already a {}", first.key.name);
-                other.error(message, "a route has one of path, path_prefix and path_regex");
+                other.error(message, "remove one: a route has path, path_prefix or path_regex");
                 complete = false;
             }
         }

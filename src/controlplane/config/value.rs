@@ -43,11 +43,6 @@ impl<'a> Value<'a> {
         self.report.error(self.place(), &self.path(), message, hint);
     }
 
-    /// Reports what is odd about it.
-    pub(super) fn warning(&self, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) {
-        self.report.warning(self.place(), &self.path(), message, hint);
-    }
-
     /// A string, its expressions replaced.
     pub(super) fn text(&self) -> Option<Cow<'a, str>> {
         match self.value.get_ref() {
@@ -123,7 +118,7 @@ impl<'a> Value<'a> {
     /// A duration within the range of its key.
     pub(super) fn duration(&self) -> Option<Duration> {
         let Kind::Duration(min, max, unlimited) = self.key.kind else { return None };
-        let text = self.unit_text("a duration such as \"5s\"", "s")?;
+        let text = self.unit_text("a duration such as \"5s\"")?;
         if unlimited && text == "unlimited" {
             return Some(Duration::MAX);
         }
@@ -147,7 +142,7 @@ impl<'a> Value<'a> {
     /// A size in bytes within the range of its key.
     pub(super) fn size(&self) -> Option<u64> {
         let Kind::Size(min, max, unlimited) = self.key.kind else { return None };
-        let text = self.unit_text("a size such as \"64KiB\"", "B")?;
+        let text = self.unit_text("a size such as \"64KiB\"")?;
         if unlimited && text == "unlimited" {
             return Some(u64::MAX);
         }
@@ -328,6 +323,11 @@ impl<'a> Value<'a> {
                 format!("write \"{raw}s\" for seconds or \"{raw}ms\" for milliseconds")
             }
             (Kind::Duration(..), _) => "write a number and a unit in quotes: \"5s\"".into(),
+            (Kind::Size(..), DeValue::Integer(_))
+                if raw.parse::<u64>().is_ok_and(|size| size >= 1024) =>
+            {
+                format!("write \"{}\"", units::show_size(raw.parse().unwrap_or_default()))
+            }
             (Kind::Size(..), DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!("write \"{raw}B\" for bytes or \"{raw}KiB\" for kibibytes")
             }
@@ -345,7 +345,7 @@ impl<'a> Value<'a> {
     }
 
     /// The text of a value with a unit, which must be a string.
-    fn unit_text(&self, expected: &str, _unit: &str) -> Option<Cow<'a, str>> {
+    fn unit_text(&self, expected: &str) -> Option<Cow<'a, str>> {
         if self.is_text() {
             return self.text();
         }
@@ -354,9 +354,18 @@ impl<'a> Value<'a> {
     }
 
     fn unit_error(&self, text: &str, message: String, hint: String, unlimited: bool) {
-        if matches!(text, "unlimited" | "none" | "off" | "infinite" | "never") {
+        if matches!(
+            text,
+            "unlimited" | "none" | "off" | "infinite" | "infinity" | "never" | "forever" | "inf"
+        ) {
             let message = format!("\"{text}\" is not possible here");
-            let hint = if unlimited { "write \"unlimited\"".into() } else { hint };
+            let hint = match self.key.kind {
+                _ if unlimited => "write \"unlimited\"".into(),
+                Kind::Duration(_, max, _) => {
+                    format!("write a duration up to \"{}\"", units::show_duration(max))
+                }
+                _ => hint,
+            };
             return self.error(message, hint);
         }
         self.error(message, hint);
