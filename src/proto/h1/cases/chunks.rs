@@ -94,7 +94,7 @@ fn refused() {
         ("5\rhello", ChunkError::Size),
         ("5\r\rhello", ChunkError::Size),
         ("5\0\r\nhello", ChunkError::Size),
-        ("\05\r\nhello", ChunkError::Size),
+        ("\x005\r\nhello", ChunkError::Size),
         ("5\x0b\r\n", ChunkError::Size),
         ("5\u{a0}\r\n", ChunkError::Size),
         ("\u{ff15}\r\n", ChunkError::Size),
