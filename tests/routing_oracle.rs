@@ -373,10 +373,11 @@ fn build(routes: &[Route]) -> Built {
             Err(errors) => panic!("{text}: {route:?}: {errors:?}"),
         }
     }
-    let loser = |conflict| match conflict {
-        Conflict::Same { second: route, .. } | Conflict::Shadowed { route, .. } => route.0 as usize,
+    let shadowed = |conflict| match conflict {
+        Conflict::Shadowed { route, .. } => Some(route.0 as usize),
+        Conflict::Same { .. } => None, // the second may match on a listener that is its own
     };
-    let dead = builder.conflicts().into_iter().map(loser).collect();
+    let dead = builder.conflicts().into_iter().filter_map(shadowed).collect();
     Built { table: builder.build(), rules, dead }
 }
 

@@ -15,14 +15,14 @@ use crate::base::{
     limits::{SHADOW_ENTRIES_MAX, SHADOW_NODES_MAX, SHADOW_SETS_MAX},
 };
 
-/// Two routes of which one never matches.
+/// Two routes that get in each other's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conflict {
     /// Same hosts, path, conditions and priority on a listener they share: to be refused.
     Same {
         /// The one written first.
         first: RouteIndex,
-        /// The one that could never match.
+        /// The one that could never match on that listener.
         second: RouteIndex,
     },
     /// Every request that `route` matches goes to others: worth a warning.
