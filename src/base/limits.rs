@@ -53,8 +53,30 @@ pub const TRAILER_COUNT_MAX: usize = 64;
 /// Bytes of a method name. The longest registered one (`UPDATEREDIRECTREF`) has 17.
 pub const METHOD_BYTES_MAX: usize = 32;
 
+/// Elements of all Connection fields of one head together. Real ones name two or three; the bound
+/// keeps the search for nominated fields from costing elements times fields.
+pub const CONNECTION_OPTIONS_MAX: usize = 32;
+
 /// Captures of one route (path parameters or named groups).
 pub const CAPTURES_MAX: usize = 16;
+
+/// Segments of a `path` with parameters; the walk through the table recurses once for each.
+pub const PATTERN_SEGMENTS_MAX: usize = 128;
+
+/// Bytes of a `path`, `path_prefix` or `path_regex`.
+pub const PATTERN_BYTES_MAX: usize = 8 * 1024;
+
+/// Different methods in all routes of a table: a set of them is one machine word.
+pub const METHODS_DISTINCT_MAX: usize = 64;
+
+/// Bytes of one compiled regex.
+pub const REGEX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the state cache that one regex may keep for each thread that runs it.
+pub const REGEX_CACHE_BYTES_MAX: usize = 512 * 1024;
+
+/// Nesting of groups in a regex.
+pub const REGEX_NESTING_MAX: u32 = 64;
 
 /// Routes with metric series of their own; later ones share the series `other`, so that a scrape
 /// stays small however many routes there are.
@@ -62,6 +84,9 @@ pub const ROUTE_SERIES_MAX: usize = 1024;
 
 /// Pairs of method and status counted apart within one route; later ones share `other`.
 pub const ROUTE_STATUS_SERIES_MAX: usize = 32;
+
+/// Upstreams with metric series of their own; later ones share the series `other`.
+pub const UPSTREAM_SERIES_MAX: usize = 256;
 
 /// Endpoints tried for one request while none of them accepted a connection. Nothing of the
 /// request was sent, so trying is safe; three keep the worst case at three connect timeouts.
@@ -112,6 +137,10 @@ pub const CONTEXT_BYTES_KEPT_MAX: usize = 4 * 1024;
 
 /// Snapshots waiting for one core; the newest wins, so more than a few are never needed.
 pub const MAILBOX_MESSAGES_MAX: usize = 64;
+
+/// Reports of all cores waiting for the control thread. A core writes a handful per change of the
+/// rules; beyond the bound a report is dropped (a retired snapshot is then freed by its core).
+pub const REPORTS_MAX: usize = 4096;
 
 /// Access log batches of one core waiting for the writer; beyond it records are dropped and counted.
 pub const LOG_BATCHES_MAX: usize = 64;
@@ -164,6 +193,15 @@ pub const CORE_ID_MAX: usize = 8191;
 
 /// Largest number of unused connections to one endpoint on one core a configuration may ask for.
 pub const POOL_IDLE_MAX_PER_CORE_MAX: usize = 65_536;
+
+/// Changes of the access log's file waiting for the writer: it hangs in a write, more do not help.
+pub const LOG_ORDERS_MAX: usize = 4;
+
+/// Connections to the admin API at once; further ones wait in the accept queue.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+
+/// How long a connection to the admin API may be silent.
+pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 
 const _: () =
     assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);

@@ -1,4 +1,13 @@
-//! May wait, may fail: configuration, admin, export.
+//! May wait, may fail: reads the configuration, compiles it, sends it to the cores, shows what they
+//! do. One ordinary thread with a tokio runtime; no core ever waits for it.
 
+pub mod admin;
+pub mod broadcast;
 pub mod compile;
 pub mod config;
+pub mod export;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod log;
+pub mod series;
+pub mod state;

@@ -1,1 +1,47 @@
-//! The only room that names monoio.
+//! The floor of the house: everything that touches the kernel on the data path.
+//!
+//! The only room that names monoio or `io_uring`, and the only one with `unsafe`; the rest of
+//! ringway sees buffers, streams and deadlines. One copy of all this lives on each core and
+//! nothing here is shared between cores but [`doorbell`], which is how the control plane reaches
+//! one. Why monoio is kept behind one door, and the rules it is used by, is in
+//! `docs/adr/0002-monoio-behind-one-door.md`.
+//!
+//! What must hold, for every caller:
+//! - the kernel owns a buffer until the operation on it completes: [`Stream::recv`] and
+//!   [`Stream::send`] take the buffer and give it back;
+//! - a receive or send of a connection that lives on is never dropped: a [`Deadline`] shuts the
+//!   socket down and the operation then ends by itself;
+//! - no task wakes itself in a loop: [`yield_now`] goes through the ring.
+//!
+//! Unit tests lie in each file, tests with a whole runtime in `tests/rt_*.rs`.
+
+pub mod buf;
+pub mod clock;
+pub mod connect;
+pub mod deadline;
+pub mod doorbell;
+pub mod join;
+pub mod listener;
+pub mod machine;
+pub mod pipe;
+pub mod probe;
+mod ring_fd;
+pub mod runtime;
+mod slots;
+pub mod splice;
+pub mod stream;
+mod sys;
+pub mod task;
+
+pub use buf::{Buf, BufPool, BufStats, WaitingPermit};
+pub use connect::{ConnectError, connect};
+pub use deadline::{Deadline, Deadlines, Shut};
+pub use doorbell::{Mailbox, MailboxSender, Undelivered, mailbox};
+pub use join::{Either, join, race};
+pub use listener::{Bound, Listener, bind, probe_free};
+pub use pipe::{Pipe, PipePool};
+pub use probe::{DriverError, Probe, probe};
+pub use runtime::{RuntimeSettings, pin_to_core, run};
+pub use splice::{Progress, SpliceError, splice_exact, splice_until_eof};
+pub use stream::{PeerState, Stream, TcpInfo, poll_gone, shutdown, shutdown_read};
+pub use task::{PanicPlace, sleep, spawn, spawn_guarded, yield_now};

@@ -3,8 +3,11 @@
 //! Built by `controlplane::compile`, shared read-only by all cores, never changed. What a core adds
 //! (balancer cursors, pools) lives in its shard. Plain data: no socket, no clock, no lock.
 
+pub mod messages;
+
 use std::{net::SocketAddr, time::Duration};
 
+pub use crate::telemetry::access::AccessLogFormat;
 use crate::{
     base::ids::{ListenerIndex, RouteIndex, StatsSlot, UpstreamIndex},
     policy::{
@@ -91,7 +94,8 @@ pub struct Route {
     pub id: Box<str>,
     /// Where it goes.
     pub upstream: UpstreamIndex,
-    /// Which counters it writes to.
+    /// Which counters it writes to; `compile` puts `telemetry::core_stats::ROUTE_OTHER`, the
+    /// control plane gives out slots that survive reloads.
     pub stats: StatsSlot,
     /// What most routes do not have; `None` means all defaults.
     pub extra: Option<Box<RouteExtra>>,
@@ -106,6 +110,12 @@ pub struct RouteExtra {
     pub host_header: HostHeader,
     /// For the whole exchange.
     pub timeout: Option<Duration>,
+}
+
+impl RouteExtra {
+    /// All defaults.
+    pub const PLAIN: Self =
+        Self { target: TargetRule::Keep, host_header: HostHeader::Preserve, timeout: None };
 }
 
 /// What Host the endpoint sees.
@@ -139,6 +149,9 @@ pub struct Upstream {
     pub pool_idle_max_per_core: usize,
     /// Age at which a connection is not used again; `Duration::MAX` for never.
     pub pool_age_max: Duration,
+    /// Which counters it writes to; `compile` puts `telemetry::core_stats::UPSTREAM_OTHER`, the
+    /// control plane gives out slots that survive reloads.
+    pub stats: StatsSlot,
 }
 
 /// One address of an upstream.
@@ -175,17 +188,6 @@ pub enum AccessLogTarget {
     Stdout,
     /// A file, appended to; reopened on SIGHUP.
     File(std::path::PathBuf),
-}
-
-/// How an access log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessLogFormat {
-    /// One JSON object a line.
-    Json,
-    /// Apache's common format.
-    Common,
-    /// Apache's combined format: common plus Referer and User-Agent.
-    Combined,
 }
 
 /// How the loop of one core is set up; fixed for the life of the process.

@@ -298,7 +298,6 @@ impl<'a> Keys<'a> {
         let methods = list(table, "methods", &mut complete);
         let headers = table.get("headers").map(|value| value.pairs()).unwrap_or_default();
         let query = table.get("query").map(|value| value.pairs()).unwrap_or_default();
-        check_header_names(&headers);
         Self {
             path,
             hosts,
@@ -395,17 +394,6 @@ fn list<'a>(table: &Table<'a>, name: &str, complete: &mut bool) -> Vec<(Cow<'a, 
         }
     }
     texts
-}
-
-/// Names of fields are the same in any case, keys of TOML are not.
-fn check_header_names(headers: &[(&str, Cow<'_, str>, Value<'_>)]) {
-    for (at, (name, _, value)) in headers.iter().enumerate() {
-        let same =
-            |(other, ..): &&(&str, Cow<'_, str>, Value<'_>)| other.eq_ignore_ascii_case(name);
-        if let Some((other, ..)) = headers[..at].iter().find(same) {
-            value.error(format!("\"{name}\" and \"{other}\" are the same field"), "remove one");
-        }
-    }
 }
 
 /// `"preserve"`, `"upstream"`, or a host with or without a port.

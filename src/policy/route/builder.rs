@@ -1,93 +1,223 @@
-//! Signatures the other rooms are written against; the table itself follows.
+//! Checks routes and collects them for the table.
 
-use super::{Captures, FieldSource, RouteError, RouteMatch, RouteQuery, RouteSpec, TargetRule};
+use std::collections::HashMap;
+
+use super::{
+    check::{self, CheckedPath, CheckedRoute},
+    compile,
+    condition::{Guard, MethodBits},
+    conflict::{self, Conflict},
+    error::RouteError,
+    hash::Interner,
+    pattern::{Segments, Tail},
+    rank::{self, PathClass},
+    regexes::Regexes,
+    spec::RouteSpec,
+    table::RouteTable,
+    target::TargetRule,
+    tree::{Tree, TreeEntry, host_name, scope_space},
+};
 use crate::base::ids::{ListenerIndex, RouteIndex};
-
-/// Two routes that get in each other's way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Conflict {
-    /// Same listeners (or overlapping), hosts, path, conditions and priority: refused.
-    Same {
-        /// The one written first.
-        first: RouteIndex,
-        /// The one that could never match.
-        second: RouteIndex,
-    },
-    /// Every request that `route` matches goes to `by` (a warning).
-    Shadowed {
-        /// The one that never matches.
-        route: RouteIndex,
-        /// A route that takes its requests.
-        by: RouteIndex,
-    },
-}
-
-/// A route that a request was compared with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Which.
-    pub route: RouteIndex,
-    /// The first condition that failed, in words; `None` if all hold.
-    pub failed: Option<Box<str>>,
-}
 
 /// Collects routes, in the order of the files, and compiles them.
 #[derive(Debug, Default)]
-pub struct TableBuilder {}
+pub struct TableBuilder {
+    /// Whether each listener merges slashes.
+    pub(super) merges: Vec<bool>,
+    /// Different sets of listeners, each sorted.
+    pub(super) sets: Vec<Box<[u16]>>,
+    set_numbers: HashMap<Box<[u16]>, u32>,
+    pub(super) regexes: Regexes,
+    pub(super) guards: Vec<Guard>,
+    /// What makes two guards equal.
+    pub(super) guard_keys: Vec<GuardKey>,
+    guard_numbers: HashMap<GuardKey, u32>,
+    pub(super) methods: Vec<Box<[u8]>>,
+    pub(super) shapes: Interner,
+    pub(super) tree: Tree,
+    pub(super) routes: Vec<BuiltRoute>,
+    /// Canonical texts of host lists and paths, to see which routes are alike.
+    pub(super) likeness: Interner,
+}
+
+/// A guard by value: its methods, and each condition as sorted text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct GuardKey {
+    pub(super) methods: MethodBits,
+    pub(super) checks: Box<[Box<[u8]>]>,
+}
+
+/// A route that was added.
+#[derive(Debug)]
+pub(super) struct BuiltRoute {
+    pub(super) index: RouteIndex,
+    pub(super) priority: i64,
+    pub(super) guard: u32,
+    pub(super) conditions: u32,
+    /// Its listeners, as the route says it.
+    pub(super) set: u32,
+    /// Equal for routes with equal hosts and path.
+    pub(super) alike: u32,
+    /// Its entries in the tree, one after the other.
+    pub(super) entries: (u32, u32),
+    /// Whether named groups of its regex are used.
+    pub(super) groups: bool,
+}
 
 impl TableBuilder {
     /// A builder for `listeners` listeners, all of which merge slashes.
-    pub fn new(_listeners: usize) -> Self {
-        Self {}
+    pub fn new(listeners: usize) -> Self {
+        let mut builder = Self { merges: vec![true; listeners], ..Self::default() };
+        builder.guards.push(Guard { methods: 0, checks: Box::new([]) });
+        builder.guard_keys.push(GuardKey::default());
+        builder.guard_numbers.insert(GuardKey::default(), GUARD_NONE);
+        builder
     }
 
-    /// Says that a listener has `merge_slashes = false`. Call it before the first [`Self::add`].
-    pub fn keep_slashes(&mut self, _listener: ListenerIndex) {}
+    /// Says that a listener has `merge_slashes = false`, so that literals of patterns keep their
+    /// `//` there. Call it before the first [`Self::add`].
+    pub fn keep_slashes(&mut self, listener: ListenerIndex) {
+        if let Some(merges) = self.merges.get_mut(usize::from(listener.0)) {
+            *merges = false;
+        }
+    }
 
     /// Adds a route; routes come in the order of the files.
     ///
     /// # Errors
-    /// All that is wrong with it; nothing was added then.
+    /// All that is wrong with it; it was not added then.
     pub fn add(
         &mut self,
-        _route: RouteIndex,
-        _spec: &RouteSpec<'_>,
+        route: RouteIndex,
+        spec: &RouteSpec<'_>,
     ) -> Result<TargetRule, Vec<RouteError>> {
-        Ok(TargetRule::Keep)
+        let checked = check::check(self, spec)?;
+        let set = self.set(checked.listeners.clone());
+        let first = self.tree.entries.len() as u32;
+        match &checked.path {
+            CheckedPath::Segments { merged, kept } => match kept {
+                None => self.place_segments(set, &checked, merged),
+                Some(kept) => {
+                    let merges = |listener: &u16| self.merges[usize::from(*listener)];
+                    let (merging, keeping) = checked.listeners.iter().partition(|l| merges(l));
+                    self.place_variant(merging, &checked, merged);
+                    self.place_variant(keeping, &checked, kept);
+                }
+            },
+            CheckedPath::Search { regex, prefix } => {
+                for host in &checked.hosts {
+                    let scope = self.tree.scope(set, host);
+                    let leaf = self.tree.search_leaf(scope, *regex, prefix);
+                    self.push(scope, leaf, 0, PathClass::Regex, false);
+                }
+            }
+        }
+        let alike = self.alike(&checked, spec);
+        let conditions =
+            u32::from(!spec.methods.is_empty()) + (spec.headers.len() + spec.query.len()) as u32;
+        self.routes.push(BuiltRoute {
+            index: route,
+            priority: spec.priority,
+            guard: checked.guard,
+            conditions,
+            set,
+            alike,
+            entries: (first, self.tree.entries.len() as u32),
+            groups: checked.groups,
+        });
+        Ok(checked.target)
     }
 
-    /// Routes that get in each other's way.
+    /// Routes that get in each other's way: those that are alike, and those that never match
+    /// because others take their requests. What regexes have in common is only seen where one side
+    /// is a literal, so a shadowed route may go unnoticed; none is named that isn't.
     pub fn conflicts(&self) -> Vec<Conflict> {
-        Vec::new()
+        conflict::find(self)
     }
 
     /// The compiled table.
     pub fn build(self) -> RouteTable {
-        RouteTable {}
+        compile::compile(self)
+    }
+
+    /// The number of a guard with these conditions.
+    pub(super) fn guard(&mut self, key: GuardKey, make: impl FnOnce() -> Guard) -> u32 {
+        if let Some(number) = self.guard_numbers.get(&key) {
+            return *number;
+        }
+        let number = self.guards.len() as u32;
+        self.guards.push(make());
+        self.guard_keys.push(key.clone());
+        self.guard_numbers.insert(key, number);
+        number
+    }
+
+    fn set(&mut self, listeners: Vec<u16>) -> u32 {
+        let next = self.sets.len() as u32;
+        let listeners: Box<[u16]> = listeners.into();
+        if let Some(number) = self.set_numbers.get(&listeners) {
+            return *number;
+        }
+        self.sets.push(listeners.clone());
+        self.set_numbers.insert(listeners, next);
+        next
+    }
+
+    fn place_variant(
+        &mut self,
+        listeners: Vec<u16>,
+        route: &CheckedRoute<'_>,
+        segments: &Segments<'_>,
+    ) {
+        if !listeners.is_empty() {
+            let set = self.set(listeners);
+            self.place_segments(set, route, segments);
+        }
+    }
+
+    fn place_segments(&mut self, set: u32, route: &CheckedRoute<'_>, segments: &Segments<'_>) {
+        let exact = segments.exact();
+        let mut shape = Vec::new();
+        if exact.is_none() {
+            rank::shape(segments, &mut shape);
+        }
+        let (shape, _) = self.shapes.intern(0, &shape);
+        let class = match (&exact, segments.tail) {
+            (Some(_), _) => PathClass::Exact,
+            (None, Tail::End) => PathClass::Parameters,
+            (None, Tail::Rest | Tail::Prefix) => PathClass::Prefix,
+        };
+        for host in &route.hosts {
+            let scope = self.tree.scope(set, host);
+            let leaf = match &exact {
+                Some(path) => self.tree.exact_leaf(scope, path),
+                None => {
+                    let (list, tail) = (&segments.list, segments.tail);
+                    self.tree.pattern_leaf(scope, list, tail, &self.regexes)
+                }
+            };
+            self.push(scope, leaf, shape, class, segments.tail == Tail::Rest);
+        }
+    }
+
+    fn push(&mut self, scope: u32, leaf: u32, shape: u32, class: PathClass, rest: bool) {
+        let route = self.routes.len() as u32;
+        let next = super::hash::NONE;
+        self.tree.push(TreeEntry { route, scope, leaf, next, shape, class, rest });
+    }
+
+    /// A number that two routes share if they have the same hosts and the same path.
+    fn alike(&mut self, checked: &CheckedRoute<'_>, spec: &RouteSpec<'_>) -> u32 {
+        let mut text = Vec::new();
+        for host in &checked.hosts {
+            text.push(scope_space(0, host) as u8);
+            text.extend_from_slice(host_name(host));
+            text.push(0);
+        }
+        check::write_path_key(&checked.path, spec, &mut text);
+        self.likeness.intern(0, &text).0
     }
 }
 
-/// The compiled routes of one snapshot.
-#[derive(Debug)]
-pub struct RouteTable {}
-
-impl RouteTable {
-    /// The route of a request.
-    pub fn find<F: FieldSource>(
-        &self,
-        _query: &RouteQuery<'_, F>,
-        captures: &mut Captures,
-    ) -> RouteMatch {
-        captures.clear();
-        RouteMatch::NotFound
-    }
-
-    /// Appends the value of `Allow` for a request that [`Self::find`] answered with
-    /// [`RouteMatch::MethodNotAllowed`]: `GET, HEAD`.
-    pub fn allow<F: FieldSource>(&self, _query: &RouteQuery<'_, F>, _out: &mut Vec<u8>) {}
-
-    /// All routes whose listener, host and path match, in the order they are tried.
-    pub fn explain<F: FieldSource>(&self, _query: &RouteQuery<'_, F>) -> Vec<Candidate> {
-        Vec::new()
-    }
-}
+/// The guard of a route without conditions.
+pub(super) const GUARD_NONE: u32 = 0;

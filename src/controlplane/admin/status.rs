@@ -1,0 +1,255 @@
+//! `/v1/status`: one page of JSON about the whole process.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{
+    controlplane::state::{Rules, State},
+    telemetry::{CoreStats, RouteStats, core_stats::ROUTE_NONE},
+};
+
+/// The whole process.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// The version of the newest accepted rules; a core obeys them when its own is the same.
+    pub version: u64,
+    /// Which ringway this is.
+    pub ringway: &'static str,
+    /// `starting`, `ready` or `draining`.
+    pub state: &'static str,
+    /// Seconds since the start.
+    pub uptime_seconds: f64,
+    /// What moves bytes, and with which setup flags.
+    pub driver: String,
+    /// Each core.
+    pub cores: Vec<Core>,
+    /// Where the rules come from.
+    pub sources: Vec<Source>,
+    /// Where clients connect.
+    pub listeners: Vec<Listener>,
+    /// How many routes and upstreams the rules have.
+    pub rules: RuleCounts,
+    /// Routes that served a request since the start, the busiest first.
+    pub routes: Vec<Route>,
+    /// How the access log fares.
+    pub access_log: AccessLog,
+}
+
+/// One core.
+#[derive(Debug, Serialize)]
+pub struct Core {
+    /// The number of its CPU.
+    pub id: usize,
+    /// The version of the rules it obeys.
+    pub version: i64,
+    /// Connections of clients open.
+    pub connections: i64,
+    /// Requests between head and last byte.
+    pub requests_in_flight: i64,
+    /// Requests that ended.
+    pub requests_total: u64,
+    /// Idle connections to endpoints.
+    pub pool_idle: i64,
+    /// The longest delay of its clock since the start.
+    pub stall_longest_us: u64,
+    /// Defects that cost a connection.
+    pub panics: u64,
+}
+
+/// Where rules come from.
+#[derive(Debug, Serialize)]
+pub struct Source {
+    /// The file or directory.
+    pub name: String,
+    /// The version of the rules that came from it.
+    pub version: u64,
+    /// Why its last change was refused.
+    pub error: Option<String>,
+}
+
+/// Where clients connect.
+#[derive(Debug, Serialize)]
+pub struct Listener {
+    /// The name in TOML.
+    pub name: String,
+    /// Address and port.
+    pub address: String,
+}
+
+/// How many there are.
+#[derive(Debug, Serialize)]
+pub struct RuleCounts {
+    /// Routes.
+    pub routes: usize,
+    /// Upstreams.
+    pub upstreams: usize,
+}
+
+/// One route since the start: durations in microseconds, off by 6 % at most.
+#[derive(Debug, Serialize)]
+pub struct Route {
+    /// The id in TOML, `(other)` for those without counters of their own, `(none)` for requests
+    /// that matched none.
+    pub id: String,
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those answered with 500 and above.
+    pub errors: u64,
+    /// Half of the requests took at most this long.
+    pub p50_us: u64,
+    /// 90 % did.
+    pub p90_us: u64,
+    /// 99 % did.
+    pub p99_us: u64,
+    /// 99.9 % did.
+    pub p999_us: u64,
+    /// 99.99 % did.
+    pub p9999_us: u64,
+}
+
+/// How the access log fares.
+#[derive(Debug, Serialize)]
+pub struct AccessLog {
+    /// Lines that reached their file.
+    pub written: u64,
+    /// Lines dropped because the writer did not keep up.
+    pub dropped: u64,
+    /// Lines that could not be written.
+    pub lost: u64,
+}
+
+/// Describes the process as it is now. Bounded: as many routes as have counters.
+pub fn status(state: &State) -> Status {
+    let rules = state.rules();
+    let (written, lost) = state.log_lines();
+    let listeners = rules.snapshot.listeners.iter().map(|listener| Listener {
+        name: listener.name.to_string(),
+        address: listener.address.to_string(),
+    });
+    Status {
+        version: rules.snapshot.version,
+        ringway: env!("CARGO_PKG_VERSION"),
+        state: state.phase().word(),
+        uptime_seconds: state.started.elapsed().as_secs_f64(),
+        driver: state.driver.clone(),
+        cores: state.cores.iter().map(|core| self::core(core)).collect(),
+        sources: vec![Source {
+            name: rules.source.clone(),
+            version: rules.snapshot.version,
+            error: rules.error.clone(),
+        }],
+        listeners: listeners.collect(),
+        rules: RuleCounts {
+            routes: rules.snapshot.routes.len(),
+            upstreams: rules.snapshot.upstreams.len(),
+        },
+        routes: routes(state, &rules),
+        access_log: AccessLog {
+            written,
+            dropped: state.sum(|core| core.access_log_dropped.get()),
+            lost,
+        },
+    }
+}
+
+fn core(core: &CoreStats) -> Core {
+    Core {
+        id: core.core(),
+        version: core.snapshot_version.get(),
+        connections: core.connections_open.get(),
+        requests_in_flight: core.requests_in_flight.get(),
+        requests_total: core.requests_total.get(),
+        pool_idle: core.pool_idle.get(),
+        stall_longest_us: core.loop_stall_micros_max.get(),
+        panics: core.panics.get(),
+    }
+}
+
+/// Merges each route's buckets of all cores into one HDR histogram, used again for the next route.
+fn routes(state: &State, rules: &Rules) -> Vec<Route> {
+    // 1 us to 2^32 us with two digits; these bounds are valid, see `Histogram::new_with_bounds`.
+    let Ok(mut merged) = Histogram::<u64>::new_with_bounds(1, 1 << 32, 2) else {
+        return Vec::new();
+    };
+    let mut routes: Vec<Route> = rules
+        .series
+        .routes()
+        .filter_map(|(slot, id)| {
+            merged.reset();
+            let mut errors = 0;
+            for stats in state.cores.iter().filter_map(|core| core.route_if_used(slot)) {
+                errors += add(stats, &mut merged);
+            }
+            (!merged.is_empty()).then(|| route(id, errors, &merged))
+        })
+        .collect();
+    debug_assert!(routes.len() <= usize::from(ROUTE_NONE.0) + 1);
+    routes.sort_by_key(|route| std::cmp::Reverse(route.requests));
+    routes
+}
+
+/// Adds one core's durations; returns its number of failed requests.
+fn add(stats: &RouteStats, merged: &mut Histogram<u64>) -> u64 {
+    stats.durations().for_each(|micros, count| merged.saturating_record_n(micros.max(1), count));
+    let mut errors = 0;
+    stats.for_each(|_, status, count| errors += if status >= 500 { count } else { 0 });
+    errors
+}
+
+fn route(id: &str, errors: u64, merged: &Histogram<u64>) -> Route {
+    Route {
+        id: id.to_owned(),
+        requests: merged.len(),
+        errors,
+        p50_us: merged.value_at_quantile(0.5),
+        p90_us: merged.value_at_quantile(0.9),
+        p99_us: merged.value_at_quantile(0.99),
+        p999_us: merged.value_at_quantile(0.999),
+        p9999_us: merged.value_at_quantile(0.9999),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{base::ids::StatsSlot, controlplane::fixtures};
+
+    #[test]
+    fn percentiles_of_all_cores_together() {
+        let state = fixtures::state(2);
+        for micros in 1..=5_000 {
+            state.cores[0].route(StatsSlot(0)).record(0, 200, micros);
+            state.cores[1].route(StatsSlot(0)).record(0, 503, micros + 5_000);
+        }
+        state.cores[0].route(ROUTE_NONE).record(0, 404, 7);
+        let status = status(&state);
+        assert_eq!(status.routes.len(), 2);
+        let route = &status.routes[0];
+        assert_eq!((route.id.as_str(), route.requests, route.errors), ("first", 10_000, 5_000));
+        for (shown, true_value) in [
+            (route.p50_us, 5_000u64),
+            (route.p90_us, 9_000),
+            (route.p99_us, 9_900),
+            (route.p999_us, 9_990),
+            (route.p9999_us, 9_999),
+        ] {
+            assert!(shown.abs_diff(true_value) * 100 <= true_value * 6, "{shown} for {true_value}");
+        }
+        assert_eq!(status.routes[1].id, "(none)");
+    }
+
+    #[test]
+    fn the_page_has_the_fields_that_scripts_read() {
+        let state = fixtures::state(2);
+        state.cores[1].snapshot_version.set(1);
+        let page = serde_json::to_value(status(&state)).expect("JSON");
+        assert_eq!(page["version"], 1);
+        assert_eq!(page["state"], "starting");
+        assert_eq!(page["cores"][1]["id"], 1);
+        assert_eq!(page["cores"][1]["version"], 1);
+        assert_eq!(page["sources"][0]["name"], "ringway.toml");
+        assert_eq!(page["sources"][0]["error"], serde_json::Value::Null);
+        assert_eq!(page["listeners"][0]["name"], "edge");
+        assert_eq!(page["rules"]["routes"], 2);
+    }
+}

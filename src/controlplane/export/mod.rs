@@ -1,0 +1,6 @@
+//! What leaves the process about itself: the metrics scrape and the access log's writer.
+
+pub mod access_log;
+pub mod exposition;
+pub mod process;
+pub mod prometheus;

@@ -1,0 +1,334 @@
+//! The metrics scrape: reads every core's counters where they are and never makes a core wait.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    base::reason::Reason,
+    controlplane::{
+        export::{exposition::Exposition, process},
+        series::Series,
+        state::{Phase, State},
+    },
+    telemetry::{
+        CoreStats, UpstreamStats,
+        histogram::BOUNDS_MICROS,
+        names::{self, Metric, OTHER},
+    },
+};
+
+/// All metrics of the process, in the text format.
+pub fn render(state: &State) -> Vec<u8> {
+    let mut out = Exposition::default();
+    {
+        let rules = state.rules();
+        requests(&mut out, state, &rules.series);
+        durations(&mut out, state, &rules.series);
+        out.single(&names::HTTP_IN_FLIGHT, sum_gauge(state, |core| core.requests_in_flight.get()));
+        answers(&mut out, state);
+        upstreams(&mut out, state, &rules.series);
+    }
+    per_core(&mut out, state);
+    control(&mut out, state);
+    process_metrics(&mut out, state);
+    out.finish()
+}
+
+/// Requests by route, method and status, added up over the cores.
+fn requests(out: &mut Exposition, state: &State, series: &Series) {
+    let metric = &names::HTTP_REQUESTS;
+    out.begin(metric);
+    let mut counts = BTreeMap::new();
+    for (slot, route) in series.routes() {
+        let mut other = 0;
+        counts.clear();
+        for stats in state.cores.iter().filter_map(|core| core.route_if_used(slot)) {
+            stats.for_each(|method, status, count| {
+                *counts.entry((method, status)).or_insert(0u64) += count;
+            });
+            other += stats.other();
+        }
+        for ((method, status), count) in &counts {
+            out.sample(metric, &[route, names::method(*method), &status.to_string()], count);
+        }
+        if other > 0 {
+            out.sample(metric, &[route, OTHER, OTHER], other);
+        }
+    }
+}
+
+/// Durations by route, in exact buckets.
+fn durations(out: &mut Exposition, state: &State, series: &Series) {
+    let metric = &names::HTTP_DURATION;
+    out.begin(metric);
+    let bounds: Vec<String> = BOUNDS_MICROS.iter().map(|micros| seconds(*micros)).collect();
+    for (slot, route) in series.routes() {
+        let (mut counts, mut sum, mut used) = ([0; BOUNDS_MICROS.len() + 1], 0, false);
+        for stats in state.cores.iter().filter_map(|core| core.route_if_used(slot)) {
+            stats.durations().add_bounds_to(&mut counts);
+            sum += stats.durations().sum_micros();
+            used = true;
+        }
+        if !used {
+            continue;
+        }
+        let mut cumulated = 0;
+        for (bound, count) in bounds.iter().map(String::as_str).chain(["+Inf"]).zip(counts) {
+            cumulated += count;
+            out.part(metric, "_bucket", &[route], Some(bound), cumulated);
+        }
+        out.part(metric, "_sum", &[route], None, seconds(sum));
+        out.part(metric, "_count", &[route], None, cumulated);
+    }
+}
+
+/// Answers of ringway's own. Every reason has its series from the start, so that an alert on one
+/// sees its first occurrence.
+fn answers(out: &mut Exposition, state: &State) {
+    out.begin(&names::ANSWERS);
+    for reason in Reason::ALL {
+        let count = state.sum(|core| core.reasons[*reason as usize].get());
+        out.sample(&names::ANSWERS, &[reason.code()], count);
+    }
+}
+
+/// Exchanges by upstream.
+fn upstreams(out: &mut Exposition, state: &State, series: &Series) {
+    let sums: Vec<_> = series
+        .upstreams()
+        .filter_map(|(slot, name)| {
+            let used = || state.cores.iter().filter_map(move |core| core.upstream_if_used(slot));
+            used().next()?;
+            let sum = |number: fn(&UpstreamStats) -> u64| used().map(number).sum::<u64>();
+            Some((
+                name,
+                sum(UpstreamStats::exchanges),
+                sum(UpstreamStats::failures),
+                sum(UpstreamStats::micros),
+            ))
+        })
+        .collect();
+    out.begin(&names::UPSTREAM_EXCHANGES);
+    for (name, exchanges, _, micros) in &sums {
+        out.part(&names::UPSTREAM_EXCHANGES, "_sum", &[name], None, seconds(*micros));
+        out.part(&names::UPSTREAM_EXCHANGES, "_count", &[name], None, exchanges);
+    }
+    out.begin(&names::UPSTREAM_FAILURES);
+    for (name, _, failures, _) in &sums {
+        out.sample(&names::UPSTREAM_FAILURES, &[name], failures);
+    }
+}
+
+/// One sample per core of each of its own numbers.
+fn per_core(out: &mut Exposition, state: &State) {
+    type Number = fn(&CoreStats) -> i128;
+    let numbers: [(&Metric, Number); 18] = [
+        (&names::UPSTREAM_CONNECTS, |c| c.upstream_connects.get().into()),
+        (&names::UPSTREAM_CONNECT_FAILURES, |c| c.upstream_connect_failures.get().into()),
+        (&names::UPSTREAM_REUSES, |c| c.upstream_reuses.get().into()),
+        (&names::UPSTREAM_RETRIES, |c| c.upstream_retries.get().into()),
+        (&names::POOL_IDLE, |c| c.pool_idle.get().into()),
+        (&names::POOL_STALE, |c| c.pool_stale.get().into()),
+        (&names::CONNECTIONS_ACCEPTED, |c| c.connections_accepted.get().into()),
+        (&names::CONNECTIONS_OPEN, |c| c.connections_open.get().into()),
+        (&names::CONNECTIONS_REFUSED, |c| c.connections_refused.get().into()),
+        (&names::CORE_REQUESTS, |c| c.requests_total.get().into()),
+        (&names::DOWNSTREAM_RECEIVED, |c| c.downstream_bytes_in.get().into()),
+        (&names::DOWNSTREAM_SENT, |c| c.downstream_bytes_out.get().into()),
+        (&names::SPLICED, |c| c.spliced_bytes.get().into()),
+        (&names::CLIENT_GONE, |c| c.client_gone.get().into()),
+        (&names::PANICS, |c| c.panics.get().into()),
+        (&names::BUFFERS, |c| c.buffers_in_use.get().into()),
+        (&names::LOOP_TICKS, |c| c.loop_ticks.get().into()),
+        (&names::SNAPSHOT_VERSION, |c| c.snapshot_version.get().into()),
+    ];
+    let ids: Vec<String> = state.cores.iter().map(|core| core.core().to_string()).collect();
+    for (metric, number) in numbers {
+        out.begin(metric);
+        for (core, id) in state.cores.iter().zip(&ids) {
+            out.sample(metric, &[id], number(core));
+        }
+    }
+    out.begin(&names::LOOP_STALL);
+    for (core, id) in state.cores.iter().zip(&ids) {
+        out.sample(&names::LOOP_STALL, &[id], seconds(core.loop_stall_micros_max.get()));
+    }
+    out.begin(&names::LOG_DROPPED);
+    for (core, id) in state.cores.iter().zip(&ids) {
+        out.sample(&names::LOG_DROPPED, &[id], core.access_log_dropped.get());
+    }
+    loop_time(out, &ids);
+}
+
+/// Processor time of each core's thread, as the kernel counts it.
+fn loop_time(out: &mut Exposition, ids: &[String]) {
+    out.begin(&names::LOOP_BUSY);
+    for thread in process::threads().unwrap_or_default() {
+        let Some(name) = thread.name() else { continue };
+        let Some(id) = name.strip_prefix(WORKER_NAME) else { continue };
+        if ids.iter().any(|known| known == id)
+            && let Some(time) = thread.cpu_time()
+        {
+            out.sample(&names::LOOP_BUSY, &[id], time.as_secs_f64());
+        }
+    }
+}
+
+/// What the name of a core's thread begins with; the number of the CPU follows.
+pub const WORKER_NAME: &str = "ringway-core-";
+
+/// What the control side itself did.
+fn control(out: &mut Exposition, state: &State) {
+    let (written, lost) = state.log_lines();
+    out.single(&names::LOG_LOST, lost);
+    out.single(&names::LOG_WRITTEN, written);
+    let rules = state.rules();
+    out.begin(&names::RELOADS);
+    out.sample(&names::RELOADS, &["applied"], rules.reloads_applied);
+    out.sample(&names::RELOADS, &["refused"], rules.reloads_refused);
+    out.single(&names::RELOAD_OK, u8::from(rules.error.is_none()));
+    out.single(&names::RELOAD_TIME, rules.accepted_unix);
+    out.single(&names::DRAINING, u8::from(state.phase() == Phase::Draining));
+    out.begin(&names::BUILD);
+    out.sample(&names::BUILD, &[env!("CARGO_PKG_VERSION")], 1);
+}
+
+/// What the kernel says of the process.
+fn process_metrics(out: &mut Exposition, state: &State) {
+    if let Some(time) = process::cpu_time() {
+        out.single(&names::PROCESS_CPU, time.as_secs_f64());
+    }
+    let numbers = [
+        (&names::PROCESS_RESIDENT, process::resident_bytes()),
+        (&names::PROCESS_OPEN_FDS, process::open_fds()),
+        (&names::PROCESS_MAX_FDS, process::max_fds()),
+    ];
+    for (metric, number) in numbers {
+        if let Some(number) = number {
+            out.single(metric, number);
+        }
+    }
+    out.single(&names::PROCESS_START, state.started_unix);
+}
+
+fn sum_gauge(state: &State, number: impl Fn(&CoreStats) -> i64) -> i64 {
+    state.cores.iter().map(|core| number(core)).sum()
+}
+
+/// Microseconds as seconds, without rounding.
+fn seconds(micros: u64) -> String {
+    let (whole, rest) = (micros / 1_000_000, micros % 1_000_000);
+    let text = format!("{whole}.{rest:06}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashSet,
+        io::Write,
+        process::{Command, Stdio},
+    };
+
+    use super::*;
+    use crate::{
+        base::ids::StatsSlot,
+        controlplane::fixtures,
+        telemetry::core_stats::{ROUTE_NONE, ROUTE_OTHER},
+    };
+
+    fn text(state: &State) -> String {
+        String::from_utf8(render(state)).expect("UTF-8")
+    }
+
+    #[test]
+    fn cores_are_added_up() {
+        let state = fixtures::state(2);
+        state.cores[0].route(StatsSlot(0)).record(0, 200, 90);
+        state.cores[1].route(StatsSlot(0)).record(0, 200, 2_000);
+        state.cores[1].route(StatsSlot(0)).record(2, 502, 40_000_000);
+        state.cores[0].route(ROUTE_NONE).record(0, 404, 50);
+        state.cores[1].route(ROUTE_OTHER).record(255, 200, 50);
+        state.cores[0].requests_in_flight.inc();
+        state.cores[1].reason(Reason::NoRoute);
+        state.cores[1].upstream(StatsSlot(0)).record(1_500_000, true);
+        let text = text(&state);
+        for line in [
+            r#"http_requests_total{route="first",method="GET",status_code="200"} 2"#,
+            r#"http_requests_total{route="first",method="POST",status_code="502"} 1"#,
+            r#"http_requests_total{route="(none)",method="GET",status_code="404"} 1"#,
+            r#"http_requests_total{route="(other)",method="(other)",status_code="200"} 1"#,
+            r#"http_request_duration_seconds_bucket{route="first",le="0.0001"} 1"#,
+            r#"http_request_duration_seconds_bucket{route="first",le="0.001"} 1"#,
+            r#"http_request_duration_seconds_bucket{route="first",le="0.0025"} 2"#,
+            r#"http_request_duration_seconds_bucket{route="first",le="30"} 2"#,
+            r#"http_request_duration_seconds_bucket{route="first",le="+Inf"} 3"#,
+            r#"http_request_duration_seconds_sum{route="first"} 40.00209"#,
+            r#"http_request_duration_seconds_count{route="first"} 3"#,
+            "http_requests_in_flight 1",
+            r#"ringway_answers_total{reason="no_route"} 1"#,
+            r#"ringway_answers_total{reason="internal"} 0"#,
+            r#"ringway_upstream_response_seconds_sum{upstream="first"} 1.5"#,
+            r#"ringway_upstream_failures_total{upstream="first"} 1"#,
+            r#"ringway_connections_open{core="1"} 0"#,
+            "ringway_config_last_reload_successful 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "missing {line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_appears_and_no_series_twice() {
+        let state = fixtures::state(2);
+        state.cores[0].route(StatsSlot(0)).record(0, 200, 90);
+        let text = text(&state);
+        for metric in names::ALL {
+            let word = format!("# TYPE {} {}\n", metric.name, metric.kind.word());
+            assert_eq!(text.matches(&word).count(), 1, "{}", metric.name);
+        }
+        let mut seen = HashSet::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (series, _) = line.rsplit_once(' ').expect("a value");
+            assert!(seen.insert(series), "{series} twice");
+        }
+    }
+
+    #[test]
+    fn a_core_s_thread_is_timed() {
+        let state = fixtures::state(1);
+        let (ended, wait) = std::sync::mpsc::channel::<()>();
+        let worker = std::thread::Builder::new()
+            .name(format!("{WORKER_NAME}0"))
+            .spawn(move || _ = wait.recv())
+            .expect("a thread");
+        while !text(&state).contains(r#"ringway_loop_cpu_seconds_total{core="0"} "#) {
+            std::thread::yield_now();
+        }
+        drop(ended);
+        worker.join().expect("ends");
+    }
+
+    /// `promtool check metrics` (package `prometheus`) where it is installed.
+    #[test]
+    fn promtool_finds_nothing() {
+        let state = fixtures::state(2);
+        state.cores[0].route(StatsSlot(0)).record(0, 200, 90);
+        state.cores[0].upstream(StatsSlot(0)).record(1_500_000, true);
+        let Ok(mut promtool) = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+        else {
+            eprintln!("promtool is not installed: skipped");
+            return;
+        };
+        let mut stdin = promtool.stdin.take().expect("piped");
+        stdin.write_all(&render(&state)).expect("written");
+        drop(stdin);
+        let output = promtool.wait_with_output().expect("ended");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Small values for the tests of this room.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    base::{ids::UpstreamIndex, limits},
+    controlplane::{
+        export::access_log::WriterStats,
+        series::Series,
+        state::{Rules, State},
+    },
+    policy::{balance::Strategy, route::RouteTable},
+    snapshot::{Endpoint, Listener, ListenerLimits, Route, Snapshot, Upstream},
+    telemetry::{
+        CoreStats,
+        core_stats::{ROUTE_OTHER, UPSTREAM_OTHER},
+    },
+};
+
+/// Rules with the routes `first` and `second`, the upstream `first` and the listener `edge`.
+pub(crate) fn snapshot(version: u64) -> Snapshot {
+    let route = |id: &str| Route {
+        id: id.into(),
+        upstream: UpstreamIndex(0),
+        stats: ROUTE_OTHER,
+        extra: None,
+    };
+    let seconds = std::time::Duration::from_secs;
+    let listener = Listener {
+        name: "edge".into(),
+        address: "127.0.0.1:8080".parse().expect("an address"),
+        limits: ListenerLimits {
+            header_timeout: seconds(10),
+            body_timeout: seconds(30),
+            idle_timeout: seconds(60),
+            header_bytes_max: limits::HEADER_BYTES_MAX_DEFAULT,
+            header_count_max: limits::HEADER_COUNT_MAX_DEFAULT,
+            body_bytes_max: u64::MAX,
+            connections_max_per_core: 100,
+        },
+        merge_slashes: true,
+        trusted_proxies: Default::default(),
+        forwarded: false,
+    };
+    let endpoint = Endpoint { authority: "127.0.0.1:9".into(), address: None, weight: 1 };
+    let upstream = Upstream {
+        name: "first".into(),
+        strategy: Strategy::RoundRobin,
+        endpoints: [endpoint].into(),
+        connect_timeout: seconds(1),
+        response_timeout: seconds(60),
+        pool_idle: seconds(60),
+        pool_idle_max_per_core: 128,
+        pool_age_max: std::time::Duration::MAX,
+        stats: UPSTREAM_OTHER,
+    };
+    Snapshot {
+        version,
+        listeners: [listener].into(),
+        table: RouteTable,
+        routes: [route("first"), route("second")].into(),
+        upstreams: [upstream].into(),
+        access_log: None,
+    }
+}
+
+/// A process with so many cores that has just started.
+pub(crate) fn state(cores: usize) -> State {
+    let (mut snapshot, mut series) = (snapshot(1), Series::default());
+    series.assign(&mut snapshot);
+    let rules = Rules::new(Arc::new(snapshot), series, "ringway.toml".into());
+    let cores = (0..cores).map(CoreStats::new).collect();
+    State::new(Instant::now(), cores, Arc::<WriterStats>::default(), "io_uring".into(), rules)
+}

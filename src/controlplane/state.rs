@@ -1,0 +1,158 @@
+//! What the control thread knows of the running process; the admin API and the scrape show it.
+//!
+//! Shared by the control loop (which writes) and the admin API (which reads), both on the control
+//! thread or helpers of it. No core ever sees it.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    controlplane::{export::access_log::WriterStats, series::Series},
+    snapshot::Snapshot,
+    telemetry::CoreStats,
+};
+
+/// Where in its life the process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Phase {
+    /// Not all cores accept connections yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Finishing requests before it ends.
+    Draining,
+}
+
+impl Phase {
+    /// The word in `/v1/status`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// What the control thread knows.
+#[derive(Debug)]
+pub struct State {
+    /// When the process started.
+    pub started: Instant,
+    /// The same, seconds since 1970.
+    pub started_unix: f64,
+    /// The counters of each core.
+    pub cores: Vec<Arc<CoreStats>>,
+    /// How the access log fares.
+    pub log: Arc<WriterStats>,
+    /// What moves connections and bytes, for `/v1/status`: `io_uring` and its setup flags.
+    pub driver: String,
+    phase: AtomicU64,
+    rules: Mutex<Rules>,
+}
+
+/// The rules in force and how the last attempt to change them went.
+#[derive(Debug)]
+pub struct Rules {
+    /// The newest rules that were accepted.
+    pub snapshot: Arc<Snapshot>,
+    /// Which counters belong to which name.
+    pub series: Series,
+    /// Where the rules come from.
+    pub source: String,
+    /// When they were accepted, seconds since 1970.
+    pub accepted_unix: f64,
+    /// Why the last change was refused; `None` if it was not.
+    pub error: Option<String>,
+    /// Changes accepted after the first rules.
+    pub reloads_applied: u64,
+    /// Changes refused.
+    pub reloads_refused: u64,
+}
+
+impl Rules {
+    /// The first rules.
+    pub fn new(snapshot: Arc<Snapshot>, series: Series, source: String) -> Self {
+        Self {
+            snapshot,
+            series,
+            source,
+            accepted_unix: unix_now(),
+            error: None,
+            reloads_applied: 0,
+            reloads_refused: 0,
+        }
+    }
+
+    /// Notes newer rules.
+    pub fn accept(&mut self, snapshot: Arc<Snapshot>) {
+        self.snapshot = snapshot;
+        self.accepted_unix = unix_now();
+        self.error = None;
+        self.reloads_applied += 1;
+    }
+
+    /// Notes why a change was refused.
+    pub fn refuse(&mut self, error: String) {
+        self.error = Some(error);
+        self.reloads_refused += 1;
+    }
+}
+
+impl State {
+    /// A process that is starting.
+    pub fn new(
+        started: Instant,
+        cores: Vec<Arc<CoreStats>>,
+        log: Arc<WriterStats>,
+        driver: String,
+        rules: Rules,
+    ) -> Self {
+        let started_unix = unix_now() - started.elapsed().as_secs_f64();
+        let phase = AtomicU64::new(Phase::Starting as u64);
+        Self { started, started_unix, cores, log, driver, phase, rules: Mutex::new(rules) }
+    }
+
+    /// Where in its life the process is.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(SeqCst) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// Moves on; never back.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.fetch_max(phase as u64, SeqCst);
+    }
+
+    /// The rules in force, locked: copy what is needed and let go.
+    pub fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sum of one number over all cores.
+    pub fn sum(&self, number: impl Fn(&CoreStats) -> u64) -> u64 {
+        self.cores.iter().map(|core| number(core)).sum()
+    }
+
+    /// Lines of the access log that reached their file, and those that did not.
+    pub fn log_lines(&self) -> (u64, u64) {
+        (self.log.written.load(Relaxed), self.log.lost.load(Relaxed))
+    }
+}
+
+/// Seconds since 1970.
+pub fn unix_now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}

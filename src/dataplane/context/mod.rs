@@ -1,0 +1,94 @@
+//! What one request needs while it is in flight: pooled per core, bounded, blank between requests.
+
+mod pool;
+
+pub use pool::{ContextLease, ContextPool};
+
+use crate::{
+    base::limits,
+    policy::route::Captures,
+    proto::h1::{ChunkDecoder, RequestHead, ResponseHead},
+};
+
+/// The moving parts of one request. Every buffer keeps its capacity from request to request.
+#[derive(Default)]
+pub struct RequestContext {
+    /// Offsets into the client's input buffer.
+    pub head: RequestHead,
+    /// Offsets into the endpoint's response buffer.
+    pub response: ResponseHead,
+    /// What the route's path captured.
+    pub captures: Captures,
+    /// The request's host: lower-case, without port and final dot.
+    pub host: Vec<u8>,
+    /// The normalised path.
+    pub path: Vec<u8>,
+    /// The target that is sent upstream: path and query.
+    pub target: Vec<u8>,
+    /// The head (or own answer) being written.
+    pub out: Vec<u8>,
+    /// The response head being written; apart from `out`, which a retry needs again.
+    pub response_out: Vec<u8>,
+    /// What the access log wants of the head, kept because the head is overwritten in place.
+    pub logged: LoggedHead,
+    /// Decodes a chunked request body.
+    pub upload: ChunkDecoder,
+    /// Decodes a chunked response body.
+    pub download: ChunkDecoder,
+}
+
+/// Copies of head fields for the access log; empty while no log is written.
+#[derive(Default)]
+pub struct LoggedHead {
+    /// The method as sent.
+    pub method: Vec<u8>,
+    /// The target as sent.
+    pub target: Vec<u8>,
+    /// The effective host as sent.
+    pub host: Vec<u8>,
+    /// `User-Agent`.
+    pub user_agent: Vec<u8>,
+    /// `Referer`.
+    pub referer: Vec<u8>,
+}
+
+impl LoggedHead {
+    fn buffers(&mut self) -> [&mut Vec<u8>; 5] {
+        [
+            &mut self.method,
+            &mut self.target,
+            &mut self.host,
+            &mut self.user_agent,
+            &mut self.referer,
+        ]
+    }
+}
+
+impl RequestContext {
+    /// Forgets the request, keeping bounded capacity for the next one.
+    pub fn clear(&mut self) {
+        self.head.clear();
+        self.response.clear();
+        self.captures.clear();
+        self.upload.reset();
+        self.download.reset();
+        let Self { host, path, target, out, response_out, logged, .. } = self;
+        for buffer in [host, path, target, out, response_out].into_iter().chain(logged.buffers()) {
+            buffer.clear();
+            if buffer.capacity() > limits::CONTEXT_BYTES_KEPT_MAX {
+                buffer.shrink_to(limits::CONTEXT_BYTES_KEPT_MAX);
+            }
+        }
+    }
+
+    /// Whether nothing of a request is left in it.
+    pub fn is_blank(&self) -> bool {
+        self.host.is_empty()
+            && self.path.is_empty()
+            && self.target.is_empty()
+            && self.out.is_empty()
+            && self.response_out.is_empty()
+            && self.logged.method.is_empty()
+            && self.logged.target.is_empty()
+    }
+}

@@ -1,0 +1,112 @@
+//! One request, from its head to its log line. The branches are here, the straight lines in the
+//! files beside.
+
+use super::{
+    finish::Record,
+    respond::Progress,
+    target::{self, Fields},
+    upload::UploadState,
+};
+use crate::{
+    base::{ids::RouteIndex, reason::Reason},
+    dataplane::{
+        context::RequestContext,
+        downstream::Downstream,
+        shard::{Shard, Table, Watch},
+    },
+    policy::route::{RouteMatch, RouteQuery},
+    proto::h1::{Framing, Method},
+    snapshot::Listener,
+};
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// It may send another request.
+    Keep,
+    /// It ends; nothing more is on its way to us.
+    Close,
+    /// It ends; the client may still be sending.
+    Linger,
+    /// It ends so that the client can tell that its response was cut.
+    Reset,
+}
+
+/// One request and all it touches.
+pub(super) struct Exchange<'a> {
+    pub(super) shard: &'a Shard,
+    /// Pinned: one version of the rules, start to end.
+    pub(super) table: &'a Table,
+    pub(super) listener: &'a Listener,
+    pub(super) client: &'a mut Downstream,
+    pub(super) watch: &'a Watch,
+    pub(super) context: &'a mut RequestContext,
+    /// Bytes of the head at the front of the client's input, until it is forwarded.
+    pub(super) head_bytes: usize,
+    /// Whether the head (and what followed it) has left the client's input.
+    pub(super) forwarded: bool,
+    pub(super) upload: UploadState,
+    pub(super) progress: Progress,
+    pub(super) record: Record,
+}
+
+impl Exchange<'_> {
+    /// Serves the request. All paths meet at `finish`: each is counted and logged once.
+    pub(super) async fn run(mut self) -> Reuse {
+        self.shard.stats.requests_in_flight.inc();
+        self.remember_head();
+        let result = match self.decide() {
+            Ok(route) => self.forward(route).await,
+            Err(reason) => Err(reason),
+        };
+        let reuse = match result {
+            Ok(reuse) => reuse,
+            Err(reason) => self.fail(reason).await,
+        };
+        self.settle();
+        self.finish();
+        reuse
+    }
+
+    /// Which route takes the request.
+    fn decide(&mut self) -> Result<RouteIndex, Reason> {
+        let head = &self.context.head;
+        match (head.method(), head.max_forwards()) {
+            (Method::Connect, _) => return Err(Reason::ConnectRefused),
+            (Method::Trace | Method::Options, Some(0)) => return Err(Reason::MaxForwards),
+            _ => {}
+        }
+        let bytes = self.client.input_bytes();
+        target::normalise(self.context, bytes, self.listener.merge_slashes)?;
+        let RequestContext { head, host, path, captures, .. } = &mut *self.context;
+        let query = RouteQuery {
+            listener: self.client.listener,
+            host,
+            path,
+            query: head.query(bytes),
+            method: head.method_bytes(bytes),
+            fields: &Fields { head, bytes },
+        };
+        let route = match self.table.snapshot.table.find(&query, captures) {
+            RouteMatch::Found(route) => route,
+            RouteMatch::MethodNotAllowed => return Err(Reason::MethodNotAllowed),
+            RouteMatch::NotFound => return Err(Reason::NoRoute),
+        };
+        self.record.route = Some(route);
+        match head.framing() {
+            Framing::Length(length) if length > self.listener.limits.body_bytes_max => {
+                Err(Reason::BodyTooLarge)
+            }
+            _ => Ok(route),
+        }
+    }
+
+    /// Brings what the two directions noted into the record.
+    fn settle(&mut self) {
+        self.record.bytes_in = self.upload.bytes.get();
+        if self.progress.status != 0 {
+            self.record.status = self.progress.status;
+            self.record.bytes_out = self.progress.bytes;
+        }
+    }
+}

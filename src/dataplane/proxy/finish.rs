@@ -1,0 +1,196 @@
+//! The end of every request: counted once, logged once.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::exchange::Exchange;
+use crate::{
+    base::{
+        ids::{EndpointIndex, RouteIndex, UpstreamIndex},
+        reason::Reason,
+    },
+    dataplane::{
+        downstream::Downstream,
+        shard::{Shard, Table},
+    },
+    proto::h1::{Method, Version},
+    snapshot::{AccessLog, Listener},
+    telemetry::{AccessRecord, core_stats::ROUTE_NONE},
+};
+
+/// What the log and the metrics are told of a request.
+pub(super) struct Record {
+    pub(super) started: Instant,
+    pub(super) route: Option<RouteIndex>,
+    pub(super) upstream: Option<UpstreamIndex>,
+    pub(super) endpoint: Option<EndpointIndex>,
+    pub(super) status: u16,
+    pub(super) reason: Option<Reason>,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) upstream_micros: Option<u64>,
+    pub(super) retries: u8,
+}
+
+impl Record {
+    /// The record of a request whose head has just arrived.
+    pub(super) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            route: None,
+            upstream: None,
+            endpoint: None,
+            status: 0,
+            reason: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream_micros: None,
+            retries: 0,
+        }
+    }
+}
+
+/// The method of a request whose head could not be read.
+const METHOD_UNKNOWN: u8 = Method::Other as u8;
+
+fn micros_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Counts and logs a request whose head could not be read.
+pub(super) fn refused(
+    shard: &Shard,
+    client: &Downstream,
+    table: &Table,
+    listener: &Listener,
+    reason: Reason,
+) {
+    let stats = &shard.stats;
+    stats.requests_total.inc();
+    stats.reason(reason);
+    stats.route(ROUTE_NONE).record(METHOD_UNKNOWN, reason.status(), 0);
+    let Some(log) = &table.snapshot.access_log else { return };
+    if log.keep_errors || shard.random() % 10_000 < u64::from(log.sample_per_10k) {
+        shard.log(
+            &AccessRecord {
+                unix_micros: unix_micros(),
+                listener: &listener.name,
+                route: None,
+                upstream: None,
+                endpoint: None,
+                client: client.peer,
+                method: b"",
+                host: b"",
+                target: b"",
+                version: "",
+                status: reason.status(),
+                reason: Some(reason),
+                bytes_in: client.input_bytes().len() as u64,
+                bytes_out: 0,
+                duration_us: 0,
+                upstream_us: None,
+                retries: 0,
+                user_agent: None,
+                referer: None,
+                core: shard.core,
+            },
+            log.format,
+        );
+    }
+}
+
+fn unix_micros() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Exchange<'_> {
+    /// Copies what the access log wants of the head, which is about to be overwritten.
+    pub(super) fn remember_head(&mut self) {
+        if self.table.snapshot.access_log.is_none() {
+            return;
+        }
+        let bytes = self.client.input_bytes();
+        let head = &self.context.head;
+        let logged = &mut self.context.logged;
+        logged.method.extend_from_slice(head.method_bytes(bytes));
+        logged.target.extend_from_slice(head.target(bytes));
+        logged.host.extend_from_slice(head.host(bytes).unwrap_or_default());
+        if let Some(value) = head.field_values(bytes, b"user-agent").next() {
+            logged.user_agent.extend_from_slice(value);
+        }
+        if let Some(value) = head.field_values(bytes, b"referer").next() {
+            logged.referer.extend_from_slice(value);
+        }
+    }
+
+    /// Counts and logs the request.
+    pub(super) fn finish(&self) {
+        let stats = &self.shard.stats;
+        let record = &self.record;
+        let micros = micros_since(record.started);
+        stats.requests_total.inc();
+        stats.requests_in_flight.dec();
+        stats.downstream_bytes_in.add(record.bytes_in);
+        stats.downstream_bytes_out.add(record.bytes_out);
+        let snapshot = &self.table.snapshot;
+        let slot = record.route.map_or(ROUTE_NONE, |route| snapshot.route(route).stats);
+        let method = u8::try_from(self.context.head.method().index()).unwrap_or(u8::MAX);
+        stats.route(slot).record(method, record.status, micros);
+        if let Some(reason) = record.reason {
+            stats.reason(reason);
+            if reason == Reason::ClientGone {
+                stats.client_gone.inc();
+            }
+        }
+        if let Some(log) = &snapshot.access_log
+            && self.is_logged(log, micros)
+        {
+            self.log(log, micros);
+        }
+    }
+
+    fn is_logged(&self, log: &AccessLog, micros: u64) -> bool {
+        let kept = (log.keep_errors && self.record.status >= 400)
+            || log.keep_slower_than.is_some_and(|slow| u128::from(micros) >= slow.as_micros());
+        kept || log.sample_per_10k >= 10_000
+            || self.shard.random() % 10_000 < u64::from(log.sample_per_10k)
+    }
+
+    fn log(&self, log: &AccessLog, micros: u64) {
+        let snapshot = &self.table.snapshot;
+        let record = &self.record;
+        let logged = &self.context.logged;
+        let upstream = record.upstream.map(|index| snapshot.upstream(index));
+        let endpoint = upstream
+            .zip(record.endpoint)
+            .and_then(|(upstream, index)| upstream.endpoints.get(usize::from(index.0)));
+        self.shard.log(
+            &AccessRecord {
+                unix_micros: unix_micros().saturating_sub(micros),
+                listener: &self.listener.name,
+                route: record.route.map(|index| &*snapshot.route(index).id),
+                upstream: upstream.map(|upstream| &*upstream.name),
+                endpoint: endpoint.map(|endpoint| &*endpoint.authority),
+                client: self.client.peer,
+                method: &logged.method,
+                host: &logged.host,
+                target: &logged.target,
+                version: match self.context.head.version() {
+                    Version::Http10 => "HTTP/1.0",
+                    Version::Http11 => "HTTP/1.1",
+                },
+                status: record.status,
+                reason: record.reason,
+                bytes_in: record.bytes_in,
+                bytes_out: record.bytes_out,
+                duration_us: micros,
+                upstream_us: record.upstream_micros,
+                retries: record.retries,
+                user_agent: (!logged.user_agent.is_empty()).then_some(&logged.user_agent),
+                referer: (!logged.referer.is_empty()).then_some(&logged.referer),
+                core: self.shard.core,
+            },
+            log.format,
+        );
+    }
+}

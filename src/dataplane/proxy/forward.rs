@@ -1,0 +1,371 @@
+//! Brings a request to an endpoint and its response back.
+
+use std::{pin::pin, time::Instant};
+
+use super::{
+    exchange::{Exchange, Reuse},
+    piece::{Sink, Source},
+    relay::Relay,
+    respond::{RequestFacts, Respond, Responded},
+    timing::{Timing, tag},
+    tunnel,
+    upload::UploadWays,
+};
+use crate::{
+    base::{
+        ids::{EndpointIndex, RouteIndex},
+        limits,
+        reason::Reason,
+    },
+    dataplane::{
+        shard::Phase,
+        upstream::{KeepLimits, UpstreamConnection},
+    },
+    proto::h1::{ForwardedOut, Framing, RequestForward, write_request_head},
+    rt::{Either, race},
+    snapshot::{HostHeader, Route, RouteExtra, Upstream},
+};
+
+/// The endpoints that did not accept a connection for this request.
+#[derive(Default)]
+struct Tried {
+    endpoints: [Option<EndpointIndex>; limits::CONNECT_TRIES_MAX],
+    count: usize,
+}
+
+impl Tried {
+    /// Notes a failed try; whether another one is allowed.
+    fn add(&mut self, endpoint: EndpointIndex) -> bool {
+        self.endpoints[self.count] = Some(endpoint);
+        self.count += 1;
+        self.count < self.endpoints.len()
+    }
+
+    fn list(&self) -> ([EndpointIndex; limits::CONNECT_TRIES_MAX], usize) {
+        (self.endpoints.map(|one| one.unwrap_or(EndpointIndex(u16::MAX))), self.count)
+    }
+}
+
+impl Exchange<'_> {
+    /// Sends the request to an endpoint of the route and passes its response on.
+    pub(super) async fn forward(&mut self, index: RouteIndex) -> Result<Reuse, Reason> {
+        let table = self.table;
+        let route = table.snapshot.route(index);
+        let upstream = table.snapshot.upstream(route.upstream);
+        self.record.upstream = Some(route.upstream);
+        let extra = route.extra.as_deref();
+        let now_tick = self.shard.deadlines.now_tick();
+        let timing = Timing::new(
+            self.listener.limits.body_timeout,
+            upstream.response_timeout,
+            extra.and_then(|extra| extra.timeout),
+            now_tick,
+        );
+        let mut fresh_only = false;
+        loop {
+            let began = Instant::now();
+            let (endpoint, connection) = self.connect(route, upstream, timing, fresh_only).await?;
+            let was_reused = connection.reused;
+            let sent_before = connection.sent;
+            let mut connection = Some(connection);
+            let result = self.attempt(route, upstream, endpoint, timing, &mut connection).await;
+            self.note_upstream(upstream, began, result.is_err());
+            match result {
+                Err(reason)
+                    if was_reused
+                        && !fresh_only
+                        && self.may_repeat(reason, connection.as_ref(), sent_before) =>
+                {
+                    // The pooled connection was dead, and nothing of the request was processed.
+                    fresh_only = true;
+                    self.record.retries += 1;
+                    self.shard.stats.upstream_retries.inc();
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn note_upstream(&mut self, upstream: &Upstream, began: Instant, failed: bool) {
+        let until = self.progress.head_at.unwrap_or_else(Instant::now);
+        let micros = u64::try_from((until - began).as_micros()).unwrap_or(u64::MAX);
+        self.record.upstream_micros = Some(micros);
+        self.shard.stats.upstream(upstream.stats).record(micros, failed);
+    }
+
+    /// Whether the request can be sent again: nothing came back, all of it is still here, and
+    /// repeating it changes nothing (RFC 9110 §9.2.2) or nothing of it has arrived.
+    fn may_repeat(
+        &self,
+        reason: Reason,
+        connection: Option<&UpstreamConnection>,
+        sent_before: u64,
+    ) -> bool {
+        reason == Reason::UpstreamClosed
+            && !self.progress.endpoint_spoke
+            && !self.forwarded
+            && (self.context.head.method().is_idempotent()
+                || connection.is_some_and(|one| one.nothing_arrived_since(sent_before)))
+    }
+
+    /// A connection to an endpoint: pooled if there is one, else new. Endpoints that do not accept
+    /// one are passed over, within bounds: nothing of the request has been sent.
+    async fn connect(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        timing: Timing,
+        fresh_only: bool,
+    ) -> Result<(EndpointIndex, UpstreamConnection), Reason> {
+        let table = self.table;
+        let state = table.upstream(route.upstream);
+        let stats = &self.shard.stats;
+        let mut tried = Tried::default();
+        let mut last = Reason::NoEndpoint;
+        loop {
+            let (avoid, count) = tried.list();
+            let random = self.shard.random();
+            let picked = state.balancer.borrow_mut().pick(random, &avoid[..count]);
+            let Some(endpoint) = picked else { return Err(last) };
+            self.record.endpoint = Some(endpoint);
+            let Some(pool) = state.pool(endpoint) else {
+                last = Reason::UpstreamConnectFailed; // its name has no address
+                if tried.add(endpoint) {
+                    continue;
+                }
+                return Err(last);
+            };
+            if !fresh_only && let Some(connection) = pool.checkout(stats) {
+                return Ok((endpoint, connection));
+            }
+            let deadlines = &self.shard.deadlines;
+            let (within, tag) =
+                timing.at_most(upstream.connect_timeout, tag::UPSTREAM, deadlines.now_tick());
+            stats.upstream_connects.inc();
+            match UpstreamConnection::connect(pool.address, within, deadlines).await {
+                Ok(connection) => return Ok((endpoint, connection)),
+                Err(Reason::UpstreamConnectTimeout) if tag == tag::ROUTE => {
+                    return Err(Reason::RouteTimeout);
+                }
+                Err(reason) => last = reason,
+            }
+            stats.upstream_connect_failures.inc();
+            if !tried.add(endpoint) || timing.is_over(self.shard.deadlines.now_tick()) {
+                return Err(last);
+            }
+        }
+    }
+
+    /// One try. On success the connection has gone back to its pool, or was closed.
+    async fn attempt(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        endpoint: EndpointIndex,
+        timing: Timing,
+        slot: &mut Option<UpstreamConnection>,
+    ) -> Result<Reuse, Reason> {
+        self.write_head(route, upstream, endpoint);
+        let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
+        let now_tick = self.shard.deadlines.now_tick();
+        let upstream_fd = connection.socket.stream.fd();
+        self.watch.enter(Phase::Exchange { upstream_fd }, now_tick);
+        let responded = self.converse(connection, timing).await;
+        self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
+        match responded? {
+            Responded::Whole { endpoint_reusable, client_keeps } => {
+                if endpoint_reusable
+                    && let Some(connection) = slot.take()
+                    && let Some(pool) = self.table.upstream(route.upstream).pool(endpoint)
+                {
+                    let keep = KeepLimits {
+                        idle_max: upstream.pool_idle_max_per_core,
+                        age_max: upstream.pool_age_max,
+                    };
+                    pool.checkin(connection, keep, &self.shard.deadlines, &self.shard.stats);
+                }
+                Ok(match (client_keeps, self.upload.is_done.get()) {
+                    (true, _) => Reuse::Keep,
+                    (false, true) => Reuse::Close,
+                    (false, false) => Reuse::Linger,
+                })
+            }
+            Responded::Upgraded(early) => {
+                let ends = tunnel::Ends {
+                    shard: self.shard,
+                    client: &self.client.socket,
+                    client_input: self.client.input.take(),
+                    endpoint: &connection.socket,
+                    endpoint_input: early,
+                };
+                let moved = tunnel::run(ends).await;
+                self.upload.bytes.set(self.upload.bytes.get() + moved.up);
+                self.progress.bytes += moved.down;
+                Ok(Reuse::Close)
+            }
+        }
+    }
+
+    /// Writes the head for this endpoint into the context's `out`.
+    fn write_head(&mut self, route: &Route, upstream: &Upstream, endpoint: EndpointIndex) {
+        static PLAIN: RouteExtra = RouteExtra::PLAIN;
+        let extra = route.extra.as_deref().unwrap_or(&PLAIN);
+        let bytes = self.client.input_bytes();
+        let context = &mut *self.context;
+        context.target.clear();
+        extra.target.write(&context.path, &context.captures, &mut context.target);
+        if let Some(query) = context.head.query(bytes) {
+            context.target.push(b'?');
+            context.target.extend_from_slice(query);
+        }
+        let client_host = context.head.host(bytes).unwrap_or_default();
+        let authority = upstream
+            .endpoints
+            .get(usize::from(endpoint.0))
+            .map_or(&[][..], |endpoint| endpoint.authority.as_bytes());
+        let host = match &extra.host_header {
+            HostHeader::Preserve if !client_host.is_empty() => client_host,
+            HostHeader::Preserve | HostHeader::Upstream => authority,
+            HostHeader::Literal(literal) => literal.as_bytes(),
+        };
+        let trusted = !self.listener.trusted_proxies.is_empty()
+            && self.listener.trusted_proxies.contains(self.client.peer.ip());
+        context.out.clear();
+        write_request_head(
+            &mut context.out,
+            bytes,
+            &context.head,
+            &RequestForward {
+                path_and_query: &context.target,
+                host,
+                forwarded: &ForwardedOut {
+                    trusted,
+                    client_ip: &self.client.peer_text,
+                    proto: b"http",
+                    host: client_host,
+                    forwarded: self.listener.forwarded,
+                },
+                max_forwards: context.head.max_forwards().map(|hops| hops.saturating_sub(1)),
+                framing: context.head.framing(),
+                close: false,
+            },
+        );
+    }
+
+    /// Sends the request and reads the response, side by side where the body is still on its way.
+    async fn converse(
+        &mut self,
+        connection: &mut UpstreamConnection,
+        timing: Timing,
+    ) -> Result<Responded, Reason> {
+        let Self { shard, client, watch, context, head_bytes, forwarded, upload, .. } = self;
+        let shard = *shard;
+        let head = &context.head;
+        let framing = head.framing();
+        let request = RequestFacts {
+            method: head.method(),
+            version: head.version(),
+            upgrade: head.upgrade(),
+            keep_alive: head.keep_alive(),
+        };
+        upload.is_done.set(framing == Framing::Empty);
+        connection.sent += context.out.len() as u64;
+        let endpoint = &connection.socket;
+        let respond = Respond {
+            shard,
+            endpoint,
+            client: &client.socket,
+            watch,
+            timing,
+            upload,
+            request,
+            response: &mut context.response,
+            out: &mut context.response_out,
+            decoder: &mut context.download,
+            progress: &mut self.progress,
+        };
+        let ways = UploadWays {
+            shard,
+            client: &client.socket,
+            endpoint,
+            timing,
+            state: upload,
+            bytes_max: self.listener.limits.body_bytes_max,
+        };
+        if framing == Framing::Empty {
+            // The head stays in the input: should the connection be dead, it is sent once more.
+            super::relay::Ways::before_write(&ways);
+            if endpoint.send_bytes(&mut context.out).await.is_err() && !endpoint.has_input() {
+                return Err(super::relay::Ways::write_failed(&ways, endpoint.broken_write()));
+            }
+            let result = respond.run().await;
+            if self.progress.status != 0 {
+                take_head(&mut client.input, *head_bytes, forwarded);
+            }
+            return result;
+        }
+        take_head(&mut client.input, *head_bytes, forwarded);
+        let at_hand = client.input.as_ref().map_or(0, |buf| buf.len() as u64);
+        let is_here = matches!(framing, Framing::Length(length) if length <= at_hand);
+        let mut relay = Relay {
+            shard,
+            from: &client.socket,
+            to: endpoint,
+            input: &mut client.input,
+            head: &mut context.out,
+            source: Source::new(framing, &mut context.upload),
+            sink: if framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
+            ways,
+        };
+        if is_here {
+            let sent = relay.run().await;
+            if let Err(reason) = sent
+                && !upload.endpoint_refused.get()
+            {
+                return Err(reason);
+            }
+            connection.sent += at_hand;
+            upload.is_done.set(true);
+            return respond.run().await;
+        }
+        side_by_side(relay, respond, upload, timing, shard).await
+    }
+}
+
+/// Takes the head off the client's input: from now on it belongs to the request being sent.
+fn take_head(input: &mut Option<crate::rt::Buf>, head_bytes: usize, forwarded: &mut bool) {
+    *forwarded = true;
+    if let Some(buf) = input {
+        buf.consume(head_bytes);
+        if buf.is_empty() {
+            *input = None;
+        }
+    }
+}
+
+/// Uploads and responds at the same time. The one that fails ends the other: both sockets are given
+/// up then, so that dropping what was under way loses nothing anybody could use.
+async fn side_by_side(
+    mut relay: Relay<'_, UploadWays<'_>>,
+    respond: Respond<'_>,
+    upload: &super::upload::UploadState,
+    timing: Timing,
+    shard: &crate::dataplane::shard::Shard,
+) -> Result<Responded, Reason> {
+    let endpoint = respond.endpoint;
+    let mut sending = pin!(relay.run());
+    let mut responding = pin!(respond.run());
+    match race(sending.as_mut(), responding.as_mut()).await {
+        Either::Right(result) => result,
+        Either::Left(Ok(())) => {
+            upload.is_done.set(true);
+            let now_tick = shard.deadlines.now_tick();
+            let (after, tag) = timing.at_most(timing.upstream, tag::UPSTREAM, now_tick);
+            endpoint.read_within(after, tag); // its turn to speak begins now
+            responding.await
+        }
+        // It would not take the rest, and may be telling why: an early answer is an answer.
+        Either::Left(Err(_)) if upload.endpoint_refused.get() => responding.await,
+        Either::Left(Err(reason)) => Err(reason),
+    }
+}

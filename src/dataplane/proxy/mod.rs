@@ -1,0 +1,20 @@
+//! The middle: one client connection, request by request, from its head to its log line.
+//!
+//! [`serve`] reads heads; each becomes an [`exchange`], which decides (route), forwards (endpoint,
+//! connection, both bodies) or answers, and ends in one `finish`. Bodies of both directions move
+//! through [`relay`].
+
+mod answer;
+mod connection;
+mod exchange;
+mod finish;
+mod forward;
+mod piece;
+mod relay;
+mod respond;
+mod target;
+mod timing;
+mod tunnel;
+mod upload;
+
+pub use connection::serve;

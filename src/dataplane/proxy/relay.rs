@@ -1,0 +1,229 @@
+//! Moves one body from one socket to the other, in bounded memory: the next receive begins when the
+//! last send is done. The same loop serves uploads and downloads; what differs is in [`Ways`].
+
+use super::piece::{Piece, Sink, Source, next_piece};
+use crate::{
+    base::{limits, reason::Reason},
+    dataplane::{
+        shard::Shard,
+        socket::{Broken, Socket},
+    },
+    proto::h1::{ChunkError, LAST_CHUNK},
+    rt::{self, Buf, Pipe, SpliceError, splice_exact},
+};
+
+/// What an upload and a download do differently: deadlines, blame, accounts.
+pub(super) trait Ways {
+    /// Sets the deadline of the next read.
+    fn before_read(&self);
+    /// Sets the deadline of the next write.
+    fn before_write(&self);
+    /// Why a read failed.
+    fn read_failed(&self, broken: Broken) -> Reason;
+    /// Why a write failed.
+    fn write_failed(&self, broken: Broken) -> Reason;
+    /// Why the source must not end here.
+    fn ended_early(&self) -> Reason;
+    /// Why a chunk was refused.
+    fn bad_chunk(&self, error: ChunkError) -> Reason;
+    /// Accounts for body bytes.
+    fn count(&self, payload: u64);
+    /// Whether more body bytes have come than may.
+    fn is_too_long(&self) -> bool;
+    /// Notes that the receiver took something.
+    fn sent(&self);
+}
+
+/// One body on its way.
+pub(super) struct Relay<'a, W> {
+    /// This core.
+    pub(super) shard: &'a Shard,
+    /// Where the body comes from.
+    pub(super) from: &'a Socket,
+    /// Where it goes.
+    pub(super) to: &'a Socket,
+    /// What has been received already; what is left when the body ends stays there.
+    pub(super) input: &'a mut Option<Buf>,
+    /// The head that goes first; empty when it has gone.
+    pub(super) head: &'a mut Vec<u8>,
+    /// How the body arrives.
+    pub(super) source: Source<'a>,
+    /// How it leaves.
+    pub(super) sink: Sink,
+    /// Deadlines, blame, accounts.
+    pub(super) ways: W,
+}
+
+impl<W: Ways> Relay<'_, W> {
+    /// Sends the head and the whole body.
+    ///
+    /// # Errors
+    /// The first thing that went wrong, on either side.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: both sockets are of no use afterwards.
+    pub(super) async fn run(&mut self) -> Result<(), Reason> {
+        loop {
+            let piece = self.next_piece()?;
+            self.ways.count(piece.payload as u64);
+            if self.ways.is_too_long() {
+                return Err(Reason::BodyTooLarge);
+            }
+            self.send(piece).await?;
+            if self.source.is_done() {
+                return Ok(());
+            }
+            if let Some(pipe) = self.pipe() {
+                self.splice(pipe).await?;
+                continue;
+            }
+            if self.fill().await? == 0 {
+                return self.end_by_close().await;
+            }
+        }
+    }
+
+    fn next_piece(&mut self) -> Result<Piece, Reason> {
+        match self.input {
+            Some(buf) if !buf.is_empty() => next_piece(buf, &mut self.source, self.sink)
+                .map_err(|error| self.ways.bad_chunk(error)),
+            _ => Ok(Piece::default()),
+        }
+    }
+
+    /// Sends what is due: the head if it has not gone, the piece, the last chunk. Head and piece
+    /// leave in one send where the head fits in front of the piece.
+    async fn send(&mut self, piece: Piece) -> Result<(), Reason> {
+        let mut count = piece.send;
+        if count > 0 && !self.head.is_empty() {
+            let fits = self.input.as_mut().is_some_and(|buf| buf.prepend(self.head));
+            if fits {
+                count += self.head.len();
+                self.head.clear();
+            }
+        }
+        let end_is_due = self.sink == Sink::Chunks && self.source.is_done() && !piece.ended;
+        if count == 0 && end_is_due {
+            append_end(self.head, self.source.trailers());
+        }
+        if !self.head.is_empty() {
+            self.send_head().await?;
+        }
+        if count > 0 {
+            self.ways.before_write();
+            let sent = self.to.send(self.input, count).await;
+            sent.map_err(|broken| self.ways.write_failed(broken))?;
+            self.ways.sent();
+        }
+        if piece.skip > 0 {
+            skip(self.input, piece.skip);
+        }
+        if count > 0 && end_is_due {
+            append_end(self.head, self.source.trailers());
+            self.send_head().await?;
+        }
+        Ok(())
+    }
+
+    async fn send_head(&mut self) -> Result<(), Reason> {
+        self.ways.before_write();
+        let sent = self.to.send_bytes(self.head).await;
+        self.head.clear();
+        sent.map_err(|broken| self.ways.write_failed(broken))?;
+        self.ways.sent();
+        Ok(())
+    }
+
+    async fn fill(&mut self) -> Result<usize, Reason> {
+        if let Some(buf) = self.input.as_mut()
+            && buf.spare() == 0
+        {
+            buf.compact(); // an unfinished chunk line at the very end of the buffer
+        }
+        self.ways.before_read();
+        let received = self.from.fill(self.input, &self.shard.buffers).await;
+        received.map_err(|broken| self.ways.read_failed(broken))
+    }
+
+    async fn end_by_close(&mut self) -> Result<(), Reason> {
+        if !matches!(self.source, Source::UntilClose) {
+            return Err(self.ways.ended_early());
+        }
+        self.source = Source::Length(0);
+        self.send(Piece::default()).await
+    }
+
+    /// A pipe, if what is left of the body is worth moving through one and one is free.
+    fn pipe(&self) -> Option<Pipe> {
+        match self.source {
+            Source::Length(left)
+                if left >= limits::SPLICE_BYTES_MIN
+                    && self.sink == Sink::Plain
+                    && self.input.is_none() =>
+            {
+                self.shard.pipes.take()
+            }
+            _ => None,
+        }
+    }
+
+    /// Moves the rest of a body of known length without it passing through user space.
+    async fn splice(&mut self, mut pipe: Pipe) -> Result<(), Reason> {
+        let Source::Length(left) = self.source else { return Ok(()) };
+        let (from, to) = (self.from, self.to);
+        let steps = Steps { ways: &self.ways, shard: self.shard };
+        match splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await {
+            Ok(_) => {
+                self.source = Source::Length(0);
+                Ok(())
+            }
+            Err(SpliceError::FromEnded) => Err(match from.read_expired() {
+                Some(tag) => self.ways.read_failed(Broken::Deadline(tag)),
+                None => self.ways.ended_early(),
+            }),
+            Err(SpliceError::From(_)) => Err(self.ways.read_failed(from.broken_read())),
+            Err(SpliceError::To(_)) => Err(self.ways.write_failed(to.broken_write())),
+        }
+    }
+}
+
+/// Moves the deadlines and the accounts along with a splice.
+struct Steps<'a, W> {
+    ways: &'a W,
+    shard: &'a Shard,
+}
+
+impl<W: Ways> rt::Progress for Steps<'_, W> {
+    fn before_receive(&self) {
+        self.ways.before_read();
+    }
+
+    fn before_send(&self) {
+        self.ways.before_write();
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.ways.count(bytes);
+        self.shard.stats.spliced_bytes.add(bytes);
+        self.ways.sent();
+    }
+}
+
+fn append_end(out: &mut Vec<u8>, trailers: &[u8]) {
+    if trailers.is_empty() {
+        out.extend_from_slice(LAST_CHUNK);
+    } else {
+        out.extend_from_slice(b"0\r\n");
+        out.extend_from_slice(trailers);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn skip(input: &mut Option<Buf>, count: usize) {
+    if let Some(buf) = input {
+        buf.consume(count);
+        if buf.is_empty() {
+            *input = None;
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! The response on its way to the client: interim heads, the final head, the body.
+
+use std::{cell::Cell, time::Instant};
+
+use super::{
+    piece::{Sink, Source},
+    relay::{Relay, Ways},
+    timing::{Timing, tag},
+    upload::UploadState,
+};
+use crate::{
+    base::{limits, reason::Reason},
+    dataplane::{
+        shard::{Shard, Watch},
+        socket::{Broken, Socket},
+    },
+    proto::h1::{
+        ChunkDecoder, ChunkError, Framing, HeadLimits, Method, Parse, ResponseForward,
+        ResponseHead, ResponseTo, Version, write_response_head,
+    },
+    rt::Buf,
+};
+
+/// Bounds on the head of a response.
+const HEAD_LIMITS: HeadLimits = HeadLimits {
+    bytes_max: limits::RESPONSE_HEAD_BYTES_MAX,
+    count_max: limits::RESPONSE_HEADER_COUNT_MAX,
+};
+
+/// What is known of the response, also when it ends early.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// The endpoint has sent at least a byte: it has seen the request.
+    pub(super) endpoint_spoke: bool,
+    /// The status of the final head, once it is on its way to the client; 0 before.
+    pub(super) status: u16,
+    /// Whether the client can tell a cut body from a whole one only by a reset.
+    pub(super) is_close_delimited: bool,
+    /// Body bytes sent.
+    pub(super) bytes: u64,
+    /// When the final head arrived.
+    pub(super) head_at: Option<Instant>,
+}
+
+/// How a response ended that was passed on whole.
+pub(super) enum Responded {
+    /// All of it was sent.
+    Whole {
+        /// Whether the endpoint's connection can serve another request.
+        endpoint_reusable: bool,
+        /// Whether the client was told that its connection stays open.
+        client_keeps: bool,
+    },
+    /// The endpoint switched protocols; what it already sent in the new one is in the buffer.
+    Upgraded(Option<Buf>),
+}
+
+/// What the client's request means for its response.
+#[derive(Clone, Copy)]
+pub(super) struct RequestFacts {
+    /// Its method.
+    pub(super) method: Method,
+    /// Its version.
+    pub(super) version: Version,
+    /// Whether an upgrade was asked for.
+    pub(super) upgrade: bool,
+    /// Whether the client wants to keep its connection.
+    pub(super) keep_alive: bool,
+}
+
+/// Passes one response on.
+pub(super) struct Respond<'a> {
+    pub(super) shard: &'a Shard,
+    pub(super) endpoint: &'a Socket,
+    pub(super) client: &'a Socket,
+    pub(super) watch: &'a Watch,
+    pub(super) timing: Timing,
+    pub(super) upload: &'a UploadState,
+    pub(super) request: RequestFacts,
+    pub(super) response: &'a mut ResponseHead,
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) decoder: &'a mut ChunkDecoder,
+    pub(super) progress: &'a mut Progress,
+}
+
+impl Respond<'_> {
+    /// Reads the response and sends it to the client.
+    ///
+    /// # Errors
+    /// The first thing that went wrong; `progress` tells whether the client has seen a head.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: both sockets are of no use afterwards.
+    pub(super) async fn run(mut self) -> Result<Responded, Reason> {
+        let mut input = None;
+        let mut interim_left = limits::INTERIM_RESPONSES_MAX;
+        loop {
+            let head_bytes = self.read_head(&mut input).await?;
+            if !self.response.is_interim() {
+                return self.final_response(input, head_bytes).await;
+            }
+            interim_left = interim_left.checked_sub(1).ok_or(Reason::UpstreamInvalid)?;
+            self.pass_interim(&mut input, head_bytes).await?;
+        }
+    }
+
+    async fn read_head(&mut self, input: &mut Option<Buf>) -> Result<usize, Reason> {
+        let of = ResponseTo { method: self.request.method, upgrade: self.request.upgrade };
+        self.response.clear();
+        loop {
+            if let Some(buf) = input {
+                match self.response.parse(buf.data(), HEAD_LIMITS, of) {
+                    Ok(Parse::Complete { head_bytes }) => return Ok(head_bytes),
+                    Ok(Parse::Partial) => {}
+                    Err(error) => return Err(error.upstream_reason()),
+                }
+                if buf.spare() == 0 {
+                    buf.compact();
+                    if buf.spare() == 0 {
+                        return Err(Reason::UpstreamHeaderTooLarge);
+                    }
+                }
+            }
+            self.before_head();
+            match self.endpoint.fill(input, &self.shard.buffers).await {
+                Ok(0) => return Err(self.closed()),
+                Ok(_) => self.progress.endpoint_spoke = true,
+                Err(broken) => return Err(self.head_failed(broken)),
+            }
+        }
+    }
+
+    /// The endpoint's time for its head begins when it has the whole request.
+    fn before_head(&self) {
+        let now_tick = self.shard.deadlines.now_tick();
+        let length = if self.upload.is_done.get() {
+            self.timing.upstream
+        } else {
+            self.timing.upstream.max(self.timing.client)
+        };
+        let (after, tag) = self.timing.at_most(length, tag::UPSTREAM, now_tick);
+        self.endpoint.read_within(after, tag);
+    }
+
+    fn closed(&self) -> Reason {
+        if self.watch.is_gone() { Reason::ClientGone } else { Reason::UpstreamClosed }
+    }
+
+    fn head_failed(&self, broken: Broken) -> Reason {
+        match broken {
+            Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
+            Broken::Deadline(_) => Reason::UpstreamTimeout,
+            Broken::Reset => self.closed(),
+            Broken::NoBuffer => Reason::Overloaded,
+        }
+    }
+
+    /// Passes a 1xx on; HTTP/1.0 clients do not know them.
+    async fn pass_interim(
+        &mut self,
+        input: &mut Option<Buf>,
+        head_bytes: usize,
+    ) -> Result<(), Reason> {
+        if let Some(buf) = input {
+            if self.request.version == Version::Http11 {
+                self.out.clear();
+                let forward = ResponseForward {
+                    framing: Framing::Empty,
+                    keep_content_length: false,
+                    client_version: self.request.version,
+                    keep_alive: true,
+                    date: &[],
+                };
+                write_response_head(self.out, buf.data(), self.response, &forward);
+            }
+            consume(input, head_bytes);
+        }
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.client.write_within(self.timing.client, tag::CLIENT);
+        let sent = self.client.send_bytes(self.out).await;
+        self.out.clear();
+        self.watch.progress(self.shard.deadlines.now_tick());
+        sent.map_err(client_write_failed)
+    }
+
+    async fn final_response(
+        mut self,
+        mut input: Option<Buf>,
+        head_bytes: usize,
+    ) -> Result<Responded, Reason> {
+        self.progress.head_at = Some(Instant::now());
+        let upgraded = self.response.is_upgrade();
+        let plan = self.plan();
+        self.write_head(&input, plan);
+        consume(&mut input, head_bytes);
+        self.progress.status = self.response.status();
+        self.progress.is_close_delimited = plan.framing == Framing::UntilClose;
+        let endpoint_reusable = self.response.keep_alive();
+        if upgraded {
+            self.client.write_within(self.timing.client, tag::CLIENT);
+            self.client.send_bytes(self.out).await.map_err(client_write_failed)?;
+            return Ok(Responded::Upgraded(input));
+        }
+        let framing = self.response.framing();
+        let discarded = plan.discard && framing != Framing::Empty;
+        let mut relay = Relay {
+            shard: self.shard,
+            from: self.endpoint,
+            to: self.client,
+            input: &mut input,
+            head: self.out,
+            source: if discarded { Source::Length(0) } else { Source::new(framing, self.decoder) },
+            sink: if plan.framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
+            ways: DownloadWays {
+                shard: self.shard,
+                endpoint: self.endpoint,
+                client: self.client,
+                watch: self.watch,
+                timing: self.timing,
+                bytes: Cell::from_mut(&mut self.progress.bytes),
+            },
+        };
+        relay.run().await?;
+        let whole = self.upload.is_done.get();
+        // Bytes behind the response answer no request: nobody must ever get them.
+        let endpoint_reusable = endpoint_reusable
+            && whole
+            && input.is_none()
+            && framing != Framing::UntilClose
+            && !discarded;
+        Ok(Responded::Whole { endpoint_reusable, client_keeps: plan.keep_alive })
+    }
+
+    fn plan(&self) -> Plan {
+        let is_reset_content = self.response.status() == 205;
+        let framing = match self.response.framing() {
+            // RFC 9110 §15.3.6: a 205 has no content, whatever its endpoint sent.
+            _ if is_reset_content => Framing::Empty,
+            Framing::Chunked | Framing::UntilClose => match self.request.version {
+                Version::Http11 => Framing::Chunked,
+                Version::Http10 => Framing::UntilClose,
+            },
+            known => known,
+        };
+        let keep_alive = self.request.keep_alive
+            && framing != Framing::UntilClose
+            && self.upload.is_done.get()
+            && !self.shard.is_draining();
+        Plan { framing, keep_alive, discard: is_reset_content }
+    }
+
+    fn write_head(&mut self, input: &Option<Buf>, plan: Plan) {
+        let date = self.shard.date.get();
+        let forward = ResponseForward {
+            framing: plan.framing,
+            keep_content_length: true,
+            client_version: self.request.version,
+            keep_alive: plan.keep_alive,
+            date: &date,
+        };
+        self.out.clear();
+        let bytes = input.as_ref().map_or(&[][..], Buf::data);
+        write_response_head(self.out, bytes, self.response, &forward);
+    }
+}
+
+/// How the final response leaves.
+#[derive(Clone, Copy)]
+struct Plan {
+    framing: Framing,
+    keep_alive: bool,
+    discard: bool,
+}
+
+/// Deadlines, blame and accounts of a download.
+struct DownloadWays<'a> {
+    shard: &'a Shard,
+    endpoint: &'a Socket,
+    client: &'a Socket,
+    watch: &'a Watch,
+    timing: Timing,
+    bytes: &'a Cell<u64>,
+}
+
+impl Ways for DownloadWays<'_> {
+    fn before_read(&self) {
+        let now_tick = self.shard.deadlines.now_tick();
+        let (after, tag) = self.timing.at_most(self.timing.upstream, tag::UPSTREAM, now_tick);
+        self.endpoint.read_within(after, tag);
+    }
+
+    fn before_write(&self) {
+        let now_tick = self.shard.deadlines.now_tick();
+        let (after, tag) = self.timing.at_most(self.timing.client, tag::CLIENT, now_tick);
+        self.client.write_within(after, tag);
+    }
+
+    fn read_failed(&self, broken: Broken) -> Reason {
+        match broken {
+            Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
+            Broken::Deadline(_) => Reason::UpstreamTimeout,
+            Broken::Reset => self.ended_early(),
+            Broken::NoBuffer => Reason::Overloaded,
+        }
+    }
+
+    fn write_failed(&self, broken: Broken) -> Reason {
+        client_write_failed(broken)
+    }
+
+    fn ended_early(&self) -> Reason {
+        if self.watch.is_gone() { Reason::ClientGone } else { Reason::UpstreamTruncated }
+    }
+
+    fn bad_chunk(&self, error: ChunkError) -> Reason {
+        error.upstream_reason()
+    }
+
+    fn count(&self, payload: u64) {
+        self.bytes.set(self.bytes.get() + payload);
+    }
+
+    /// An endpoint may send as much as it likes.
+    fn is_too_long(&self) -> bool {
+        false
+    }
+
+    fn sent(&self) {
+        self.watch.progress(self.shard.deadlines.now_tick());
+    }
+}
+
+fn client_write_failed(broken: Broken) -> Reason {
+    match broken {
+        Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
+        Broken::Deadline(_) => Reason::ClientStalled,
+        Broken::Reset | Broken::NoBuffer => Reason::ClientGone,
+    }
+}
+
+fn consume(input: &mut Option<Buf>, count: usize) {
+    if let Some(buf) = input {
+        buf.consume(count);
+        if buf.is_empty() {
+            *input = None;
+        }
+    }
+}

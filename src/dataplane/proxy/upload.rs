@@ -1,0 +1,96 @@
+//! The request on its way to the endpoint.
+
+use std::cell::Cell;
+
+use super::{
+    relay::Ways,
+    timing::{Timing, tag},
+};
+use crate::{
+    base::reason::Reason,
+    dataplane::{
+        shard::Shard,
+        socket::{Broken, Socket},
+    },
+    proto::h1::ChunkError,
+};
+
+/// How far the upload is, for the side that reads the response.
+#[derive(Default)]
+pub(super) struct UploadState {
+    /// Whether the request has been sent completely.
+    pub(super) is_done: Cell<bool>,
+    /// Body bytes sent so far.
+    pub(super) bytes: Cell<u64>,
+    /// Whether the endpoint, not the client, made the upload fail: a response may still be there.
+    pub(super) endpoint_refused: Cell<bool>,
+}
+
+/// Deadlines, blame and accounts of an upload.
+pub(super) struct UploadWays<'a> {
+    /// This core.
+    pub(super) shard: &'a Shard,
+    /// Where the body comes from.
+    pub(super) client: &'a Socket,
+    /// Where it goes.
+    pub(super) endpoint: &'a Socket,
+    /// How long each step may take.
+    pub(super) timing: Timing,
+    /// Where the other side looks.
+    pub(super) state: &'a UploadState,
+    /// Body bytes at most.
+    pub(super) bytes_max: u64,
+}
+
+impl Ways for UploadWays<'_> {
+    /// While the client has the word, the endpoint's silence is not its fault.
+    fn before_read(&self) {
+        let now_tick = self.shard.deadlines.now_tick();
+        let (after, tag) = self.timing.at_most(self.timing.client, tag::CLIENT, now_tick);
+        self.client.read_within(after, tag);
+    }
+
+    fn before_write(&self) {
+        let now_tick = self.shard.deadlines.now_tick();
+        let (after, tag) = self.timing.at_most(self.timing.upstream, tag::UPSTREAM, now_tick);
+        self.endpoint.write_within(after, tag);
+    }
+
+    fn read_failed(&self, broken: Broken) -> Reason {
+        match broken {
+            Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
+            Broken::Deadline(_) => Reason::BodyTimeout,
+            Broken::Reset => Reason::ClientGone,
+            Broken::NoBuffer => Reason::Overloaded,
+        }
+    }
+
+    fn write_failed(&self, broken: Broken) -> Reason {
+        match broken {
+            Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
+            Broken::Deadline(_) => Reason::UpstreamTimeout,
+            Broken::Reset | Broken::NoBuffer => {
+                self.state.endpoint_refused.set(true);
+                Reason::UpstreamClosed
+            }
+        }
+    }
+
+    fn ended_early(&self) -> Reason {
+        Reason::ClientGone
+    }
+
+    fn bad_chunk(&self, error: ChunkError) -> Reason {
+        error.reason()
+    }
+
+    fn count(&self, payload: u64) {
+        self.state.bytes.set(self.state.bytes.get() + payload);
+    }
+
+    fn is_too_long(&self) -> bool {
+        self.state.bytes.get() > self.bytes_max
+    }
+
+    fn sent(&self) {}
+}

@@ -1,0 +1,68 @@
+//! One connection to an endpoint.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    base::reason::Reason,
+    dataplane::socket::Socket,
+    rt::{self, ConnectError, Deadlines, PeerState},
+};
+
+/// A connection to an endpoint, in use by at most one request.
+pub struct UpstreamConnection {
+    /// The socket with its deadlines.
+    pub socket: Socket,
+    /// Whether an earlier request used it: it may have died without our knowing.
+    pub reused: bool,
+    /// Bytes sent over it, to tell how much of a request its endpoint has acknowledged.
+    pub sent: u64,
+    born_tick: u64,
+}
+
+impl UpstreamConnection {
+    /// Connects to an endpoint.
+    ///
+    /// # Errors
+    /// The reason that a client is given if no other endpoint can be had.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing was sent; a half-open socket is closed.
+    pub async fn connect(
+        address: SocketAddr,
+        within: Duration,
+        deadlines: &Deadlines,
+    ) -> Result<Self, Reason> {
+        match rt::connect(address, within).await {
+            Ok(stream) => Ok(Self {
+                socket: Socket::new(stream, deadlines),
+                reused: false,
+                sent: 0,
+                born_tick: deadlines.now_tick(),
+            }),
+            Err(ConnectError::Refused) => Err(Reason::UpstreamConnectRefused),
+            Err(ConnectError::TimedOut) => Err(Reason::UpstreamConnectTimeout),
+            Err(ConnectError::Other(_)) => Err(Reason::UpstreamConnectFailed),
+        }
+    }
+
+    /// Ticks since it was connected.
+    pub fn age_ticks(&self, now_tick: u64) -> u64 {
+        now_tick.wrapping_sub(self.born_tick)
+    }
+
+    /// Whether the endpoint has neither closed it nor sent anything nobody asked for.
+    pub fn is_quiet(&self) -> bool {
+        matches!(self.socket.stream.peek_state(), PeerState::Quiet)
+    }
+
+    /// Whether not one byte sent after the first `sent_before` can have reached the endpoint's
+    /// program: the connection is reset and its kernel acknowledged nothing of them.
+    ///
+    /// An endpoint that had closed its socket before our request arrived answers it with a reset
+    /// and no acknowledgement. Source: RFC 9293 §3.10.7.1; tcp(7), `tcpi_bytes_acked`.
+    pub fn nothing_arrived_since(&self, sent_before: u64) -> bool {
+        self.socket.stream.tcp_info().is_ok_and(|info| {
+            info.state_closed && info.bytes_acked <= sent_before.saturating_add(1)
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! The compiled table.
+
+use std::sync::Arc;
+
+use regex::bytes::Regex;
+
+use super::{
+    captures::{Captures, Span},
+    condition::{Guard, MethodBits, Verdict, join_methods},
+    explain::{Candidate, Explainer},
+    hash::Index,
+    rank::{RANK_LAST, Rank},
+    request::{FieldSource, RouteMatch, RouteQuery},
+    walk::{Visitor, walk},
+};
+use crate::base::ids::RouteIndex;
+
+/// The compiled routes of one snapshot: flat arrays and numbers into them.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// The sets that each listener is in, the one with the lowest rank first.
+    pub(super) sets_of_listener: Box<[Box<[ListenerSet]>]>,
+    /// From set and host to [`Self::scopes`].
+    pub(super) host_index: Index,
+    pub(super) host_names: Box<[u8]>,
+    pub(super) scopes: Box<[Scope]>,
+    /// From scope and whole path to [`Self::exacts`].
+    pub(super) exact_index: Index,
+    pub(super) exact_paths: Box<[u8]>,
+    pub(super) exacts: Box<[Exact]>,
+    /// From node and segment to [`Self::nodes`].
+    pub(super) node_index: Index,
+    pub(super) labels: Box<[u8]>,
+    pub(super) nodes: Box<[Node]>,
+    pub(super) regex_edges: Box<[RegexEdge]>,
+    pub(super) searches: Box<[Search]>,
+    pub(super) entries: Box<[Entry]>,
+    pub(super) guards: Box<[Guard]>,
+    pub(super) regexes: Box<[Arc<Regex>]>,
+    /// By bit.
+    pub(super) methods: Box<[Box<[u8]>]>,
+}
+
+/// Listeners that some routes name together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ListenerSet {
+    pub(super) number: u32,
+    pub(super) rank_min: Rank,
+    /// Whether some route names a host exactly.
+    pub(super) exact_hosts: bool,
+    /// Bytes of the longest wildcard suffix; 0 for no wildcards.
+    pub(super) wildcard_bytes_max: u16,
+    /// The scope of routes for any host.
+    pub(super) any: u32,
+}
+
+/// The paths of one host pattern.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope {
+    /// Listener set and kind of host.
+    pub(super) space: u32,
+    /// Its name in [`RouteTable::host_names`].
+    pub(super) name: Span,
+    pub(super) root: u32,
+    pub(super) rank_min: Rank,
+    /// Whether it has exact paths.
+    pub(super) exacts: bool,
+}
+
+/// A path without parameters.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exact {
+    pub(super) scope: u32,
+    pub(super) path: Span,
+    pub(super) entries: u32,
+}
+
+/// A point between two segments of a pattern.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node {
+    /// The segments that lead here from the parent, in [`RouteTable::labels`]: more than one
+    /// where nothing branches in between.
+    pub(super) label: u32,
+    pub(super) label_bytes: u16,
+    /// Whether literal segments lead on.
+    pub(super) literals: bool,
+    pub(super) parent: u32,
+    /// Of all entries here and below: nothing below can win if this doesn't.
+    pub(super) rank_min: Rank,
+    /// Where any segment leads.
+    pub(super) any: u32,
+    /// Where segments that match regexes lead, in [`RouteTable::regex_edges`].
+    pub(super) regexes: Span,
+    /// Regexes over the whole path, in [`RouteTable::searches`].
+    pub(super) searches: Span,
+    /// Entries of patterns that end here.
+    pub(super) end: u32,
+    /// Entries of prefixes, and of patterns with a rest, that end here.
+    pub(super) tail: u32,
+}
+
+/// Where a segment that matches a regex leads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RegexEdge {
+    pub(super) regex: u32,
+    pub(super) child: u32,
+}
+
+/// A regex over the whole path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Search {
+    pub(super) regex: u32,
+    /// What the path must begin with, in [`RouteTable::labels`]: cheaper than the regex.
+    pub(super) prefix: u32,
+    pub(super) prefix_bytes: u16,
+    pub(super) entries: u32,
+}
+
+/// One place where one route can match. The entries of a place lie together, sorted by rank.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) rank: Rank,
+    pub(super) route: RouteIndex,
+    pub(super) guard: u32,
+    /// Whether it is the last of its place.
+    pub(super) last: bool,
+    /// Of a tail: whether something must follow.
+    pub(super) rest: bool,
+    /// Of a regex: whether its named groups are used.
+    pub(super) groups: bool,
+}
+
+impl RouteTable {
+    /// The route of a request, and in `captures` what its captures matched.
+    ///
+    /// Does not allocate, but where a route's `rewrite` uses groups of its `path_regex` and the
+    /// last one that `captures` was used for was another. Bounded by the parts of the table that
+    /// match: each node of the tree is met at most once.
+    pub fn find<F: FieldSource>(
+        &self,
+        query: &RouteQuery<'_, F>,
+        captures: &mut Captures,
+    ) -> RouteMatch {
+        captures.clear();
+        let method = self.method_bits(query.method);
+        let mut finder =
+            Finder { table: self, query, method, captures, best: None, method_only: false };
+        walk(self, query, &mut finder);
+        match finder.best {
+            Some((_, route)) => RouteMatch::Found(route),
+            None if finder.method_only => RouteMatch::MethodNotAllowed,
+            None => RouteMatch::NotFound,
+        }
+    }
+
+    /// Appends the value of `Allow` for a request that [`Self::find`] answered with
+    /// [`RouteMatch::MethodNotAllowed`]: `GET, HEAD`.
+    pub fn allow<F: FieldSource>(&self, query: &RouteQuery<'_, F>, out: &mut Vec<u8>) {
+        let mut collector = AllowCollector { table: self, query, scratch: Vec::new(), methods: 0 };
+        walk(self, query, &mut collector);
+        out.extend_from_slice(&join_methods(collector.methods, &self.methods));
+    }
+
+    /// The routes whose listener, host and path match, in the order they are tried, each with the
+    /// first of its other conditions that fails. The first without a failure is the one found.
+    pub fn explain<F: FieldSource>(&self, query: &RouteQuery<'_, F>) -> Vec<Candidate> {
+        let mut explainer = Explainer::new(self, query);
+        walk(self, query, &mut explainer);
+        explainer.finish()
+    }
+
+    pub(super) fn guard(&self, entry: &Entry) -> &Guard {
+        &self.guards[entry.guard as usize]
+    }
+
+    pub(super) fn method_bits(&self, method: &[u8]) -> MethodBits {
+        self.methods.iter().position(|name| **name == *method).map_or(0, |bit| 1 << bit)
+    }
+}
+
+/// Keeps the best candidate whose conditions hold.
+struct Finder<'t, 'q, F> {
+    table: &'t RouteTable,
+    query: &'q RouteQuery<'q, F>,
+    method: MethodBits,
+    captures: &'q mut Captures,
+    best: Option<(Rank, RouteIndex)>,
+    /// Whether only the method of some candidate failed.
+    method_only: bool,
+}
+
+impl<F: FieldSource> Visitor for Finder<'_, '_, F> {
+    fn limit(&self) -> Rank {
+        self.best.map_or(RANK_LAST, |(rank, _)| rank)
+    }
+
+    fn meet(&mut self, entry: &Entry, spans: &[Span], regex: Option<u32>) {
+        let guard = self.table.guard(entry);
+        match guard.judge(self.query, self.method, &mut self.captures.scratch) {
+            Verdict::Fails => return,
+            Verdict::MethodFails => {
+                self.method_only = true;
+                return;
+            }
+            Verdict::Holds => self.best = Some((entry.rank, entry.route)),
+        }
+        match regex.filter(|_| entry.groups) {
+            Some(regex) => {
+                self.captures.set_groups(&self.table.regexes[regex as usize], self.query.path);
+            }
+            None => self.captures.set(spans),
+        }
+    }
+}
+
+/// Collects the methods of all candidates whose other conditions hold.
+struct AllowCollector<'t, 'q, F> {
+    table: &'t RouteTable,
+    query: &'q RouteQuery<'q, F>,
+    scratch: Vec<u8>,
+    methods: MethodBits,
+}
+
+impl<F: FieldSource> Visitor for AllowCollector<'_, '_, F> {
+    fn limit(&self) -> Rank {
+        RANK_LAST
+    }
+
+    fn meet(&mut self, entry: &Entry, _: &[Span], _: Option<u32>) {
+        let guard = self.table.guard(entry);
+        if guard.judge(self.query, 0, &mut self.scratch) == Verdict::MethodFails {
+            self.methods |= guard.methods;
+        }
+    }
+}

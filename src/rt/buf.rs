@@ -1,0 +1,449 @@
+//! Pooled receive buffers with room in front and behind, one pool per core.
+//!
+//! A slot is `headroom | data | tailroom` (see [`crate::base::limits`]). The kernel receives into
+//! the data part; a rewritten head goes in front of it and the end of a chunk behind it, so that
+//! what came with one receive leaves with one send. Free slots are reused last in, first out: the
+//! one just returned is still in the cache.
+//!
+//! Who calls it: `dataplane`, and [`super::Stream`], which lends the buffer to the kernel.
+#![allow(unsafe_code)]
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::ptr::NonNull;
+use std::rc::Rc;
+
+use monoio::buf::{IoBuf, IoBufMut};
+
+use super::slots::Slots;
+use crate::base::limits::{BUFFER_HEADROOM_BYTES, BUFFER_TAILROOM_BYTES};
+
+/// The buffers of one core, bounded in number, allocated when first needed, kept until the pool
+/// and its last buffer are gone. Cloning gives another handle to the same pool.
+#[derive(Clone)]
+pub struct BufPool {
+    shared: Rc<Shared>,
+}
+
+/// How a pool is used, in buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufStats {
+    /// Buffers somebody holds.
+    pub in_use: usize,
+    /// Buffers that wait to be used again.
+    pub free: usize,
+    /// Buffers that exist: `in_use + free`.
+    pub allocated: usize,
+    /// Connections that wait with a buffer in their hand.
+    pub waiting: usize,
+}
+
+struct Shared {
+    data_bytes: usize,
+    waiting_max: usize,
+    slots: RefCell<Slots>,
+    free: RefCell<Vec<NonNull<u8>>>,
+    waiting: Cell<usize>,
+}
+
+impl BufPool {
+    /// A pool of at most `count_max` buffers that each receive up to `data_bytes` bytes, of which
+    /// `waiting_max` may be held by waiting connections. Allocates nothing yet.
+    ///
+    /// # Panics
+    /// If a slot would not be addressable with 32 bits.
+    pub fn new(data_bytes: usize, count_max: usize, waiting_max: usize) -> Self {
+        let slot_bytes = BUFFER_HEADROOM_BYTES + data_bytes + BUFFER_TAILROOM_BYTES;
+        assert!(u32::try_from(slot_bytes).is_ok(), "a buffer is addressed with 32 bits");
+        let shared = Shared {
+            data_bytes,
+            waiting_max,
+            slots: RefCell::new(Slots::new(slot_bytes, count_max)),
+            free: RefCell::new(Vec::new()),
+            waiting: Cell::new(0),
+        };
+        Self { shared: Rc::new(shared) }
+    }
+
+    /// An empty buffer; `None` when `count_max` are in use or the machine has no memory left.
+    pub fn take(&self) -> Option<Buf> {
+        let free = self.shared.free.borrow_mut().pop();
+        let base = match free {
+            Some(base) => base,
+            None => self.shared.grow()?,
+        };
+        Some(Buf {
+            base,
+            start: BUFFER_HEADROOM_BYTES as u32,
+            end: BUFFER_HEADROOM_BYTES as u32,
+            shared: Rc::clone(&self.shared),
+        })
+    }
+
+    /// Leave to wait for bytes with a buffer in hand, which saves a ring operation when they come.
+    /// `None` when `waiting_max` connections do so already: give the buffer back, wait with
+    /// [`super::Stream::readable`], take one then. Ends when the permit is dropped.
+    pub fn try_hold_waiting(&self) -> Option<WaitingPermit> {
+        let waiting = self.shared.waiting.get();
+        if waiting == self.shared.waiting_max {
+            return None;
+        }
+        self.shared.waiting.set(waiting + 1);
+        Some(WaitingPermit { shared: Rc::clone(&self.shared) })
+    }
+
+    /// How the pool is used right now.
+    pub fn stats(&self) -> BufStats {
+        let allocated = self.shared.slots.borrow().handed_out();
+        let free = self.shared.free.borrow().len();
+        BufStats { in_use: allocated - free, free, allocated, waiting: self.shared.waiting.get() }
+    }
+}
+
+impl fmt::Debug for BufPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stats().fmt(f)
+    }
+}
+
+impl Shared {
+    #[cold]
+    fn grow(&self) -> Option<NonNull<u8>> {
+        let mut slots = self.slots.borrow_mut();
+        let base = slots.next()?;
+        // Room for all of them now: a `Buf` may be dropped inside the driver, where nothing may
+        // allocate.
+        let mut free = self.free.borrow_mut();
+        let missing = slots.handed_out() - free.len();
+        free.reserve(missing);
+        Some(base)
+    }
+}
+
+/// Permission to wait with a buffer in hand; see [`BufPool::try_hold_waiting`].
+pub struct WaitingPermit {
+    shared: Rc<Shared>,
+}
+
+impl Drop for WaitingPermit {
+    fn drop(&mut self) {
+        self.shared.waiting.set(self.shared.waiting.get() - 1);
+    }
+}
+
+/// One pooled buffer: some data, room in front of it and room behind it. Goes back to its pool
+/// when dropped; dropping touches nothing but the free list.
+pub struct Buf {
+    base: NonNull<u8>,
+    start: u32, // first data byte, counted from `base`
+    end: u32,   // one past the last data byte
+    shared: Rc<Shared>,
+}
+
+impl Buf {
+    /// What was received or written and not consumed yet.
+    pub fn data(&self) -> &[u8] {
+        &self.slot()[self.start as usize..self.end as usize]
+    }
+
+    /// The same, to change in place.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        let (start, end) = (self.start as usize, self.end as usize);
+        &mut self.slot_mut()[start..end]
+    }
+
+    /// Bytes of [`Buf::data`].
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Bytes a receive may still add. An empty buffer has all of its data part free, wherever the
+    /// data it held before lay.
+    pub fn spare(&self) -> usize {
+        if self.is_empty() {
+            return self.shared.data_bytes;
+        }
+        self.data_limit().saturating_sub(self.end as usize)
+    }
+
+    /// Removes the first `n` bytes of the data.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn consume(&mut self, n: usize) {
+        assert!(n <= self.len(), "consume({n}) of {} bytes", self.len());
+        self.start += n as u32;
+    }
+
+    /// Keeps the first `n` bytes of the data; does nothing if there are fewer.
+    pub fn truncate(&mut self, n: usize) {
+        self.end = self.start + n.min(self.len()) as u32;
+    }
+
+    /// Removes all data.
+    pub fn clear(&mut self) {
+        self.start = BUFFER_HEADROOM_BYTES as u32;
+        self.end = self.start;
+    }
+
+    /// Moves the data back to the headroom mark, so that [`Buf::spare`] is as large as it can be.
+    pub fn compact(&mut self) {
+        let len = self.len();
+        let start = BUFFER_HEADROOM_BYTES.min(self.slot_bytes() - len);
+        let data = self.start as usize..self.end as usize;
+        if data.start != start {
+            self.slot_mut().copy_within(data, start);
+            self.start = start as u32;
+            self.end = (start + len) as u32;
+        }
+    }
+
+    /// Bytes [`Buf::prepend`] has room for.
+    pub fn prepend_room(&self) -> usize {
+        if self.is_empty() { self.slot_bytes() } else { self.start as usize }
+    }
+
+    /// Writes `bytes` right in front of the data; false, and nothing changed, if they don't fit.
+    pub fn prepend(&mut self, bytes: &[u8]) -> bool {
+        if bytes.len() > self.prepend_room() {
+            return false;
+        }
+        if self.is_empty() {
+            self.start = self.start.max(bytes.len() as u32);
+            self.end = self.start;
+        }
+        self.start -= bytes.len() as u32;
+        self.data_mut()[..bytes.len()].copy_from_slice(bytes);
+        true
+    }
+
+    /// Writes `bytes` right behind the data, tailroom included; false, and nothing changed, if they
+    /// don't fit.
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let end = if self.is_empty() { BUFFER_HEADROOM_BYTES } else { self.end as usize };
+        if bytes.len() > self.slot_bytes() - end {
+            return false;
+        }
+        if self.is_empty() {
+            self.clear();
+        }
+        self.slot_mut()[end..end + bytes.len()].copy_from_slice(bytes);
+        self.end = (end + bytes.len()) as u32;
+        true
+    }
+
+    /// The room a receive writes to, `spare()` bytes. What it wrote is announced with
+    /// [`Buf::received`].
+    pub(super) fn spare_mut(&mut self) -> &mut [u8] {
+        if self.is_empty() {
+            self.clear();
+        }
+        let (end, limit) = (self.end as usize, self.data_limit());
+        &mut self.slot_mut()[end.min(limit)..limit]
+    }
+
+    /// Counts the first `n` bytes of the spare room as data.
+    pub(super) fn received(&mut self, n: usize) {
+        assert!(n <= self.spare(), "the kernel wrote past the end of a buffer");
+        self.end += n as u32;
+    }
+
+    /// Where a receive must stop: the tailroom stays free for a chunk's end.
+    fn data_limit(&self) -> usize {
+        BUFFER_HEADROOM_BYTES + self.shared.data_bytes
+    }
+
+    fn slot_bytes(&self) -> usize {
+        self.data_limit() + BUFFER_TAILROOM_BYTES
+    }
+
+    fn slot(&self) -> &[u8] {
+        // WHY UNSAFE: the slot is part of a mapping, not an allocation Rust knows (see `slots`).
+        // SAFETY:
+        // - alive: `shared` owns the mapping and is held by `self`;
+        // - initialised: anonymous mappings are zero;
+        // - exclusive: a slot is handed out once and is out of the free list while `self` lives.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr(), self.slot_bytes()) }
+    }
+
+    fn slot_mut(&mut self) -> &mut [u8] {
+        // WHY UNSAFE, SAFETY: as in `slot`; `&mut self` makes it the only reference.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr(), self.slot_bytes()) }
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        self.shared.free.borrow_mut().push(self.base);
+    }
+}
+
+impl fmt::Debug for Buf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buf({} bytes, {} spare)", self.len(), self.spare())
+    }
+}
+
+/// A buffer on its way through a receive: the kernel writes to its spare room.
+pub(super) struct Receiving(pub(super) Buf);
+
+// WHY UNSAFE: the kernel writes through this pointer, so monoio's `IoBufMut` is an unsafe trait.
+// `Vec<u8>` needs no impl of ours but costs an allocation per receive and a copy per send.
+// SAFETY:
+// - stable: the slot is part of a mapping that stays where it is however `self` moves;
+// - exclusive: a `Buf` is one slot, out of the pool while it exists;
+// - alive: monoio owns `self` until the completion arrives, even if the future is dropped;
+// - initialised: mappings are zero, so any byte may be read;
+// - in bounds: `received` asserts the length monoio reports.
+unsafe impl IoBufMut for Receiving {
+    fn write_ptr(&mut self) -> *mut u8 {
+        self.0.spare_mut().as_mut_ptr()
+    }
+
+    fn bytes_total(&mut self) -> usize {
+        self.0.spare()
+    }
+
+    unsafe fn set_init(&mut self, received: usize) {
+        self.0.received(received);
+    }
+}
+
+/// A buffer on its way through a send: the kernel reads the first `n` bytes of its data.
+pub(super) struct Sending {
+    pub(super) buf: Buf,
+    pub(super) n: usize,
+}
+
+// WHY UNSAFE: the kernel reads through this pointer, so monoio's `IoBuf` is an unsafe trait.
+// SAFETY: as for `Receiving`; `data()[..n]` is checked before each operation.
+unsafe impl IoBuf for Sending {
+    fn read_ptr(&self) -> *const u8 {
+        self.buf.data()[..self.n].as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.n
+    }
+}
+
+/// A vector on its way through a send, from the first byte not sent yet.
+pub(super) struct SendingBytes {
+    pub(super) bytes: Vec<u8>,
+    pub(super) sent: usize,
+}
+
+// WHY UNSAFE: as for `Sending`.
+// SAFETY: a vector's bytes are on the heap and stay there while it is neither changed nor dropped,
+// and monoio owns it until the completion.
+unsafe impl IoBuf for SendingBytes {
+    fn read_ptr(&self) -> *const u8 {
+        self.bytes[self.sent..].as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATA: usize = 100;
+
+    fn pool() -> BufPool {
+        BufPool::new(DATA, 2, 1)
+    }
+
+    fn filled(pool: &BufPool, bytes: &[u8]) -> Buf {
+        let mut buf = pool.take().expect("a free buffer");
+        buf.spare_mut()[..bytes.len()].copy_from_slice(bytes);
+        buf.received(bytes.len());
+        buf
+    }
+
+    #[test]
+    fn the_pool_is_bounded_and_reuses_the_hottest() {
+        let pool = pool();
+        let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
+        assert!(pool.take().is_none());
+        let hot = first.base;
+        drop(second);
+        drop(first);
+        assert_eq!(pool.take().unwrap().base, hot);
+        assert_eq!(pool.stats(), BufStats { in_use: 0, free: 2, allocated: 2, waiting: 0 });
+    }
+
+    #[test]
+    fn waiting_permits_are_counted() {
+        let pool = pool();
+        let permit = pool.try_hold_waiting();
+        assert!(permit.is_some() && pool.try_hold_waiting().is_none());
+        drop(permit);
+        assert!(pool.try_hold_waiting().is_some());
+    }
+
+    #[test]
+    fn a_buffer_outlives_its_pool() {
+        let pool = pool();
+        let buf = filled(&pool, b"still here");
+        drop(pool);
+        assert_eq!(buf.data(), b"still here");
+    }
+
+    #[test]
+    fn a_head_goes_in_front_and_a_chunk_end_behind() {
+        let pool = pool();
+        let mut buf = filled(&pool, &[b'x'; DATA]);
+        assert_eq!(buf.spare(), 0);
+        buf.consume(10);
+        assert_eq!(buf.prepend_room(), BUFFER_HEADROOM_BYTES + 10);
+        assert!(buf.prepend(&[b'h'; 30]));
+        assert!(buf.append(b"\r\n0\r\n\r\n"));
+        assert_eq!(buf.len(), 30 + 90 + 7);
+        assert!(buf.data().starts_with(&[b'h'; 30]) && buf.data().ends_with(b"x\r\n0\r\n\r\n"));
+        assert!(!buf.append(&[0; BUFFER_TAILROOM_BYTES]), "the tailroom has an end");
+        assert!(!buf.prepend(&vec![0; BUFFER_HEADROOM_BYTES]), "the headroom has an end");
+        assert_eq!(buf.len(), 127, "a refused write changes nothing");
+    }
+
+    #[test]
+    fn an_empty_buffer_has_all_its_room_wherever_it_stopped() {
+        let pool = pool();
+        let mut buf = filled(&pool, &[b'x'; DATA]);
+        buf.consume(DATA);
+        assert_eq!(buf.spare(), DATA);
+        assert!(buf.prepend(&vec![b'h'; BUFFER_HEADROOM_BYTES + DATA + BUFFER_TAILROOM_BYTES]));
+        buf.consume(buf.len());
+        assert!(buf.append(&[b't'; DATA + BUFFER_TAILROOM_BYTES]));
+        assert_eq!((buf.len(), buf.spare()), (DATA + BUFFER_TAILROOM_BYTES, 0));
+    }
+
+    #[test]
+    fn compact_moves_data_back_to_the_mark() {
+        let pool = pool();
+        let mut buf = filled(&pool, &(0..DATA as u8).collect::<Vec<_>>());
+        buf.consume(DATA - 3);
+        assert_eq!(buf.spare(), 0);
+        buf.compact();
+        assert_eq!((buf.data(), buf.spare()), (&[97, 98, 99][..], DATA - 3));
+        buf.truncate(1);
+        assert_eq!((buf.data(), buf.spare()), (&[97][..], DATA - 1));
+        buf.truncate(5);
+        assert_eq!(buf.len(), 1);
+        buf.clear();
+        assert!(buf.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "consume(2) of 1 bytes")]
+    fn consuming_more_than_there_is_is_a_defect() {
+        filled(&pool(), b"x").consume(2);
+    }
+}

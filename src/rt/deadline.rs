@@ -1,0 +1,420 @@
+//! Deadlines of connections: a dense array, scanned on each tick of the core.
+//!
+//! A deadline that expires shuts its socket down; the receive or send that waits there then ends
+//! by itself and no future is ever dropped. Setting one is a few stores, as it happens several
+//! times per request; looking for expired ones costs little enough that no wheel or heap is worth
+//! having (docs/adr/0003-deadlines-are-a-scan.md has the numbers).
+//!
+//! Time here is milliseconds since an origin, 31 bits of them; the origin moves when they run out.
+//! A deadline set between two ticks is kept as "so long from the next tick on" and becomes a point
+//! in time there: so `set` reads no clock, and a core that was busy for a second does not fire
+//! deadlines that were set at the end of it.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::stream::Stream;
+use super::sys;
+
+/// The deadlines of one core. Cloning gives another handle to the same table.
+#[derive(Clone)]
+pub struct Deadlines {
+    table: Rc<Table>,
+}
+
+/// What an expired deadline does to its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// Ends receiving: a pending receive returns 0. Sending goes on, so an answer can be sent.
+    Read,
+    /// Ends both directions: a pending send fails too.
+    Both,
+}
+
+/// The deadline of one stream. Not running at first; ends with this guard or with the stream,
+/// whichever goes first.
+pub struct Deadline {
+    table: Rc<Table>,
+    index: u32,
+}
+
+/// A stream's side of its deadline: when the stream goes, the descriptor is struck from the table
+/// before it is closed, so that no deadline ever hits a stranger that got the same number.
+pub(super) struct Link {
+    table: Rc<Table>,
+    index: u32,
+    generation: u32,
+}
+
+struct Table {
+    tick_millis: u64,
+    origin: Cell<Instant>,
+    now: Cell<u32>, // milliseconds since `origin`, of the last advance
+    ticks_before_origin: Cell<u64>,
+    due: RefCell<Vec<u32>>, // what is scanned: NEVER, FRESH | milliseconds, or a time
+    slots: RefCell<Vec<Slot>>, // the same index: what happens then
+    free: RefCell<Vec<u32>>,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    fd: RawFd,
+    generation: u32,
+    how: Shut,
+    why: u8,
+    fired: Option<u8>,
+}
+
+/// Not running. Later than any time, so the scan needs no case for it.
+const NEVER: u32 = i32::MAX as u32;
+
+/// Set since the last tick: the other bits say how long from the next one on.
+const FRESH: u32 = 1 << 31;
+
+/// When `now` reaches this (12 days) the origin moves.
+const NOW_MAX: u32 = 1 << 30;
+
+/// Longest time a deadline can be set to, milliseconds: 12 days.
+const AFTER_MAX: u32 = NOW_MAX - 2;
+
+/// No descriptor: the stream is gone.
+const NO_FD: RawFd = -1;
+
+/// Entries looked at together: the common case, none expired, is one branch for all of them.
+const SCAN_CHUNK: usize = 64;
+
+impl Deadlines {
+    /// An empty table for a core that calls [`Deadlines::advance`] every `tick`.
+    pub fn new(tick: Duration) -> Self {
+        let table = Table {
+            tick_millis: (tick.as_millis() as u64).max(1),
+            origin: Cell::new(Instant::now()),
+            now: Cell::new(0),
+            ticks_before_origin: Cell::new(0),
+            due: RefCell::new(Vec::new()),
+            slots: RefCell::new(Vec::new()),
+            free: RefCell::new(Vec::new()),
+        };
+        Self { table: Rc::new(table) }
+    }
+
+    /// A deadline for `stream`, not running yet. A stream has up to two (one for each
+    /// direction); with a third, the first never fires again.
+    pub fn register(&self, stream: &Stream) -> Deadline {
+        let (index, generation) = self.table.occupy(stream.fd());
+        stream.link_deadline(Link { table: Rc::clone(&self.table), index, generation });
+        Deadline { table: Rc::clone(&self.table), index }
+    }
+
+    /// Moves time to `now` and shuts down the sockets whose deadline is reached. To be called each
+    /// tick; a call later than that makes deadlines late, never early.
+    pub fn advance(&self, now: Instant) {
+        self.table.advance(now);
+    }
+
+    /// Ticks between the making of this table and the last [`Deadlines::advance`].
+    pub fn now_tick(&self) -> u64 {
+        let table = &self.table;
+        table.ticks_before_origin.get() + u64::from(table.now.get()) / table.tick_millis
+    }
+}
+
+impl Deadline {
+    /// Starts the deadline, or moves it: `after` from now (rounded up to milliseconds, at most 12
+    /// days) the socket is shut down `how`, and [`Deadline::fired`] says `why`. Never early, at most
+    /// two ticks late. A few stores: no clock is read, nothing allocated.
+    pub fn set(&self, after: Duration, how: Shut, why: u8) {
+        let millis = after.as_nanos().div_ceil(1_000_000).min(u128::from(AFTER_MAX)) as u32;
+        let slot = &mut self.table.slots.borrow_mut()[self.index as usize];
+        slot.how = how;
+        slot.why = why;
+        if slot.fd != NO_FD {
+            self.table.due.borrow_mut()[self.index as usize] = FRESH | millis;
+        }
+    }
+
+    /// Stops the deadline. What it did before stays done and remembered.
+    pub fn clear(&self) {
+        self.table.due.borrow_mut()[self.index as usize] = NEVER;
+    }
+
+    /// The `why` of the last time it fired, if it did since [`Deadline::take_fired`]. Setting the
+    /// deadline anew does not forget it: the socket is still shut down.
+    pub fn fired(&self) -> Option<u8> {
+        self.table.slots.borrow()[self.index as usize].fired
+    }
+
+    /// The same, and forgets it.
+    pub fn take_fired(&self) -> Option<u8> {
+        self.table.slots.borrow_mut()[self.index as usize].fired.take()
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.table.vacate(self.index);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.table.strike(self.index, self.generation);
+    }
+}
+
+impl Table {
+    fn occupy(&self, fd: RawFd) -> (u32, u32) {
+        let (mut due, mut slots) = (self.due.borrow_mut(), self.slots.borrow_mut());
+        let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            due.push(NEVER);
+            slots.push(Slot { fd: NO_FD, generation: 0, how: Shut::Both, why: 0, fired: None });
+            (slots.len() - 1) as u32
+        });
+        let slot = &mut slots[index as usize];
+        *slot = Slot { fd, fired: None, ..*slot };
+        (index, slot.generation)
+    }
+
+    fn vacate(&self, index: u32) {
+        let slot = &mut self.slots.borrow_mut()[index as usize];
+        slot.fd = NO_FD;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.due.borrow_mut()[index as usize] = NEVER;
+        self.free.borrow_mut().push(index);
+    }
+
+    /// The descriptor is about to be closed; does nothing if the slot is somebody else's by now.
+    fn strike(&self, index: u32, generation: u32) {
+        let slot = &mut self.slots.borrow_mut()[index as usize];
+        if slot.generation == generation {
+            slot.fd = NO_FD;
+            self.due.borrow_mut()[index as usize] = NEVER;
+        }
+    }
+
+    fn advance(&self, now: Instant) {
+        let mut passed = now.saturating_duration_since(self.origin.get()).as_millis();
+        if passed >= u128::from(NOW_MAX) {
+            self.move_origin();
+            passed = now.saturating_duration_since(self.origin.get()).as_millis();
+        }
+        // A pause of more than 12 days (a suspended machine) counts as 12 days.
+        let now = self.now.get().max(passed.min(u128::from(NOW_MAX)) as u32);
+        self.now.set(now);
+        let mut due = self.due.borrow_mut();
+        for (chunk, due) in due.chunks_mut(SCAN_CHUNK).enumerate() {
+            if any_expired(due, now) {
+                self.fire(chunk * SCAN_CHUNK, due, now);
+            }
+        }
+    }
+
+    #[cold]
+    fn fire(&self, first_index: usize, due: &mut [u32], now: u32) {
+        let mut slots = self.slots.borrow_mut();
+        for (offset, due) in due.iter_mut().enumerate().filter(|(_, due)| **due <= now) {
+            *due = NEVER;
+            let slot = &mut slots[first_index + offset];
+            slot.fired = Some(slot.why);
+            let how = match slot.how {
+                Shut::Read => libc::SHUT_RD,
+                Shut::Both => libc::SHUT_RDWR,
+            };
+            sys::shutdown(slot.fd, how); // never NO_FD: `strike` and `vacate` stop the deadline
+        }
+    }
+
+    /// Makes the time of the last advance the new origin.
+    #[cold]
+    fn move_origin(&self) {
+        let now = self.now.replace(0);
+        self.origin.set(self.origin.get() + Duration::from_millis(u64::from(now)));
+        let ticks = u64::from(now) / self.tick_millis;
+        self.ticks_before_origin.set(self.ticks_before_origin.get() + ticks);
+        for due in self.due.borrow_mut().iter_mut().filter(|due| **due < NEVER) {
+            *due -= now; // not expired at the last advance, so later than `now`
+        }
+    }
+}
+
+/// Turns what was set since the last tick into points in time, and says whether any entry is due.
+/// Without branches, so that it becomes a few vector instructions per eight entries.
+fn any_expired(due: &mut [u32], now: u32) -> bool {
+    let mut expired = 0;
+    for due in due {
+        let fresh = due.cast_signed() >> 31; // all ones or all zeroes
+        *due = (*due & !FRESH) + (now & fresh.cast_unsigned());
+        expired |= u32::from(due.cast_signed() <= now.cast_signed());
+    }
+    expired != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(50);
+
+    /// A table whose entries watch no real socket: shutdown(2) of a number that is none is refused.
+    fn entry(deadlines: &Deadlines) -> Deadline {
+        let (index, _) = deadlines.table.occupy(i32::MAX);
+        Deadline { table: Rc::clone(&deadlines.table), index }
+    }
+
+    fn millis(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn fires_never_early_and_at_most_two_ticks_late() {
+        for (set_at, after) in [(0, 0), (0, 1), (1, 49), (49, 50), (50, 50), (20, 1000), (30, 33)] {
+            let deadlines = Deadlines::new(TICK);
+            let start = deadlines.table.origin.get();
+            let deadline = entry(&deadlines);
+            let mut fired_at = None;
+            for at in 0..3000 {
+                if at == set_at {
+                    deadline.set(millis(after), Shut::Both, 7);
+                }
+                if at % 50 == 0 && at > set_at {
+                    deadlines.advance(start + millis(at));
+                }
+                if fired_at.is_none() && deadline.fired() == Some(7) {
+                    fired_at = Some(at);
+                }
+            }
+            let late = fired_at.expect("it fires") - set_at - after;
+            assert!(late <= 100, "set at {set_at} for {after}: {late} ms late");
+        }
+    }
+
+    #[test]
+    fn a_stall_of_the_core_does_not_fire_what_was_set_at_its_end() {
+        let deadlines = Deadlines::new(TICK);
+        let start = deadlines.table.origin.get();
+        let deadline = entry(&deadlines);
+        deadlines.advance(start + TICK);
+        deadline.set(millis(100), Shut::Both, 1); // after 5 s without a tick
+        deadlines.advance(start + millis(5_050));
+        assert_eq!(deadline.fired(), None);
+        deadlines.advance(start + millis(5_150));
+        assert_eq!(deadline.fired(), Some(1));
+    }
+
+    #[test]
+    fn cleared_does_not_fire_and_set_again_moves() {
+        let deadlines = Deadlines::new(TICK);
+        let start = deadlines.table.origin.get();
+        let (cleared, moved) = (entry(&deadlines), entry(&deadlines));
+        cleared.set(TICK, Shut::Read, 1);
+        moved.set(TICK, Shut::Read, 2);
+        deadlines.advance(start + TICK);
+        cleared.clear();
+        moved.set(millis(200), Shut::Both, 3);
+        for tick in 2..=5 {
+            deadlines.advance(start + TICK * tick);
+            assert_eq!((cleared.fired(), moved.fired()), (None, None));
+        }
+        deadlines.advance(start + TICK * 6);
+        assert_eq!((cleared.fired(), moved.fired()), (None, Some(3)));
+        moved.set(TICK, Shut::Both, 4);
+        assert_eq!(moved.take_fired(), Some(3), "set does not forget");
+        assert_eq!(moved.fired(), None);
+    }
+
+    #[test]
+    fn a_slot_is_reused_blank() {
+        let deadlines = Deadlines::new(TICK);
+        let start = deadlines.table.origin.get();
+        let first = entry(&deadlines);
+        first.set(TICK, Shut::Both, 1);
+        drop(first);
+        let second = entry(&deadlines);
+        assert_eq!(deadlines.table.slots.borrow().len(), 1);
+        deadlines.advance(start + millis(500));
+        assert_eq!(second.fired(), None);
+        deadlines.table.strike(second.index, 0); // the first one's stream goes late
+        second.set(TICK, Shut::Both, 2);
+        deadlines.advance(start + millis(600));
+        deadlines.advance(start + millis(700));
+        assert_eq!(second.fired(), Some(2), "a stranger's link changes nothing");
+    }
+
+    #[test]
+    fn a_struck_descriptor_is_never_shut_down() {
+        let deadlines = Deadlines::new(TICK);
+        let start = deadlines.table.origin.get();
+        let deadline = entry(&deadlines);
+        deadline.set(TICK, Shut::Both, 1);
+        deadlines.table.strike(deadline.index, 0);
+        deadline.set(TICK, Shut::Both, 2); // the guard lives on: no effect
+        deadlines.advance(start + millis(500));
+        deadlines.advance(start + millis(900));
+        assert_eq!(deadline.fired(), None);
+    }
+
+    #[test]
+    fn time_outlives_the_bits_it_is_counted_in() {
+        let deadlines = Deadlines::new(TICK);
+        let start = deadlines.table.origin.get();
+        let hour = Duration::from_secs(3600);
+        let deadline = entry(&deadlines);
+        for hours in 1..24 * 40 {
+            deadlines.advance(start + hour * hours);
+            if hours % 10 == 0 {
+                assert_eq!(deadline.take_fired(), (hours > 10).then_some(9), "hour {hours}");
+                deadline.set(hour * 7 + hour / 2, Shut::Both, 9);
+            } else if hours > 10 {
+                let due = hours % 10 > 8; // becomes a time at hour 1, plus 7.5 hours
+                assert_eq!(deadline.fired().is_some(), due, "hour {hours}");
+            }
+            assert_eq!(deadlines.now_tick() / (20 * 3600), u64::from(hours));
+        }
+    }
+
+    #[test]
+    fn many_entries_expire_each_at_its_time() {
+        let deadlines = Deadlines::new(TICK);
+        let start = deadlines.table.origin.get();
+        let all: Vec<_> = (0..1000).map(|_| entry(&deadlines)).collect();
+        for (index, deadline) in all.iter().enumerate() {
+            deadline.set(TICK * (index as u32 % 20), Shut::Both, (index % 20) as u8);
+        }
+        for tick in 1..=20 {
+            deadlines.advance(start + TICK * tick);
+            for (index, deadline) in all.iter().enumerate() {
+                let expect = (index as u32 % 20) < tick;
+                assert_eq!(deadline.fired().is_some(), expect, "entry {index}, tick {tick}");
+            }
+        }
+    }
+
+    /// Prints what a scan costs. `cargo test --release --lib rt::deadline -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn scan_cost() {
+        for count in [10_000, 100_000] {
+            let deadlines = Deadlines::new(TICK);
+            let start = deadlines.table.origin.get();
+            let all: Vec<_> = (0..count).map(|_| entry(&deadlines)).collect();
+            let mut costs = Vec::new();
+            for round in 0..200 {
+                for deadline in &all {
+                    deadline.set(Duration::from_secs(60), Shut::Both, 1);
+                }
+                let before = Instant::now();
+                deadlines.advance(start + TICK * round);
+                costs.push(before.elapsed());
+            }
+            costs.sort();
+            println!("{count} entries: median {:?}, worst {:?}", costs[100], costs[199]);
+            let before = Instant::now();
+            for deadline in &all {
+                deadline.set(Duration::from_secs(60), Shut::Both, 1);
+            }
+            println!("set: {:?} each", before.elapsed() / count);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Accepting connections: one SO_REUSEPORT socket per core, taken from in batches.
+//!
+//! Sockets are bound on the control thread, before the workers start, so that a busy port is an
+//! error at start; [`Bound`] then travels to the core that makes a [`Listener`] of it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use super::ring_fd::RingFd;
+use super::stream::Stream;
+use super::sys;
+
+/// Connections the kernel keeps for a listener until it takes them; it cuts this to
+/// `net.core.somaxconn`, 4096 since Linux 5.4.
+const BACKLOG: i32 = 4096;
+
+/// A listening socket on its way to the core that accepts from it.
+#[derive(Debug)]
+pub struct Bound {
+    fd: OwnedFd,
+    addr: SocketAddr,
+}
+
+impl Bound {
+    /// The address it listens on, with the port the kernel chose if 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// Makes a listening socket for one core. Other cores of this process bind the same address and the
+/// kernel spreads connections over them; [`probe_free`] makes sure that no other process does.
+/// Accepted sockets inherit the missing Nagle delay. `[::]` means IPv6 only.
+///
+/// # Errors
+/// As bind(2): `AddrInUse`, `PermissionDenied` (ports below 1024), `AddrNotAvailable`.
+pub fn bind(addr: SocketAddr) -> io::Result<Bound> {
+    let socket = new_socket(addr)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SockAddr::from(addr))?;
+    socket.listen(BACKLOG)?;
+    let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let addr = socket.local_addr()?.as_socket().unwrap_or(unspecified);
+    Ok(Bound { fd: socket.into(), addr })
+}
+
+/// Checks that nobody listens on `addr`. SO_REUSEPORT would otherwise let two instances of one user
+/// share a port in silence, each with half of the connections.
+///
+/// # Errors
+/// `AddrInUse` if somebody does; else as [`bind`].
+pub fn probe_free(addr: SocketAddr) -> io::Result<()> {
+    new_socket(addr)?.bind(&SockAddr::from(addr))
+}
+
+fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(addr), kind, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?; // connections of an earlier run in TIME_WAIT don't matter
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// A listening socket on this core's ring.
+pub struct Listener {
+    ring: RingFd,
+}
+
+impl Listener {
+    /// Takes over a bound socket. Must be called within [`super::run`].
+    ///
+    /// # Errors
+    /// Only if the descriptor is unusable.
+    pub fn adopt(bound: Bound) -> io::Result<Self> {
+        Ok(Self { ring: RingFd::new(bound.fd)? })
+    }
+
+    /// Waits until somebody connects, then takes up to `max` connections and pushes them to `out`;
+    /// says how many. Connections that died in the queue are skipped.
+    ///
+    /// # Errors
+    /// When none could be taken: out of descriptors (EMFILE, ENFILE) or of memory (ENOBUFS,
+    /// ENOMEM). The connection is still in the queue, so calling again at once would spin: wait
+    /// some time first.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: connections are taken only after the last await.
+    pub async fn accept_batch(
+        &self,
+        out: &mut Vec<(Stream, SocketAddr)>,
+        max: usize,
+    ) -> io::Result<usize> {
+        self.ring.readable().await?;
+        let before = out.len();
+        for _ in 0..max {
+            match sys::accept(&self.ring) {
+                Ok((fd, Some(peer))) => out.push((Stream::adopt(fd)?, peer)),
+                Ok((_, None)) => {} // an address family that was not listened on
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_out_of_resources(&error) => {
+                    if out.len() == before {
+                        return Err(error);
+                    }
+                    break; // the next call says so again
+                }
+                Err(_) => {} // that connection's own trouble; accept(2) says to go on
+            }
+        }
+        Ok(out.len() - before)
+    }
+
+    /// Stops listening: a waiting [`Listener::accept_batch`] ends with an error. Connections still
+    /// in the queue are reset, so accept them first.
+    pub fn close(&self) {
+        super::stream::shutdown_read(self.ring.as_raw_fd());
+    }
+
+    /// The address it listens on.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let addr = SockRef::from(&self.ring).local_addr()?;
+        addr.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+}
+
+fn is_out_of_resources(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loopback(port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    #[test]
+    fn cores_share_a_port_that_others_then_find_busy() {
+        let first = bind(loopback(0)).unwrap();
+        let second = bind(first.local_addr()).unwrap();
+        assert_eq!(first.local_addr(), second.local_addr());
+        let busy = probe_free(first.local_addr()).unwrap_err();
+        assert_eq!(busy.kind(), io::ErrorKind::AddrInUse);
+        let addr = first.local_addr();
+        drop((first, second));
+        probe_free(addr).unwrap();
+    }
+
+    #[test]
+    fn a_port_somebody_does_not_share_is_busy() {
+        let other = std::net::TcpListener::bind(loopback(0)).unwrap();
+        let addr = other.local_addr().unwrap();
+        assert_eq!(bind(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(probe_free(addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn both_families_can_listen_on_one_port() {
+        let six = bind("[::]:0".parse().unwrap()).unwrap();
+        let port = six.local_addr().port();
+        bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))).unwrap();
+    }
+}

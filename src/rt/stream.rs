@@ -1,0 +1,376 @@
+//! A connected TCP socket on this core's ring.
+//!
+//! Receive and send go through the ring and own their buffer while the kernel uses it. Everything
+//! that cannot wait (options, shutdown, a look at the state) is a direct system call.
+//!
+//! # How a connection ends
+//! Dropping a [`Stream`] closes it at once with close(2). The kernel then sends a reset if received
+//! bytes were never read, even when the last answer is still on its way: who wants the answer to
+//! arrive calls [`Stream::shutdown_write`] and reads to the end first. [`Stream::reset_on_close`]
+//! is for those who want the reset.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::buf::{Buf, Receiving, Sending, SendingBytes};
+use super::deadline::Link;
+use super::ring_fd::RingFd;
+use super::sys;
+
+/// A connected TCP socket: `O_NONBLOCK`, `CLOEXEC`, no Nagle delay. All methods take `&self`, so
+/// one task can receive and send at the same time; at most one of each may be under way.
+pub struct Stream {
+    deadlines: [RefCell<Option<Link>>; 2], // end before the descriptor does: see `Deadlines::register`
+    ring: RingFd,
+    reset: Cell<bool>,
+}
+
+/// What lies in a socket's receive queue; see [`Stream::peek_state`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerState {
+    /// Connected, nothing to read.
+    Quiet,
+    /// Bytes wait to be read.
+    HasBytes,
+    /// The peer has closed its sending side and all it sent was read.
+    Closed,
+    /// The connection was reset or timed out.
+    Failed,
+}
+
+/// What the kernel knows of a connection. Source: tcp(7), linux/tcp.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Both directions are closed or the connection was reset.
+    pub state_closed: bool,
+    /// The peer sent its FIN (CLOSE_WAIT, LAST_ACK, CLOSING or later).
+    pub peer_closed: bool,
+    /// Bytes the peer has acknowledged since the connection began. Counts SYN and FIN as one byte
+    /// each where we sent them, so compare two readings rather than one with a total.
+    pub bytes_acked: u64,
+    /// Bytes received since the connection began.
+    pub bytes_received: u64,
+    /// Bytes written but not sent yet (the peer's window or the network does not take them).
+    pub bytes_unsent: u32,
+    /// Segments sent and not acknowledged.
+    pub segments_unacked: u32,
+    /// Segments sent again since the connection began.
+    pub retransmits: u32,
+    /// Smoothed round trip time, microseconds.
+    pub rtt_micros: u32,
+}
+
+impl Stream {
+    /// Takes over a connected socket and makes it `O_NONBLOCK` and without Nagle delay. Must be
+    /// called within [`super::run`].
+    ///
+    /// # Errors
+    /// When `fd` is not a TCP socket.
+    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let socket = SockRef::from(&fd);
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        Self::adopt(fd)
+    }
+
+    /// Takes over a socket that already is what [`Stream::from_fd`] would make of it.
+    pub(super) fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let ring = RingFd::new(fd)?;
+        Ok(Self { deadlines: Default::default(), ring, reset: Cell::new(false) })
+    }
+
+    /// The descriptor's number, valid while this stream lives.
+    pub fn fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Receives once, behind the data `buf` has, up to [`Buf::spare`] bytes; waits until there is
+    /// something. `Ok(0)` is the end of the stream, or a deadline that shut it down: ask
+    /// [`super::Deadline::fired`]. One ring operation.
+    ///
+    /// # Errors
+    /// As recv(2); `InvalidInput` if `buf` has no spare room, as the kernel's answer would look
+    /// like the end of the stream.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: bytes that arrive while the future is dropped are lost. Only drop it with
+    /// the whole connection; `buf` goes back to its pool when the kernel is done with it.
+    pub async fn recv(&self, buf: Buf) -> (io::Result<usize>, Buf) {
+        if buf.spare() == 0 {
+            return (Err(io::ErrorKind::InvalidInput.into()), buf);
+        }
+        let (result, Receiving(buf)) = self.ring.recv(Receiving(buf)).await;
+        (result, buf)
+    }
+
+    /// Sends the first `n` bytes of `buf` completely and consumes them. One ring operation when
+    /// the socket takes all at once, else one for each part it takes. After an error the bytes
+    /// that were taken are consumed, the others still there.
+    ///
+    /// # Errors
+    /// As send(2); `WriteZero` if the socket takes nothing.
+    ///
+    /// # Panics
+    /// If `buf` has fewer than `n` bytes.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: how much was sent is unknown after a drop. Only drop it with the whole
+    /// connection.
+    pub async fn send(&self, buf: Buf, n: usize) -> (io::Result<()>, Buf) {
+        assert!(n <= buf.len(), "send({n}) of {} bytes", buf.len());
+        let mut sending = Sending { buf, n };
+        while sending.n > 0 {
+            let result;
+            (result, sending) = self.ring.send(sending).await;
+            match taken(result) {
+                Ok(sent) => {
+                    sending.buf.consume(sent);
+                    sending.n -= sent;
+                }
+                Err(error) => return (Err(error), sending.buf),
+            }
+        }
+        (Ok(()), sending.buf)
+    }
+
+    /// Sends all of `bytes` and gives the vector back unchanged, so that its memory can be used
+    /// again. One ring operation when the socket takes all at once.
+    ///
+    /// # Errors
+    /// As [`Stream::send`].
+    ///
+    /// # Cancel safety
+    /// As [`Stream::send`].
+    pub async fn send_bytes(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let mut sending = SendingBytes { bytes, sent: 0 };
+        while sending.sent < sending.bytes.len() {
+            let result;
+            (result, sending) = self.ring.send(sending).await;
+            match taken(result) {
+                Ok(sent) => sending.sent += sent,
+                Err(error) => return (Err(error), sending.bytes),
+            }
+        }
+        (Ok(()), sending.bytes)
+    }
+
+    /// Waits until there are bytes to read, the peer closed, or the connection failed. One ring
+    /// operation (POLL_ADD), no buffer.
+    ///
+    /// # Errors
+    /// Only if the ring itself fails.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is read. A dropped wait makes the later close take a few milliseconds.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.ring.readable().await
+    }
+
+    /// Waits until the socket takes bytes again, or the connection failed. One ring operation.
+    ///
+    /// # Errors
+    /// Only if the ring itself fails.
+    ///
+    /// # Cancel safety
+    /// As [`Stream::readable`].
+    pub async fn writable(&self) -> io::Result<()> {
+        self.ring.writable().await
+    }
+
+    /// Receives what is there now, without the ring, behind the data `buf` has.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is nothing; `InvalidInput` if `buf` has no spare room; as recv(2).
+    pub fn try_recv(&self, buf: &mut Buf) -> io::Result<usize> {
+        if buf.spare() == 0 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let received = (&*self.socket()).read(buf.spare_mut())?; // the socket is O_NONBLOCK
+        buf.received(received);
+        Ok(received)
+    }
+
+    /// Sends what the socket takes now, without the ring; says how many bytes that were.
+    ///
+    /// # Errors
+    /// `WouldBlock` if it takes nothing; as send(2).
+    pub fn try_send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket().send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+    }
+
+    /// Looks at the receive queue without taking anything from it. One direct system call.
+    pub fn peek_state(&self) -> PeerState {
+        let mut byte = [MaybeUninit::uninit()];
+        match self.socket().recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+            Ok(0) => PeerState::Closed,
+            Ok(_) => PeerState::HasBytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => PeerState::Quiet,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => PeerState::Quiet,
+            Err(_) => PeerState::Failed,
+        }
+    }
+
+    /// Sends FIN after what was sent; receiving goes on. A pending send ends with an error.
+    pub fn shutdown_write(&self) {
+        let _ = self.socket().shutdown(Shutdown::Write); // an error: the peer was faster
+    }
+
+    /// Ends both directions: a pending receive ends with 0, a pending send with an error.
+    pub fn shutdown(&self) {
+        let _ = self.socket().shutdown(Shutdown::Both); // an error: the peer was faster
+    }
+
+    /// Makes the close send a reset and throw away what was not sent yet.
+    /// Source: `SO_LINGER` in socket(7).
+    pub fn reset_on_close(&self) {
+        self.reset.set(true);
+        let _ = self.socket().set_linger(Some(Duration::ZERO));
+    }
+
+    /// Turns the Nagle delay off (`true`, as it is from the start) or on.
+    ///
+    /// # Errors
+    /// As setsockopt(2).
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.socket().set_tcp_nodelay(nodelay)
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// `NotConnected` if the connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().peer_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// Our address on this connection.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket().local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// What the kernel knows of this connection. One direct system call.
+    ///
+    /// # Errors
+    /// As getsockopt(2).
+    pub fn tcp_info(&self) -> io::Result<TcpInfo> {
+        Ok(TcpInfo::from_kernel(&sys::tcp_info(&self.ring)?))
+    }
+
+    /// Bytes sent that the peer has not acknowledged, sent or not; 0 when all has arrived at the
+    /// peer's kernel. Source: `SIOCOUTQ` in tcp(7).
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn unacknowledged_bytes(&self) -> io::Result<u32> {
+        sys::unacknowledged(&self.ring)
+    }
+
+    /// The pending error of the socket, which asking for clears. Source: `SO_ERROR` in socket(7).
+    pub(super) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket().take_error()
+    }
+
+    /// Remembers a deadline that watches this socket. Of more than two the oldest stops to.
+    pub(super) fn link_deadline(&self, link: Link) {
+        let [newer, older] = &self.deadlines;
+        older.replace(newer.replace(Some(link)));
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        SockRef::from(&self.ring)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // With an abandoned operation the descriptor is closed a little later. The peer should not
+        // notice, unless it is to get a reset, which only the close can send.
+        if self.ring.has_unfinished() && !self.reset.get() {
+            self.shutdown();
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stream(fd {})", self.fd())
+    }
+}
+
+/// How many bytes of a send the socket took. An interrupted one took none and is tried again.
+fn taken(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        other => other,
+    }
+}
+
+impl TcpInfo {
+    fn from_kernel(info: &[u8; sys::TCP_INFO_BYTES]) -> Self {
+        let u32_at = |at: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|i| info[at + i]));
+        let u64_at = |at: usize| u64::from_ne_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| info[at + i]));
+        let state = info[0]; // the enum in net/tcp_states.h
+        Self {
+            state_closed: state == 7,
+            peer_closed: matches!(state, 6..=9 | 11),
+            segments_unacked: u32_at(24),
+            rtt_micros: u32_at(68),
+            retransmits: u32_at(100),
+            bytes_acked: u64_at(120),
+            bytes_received: u64_at(128),
+            bytes_unsent: u32_at(144),
+        }
+    }
+}
+
+/// Shuts down both directions of a socket whose [`Stream`] is somewhere else on this core. The
+/// caller knows that it still lives.
+pub fn shutdown(fd: RawFd) {
+    sys::shutdown(fd, libc::SHUT_RDWR);
+}
+
+/// Shuts down the receiving direction, as [`shutdown`]: what has arrived can still be received, the
+/// end of the stream follows.
+pub fn shutdown_read(fd: RawFd) {
+    sys::shutdown(fd, libc::SHUT_RD);
+}
+
+/// Sockets asked about with one poll(2).
+const POLL_BATCH: usize = 128;
+
+/// Finds the sockets among `fds` whose peer hung up, with one direct system call per 128 of them,
+/// and pushes `(index, half)` for each: `half` when the peer closed only its sending side, as far
+/// as the wire shows; `!half` when the connection is dead. Source: POLLRDHUP, POLLHUP, POLLERR in
+/// poll(2).
+pub fn poll_gone(fds: &[RawFd], gone: &mut Vec<(usize, bool)>) {
+    const BLANK: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLRDHUP, revents: 0 };
+    for (batch, fds) in fds.chunks(POLL_BATCH).enumerate() {
+        let mut asked = [BLANK; POLL_BATCH];
+        for (asked, fd) in asked.iter_mut().zip(fds) {
+            asked.fd = *fd;
+        }
+        sys::poll_now(&mut asked[..fds.len()]);
+        for (index, answer) in asked[..fds.len()].iter().enumerate() {
+            if answer.revents != 0 {
+                gone.push((batch * POLL_BATCH + index, answer.revents == libc::POLLRDHUP));
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The system calls that neither `std` nor `socket2` offers, each as a safe function.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use socket2::SockAddr;
+
+/// Turns the -1 of a system call into the error it stands for.
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_size(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Takes one connection from a listener, `O_NONBLOCK` and `CLOEXEC`. Source: accept4(2).
+pub(super) fn accept(listener: &impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let listener = listener.as_fd().as_raw_fd();
+    let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // WHY UNSAFE: `std` and `socket2` accept with blocking sockets: a second call per connection.
+    // SAFETY: `storage` is large enough for any address and `len` starts as its size; the
+    // descriptor is new and nobody else's.
+    unsafe {
+        let (fd, address) = SockAddr::try_init(|storage, len| {
+            check(libc::accept4(listener, storage.cast(), len, flags))
+        })?;
+        Ok((OwnedFd::from_raw_fd(fd), address.as_socket()))
+    }
+}
+
+/// Moves up to `max` bytes from one descriptor to another without waiting; one of them is a pipe.
+/// `more` tells TCP that more follows at once. Source: splice(2).
+pub(super) fn splice(
+    from: &impl AsFd,
+    to: &impl AsFd,
+    max: usize,
+    more: bool,
+) -> io::Result<usize> {
+    let mut flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    if more {
+        flags |= libc::SPLICE_F_MORE;
+    }
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    let no_offset = std::ptr::null_mut();
+    // WHY UNSAFE: foreign call. SAFETY: no memory of ours is involved; null offsets are allowed.
+    check_size(unsafe { libc::splice(from, no_offset, to, no_offset, max, flags) })
+}
+
+/// A pipe, `O_NONBLOCK` and `CLOEXEC`, as (read end, write end), of `bytes` or what the kernel
+/// grants, and its size. Source: pipe(2), `F_SETPIPE_SZ` in fcntl(2).
+pub(super) fn pipe(bytes: usize) -> io::Result<(OwnedFd, OwnedFd, usize)> {
+    let mut ends = [0; 2];
+    // WHY UNSAFE: `std::io::pipe` has no O_NONBLOCK and can't be resized.
+    // SAFETY: `ends` has room for two descriptors; both are new and nobody else's.
+    unsafe {
+        check(libc::pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC))?;
+        let (read, write) = (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]));
+        // Over `fs.pipe-user-pages-soft` the kernel refuses; the pipe then stays smaller.
+        libc::fcntl(ends[1], libc::F_SETPIPE_SZ, bytes as libc::c_int);
+        let size = check(libc::fcntl(ends[1], libc::F_GETPIPE_SZ))?;
+        Ok((read, write, size as usize))
+    }
+}
+
+/// An eventfd, `O_NONBLOCK` and `CLOEXEC`, with `count` in it. Source: eventfd(2).
+pub(super) fn eventfd(count: u32) -> io::Result<OwnedFd> {
+    // WHY UNSAFE: foreign call. SAFETY: no pointers; the descriptor is new and nobody else's.
+    unsafe {
+        let fd = check(libc::eventfd(count, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Adds one to an eventfd. Cannot fail but when it is full, and then it is readable anyway.
+pub(super) fn eventfd_ring(fd: &OwnedFd) {
+    // WHY UNSAFE: foreign call. SAFETY: no pointers.
+    unsafe { libc::eventfd_write(fd.as_raw_fd(), 1) };
+}
+
+/// Sets an eventfd back to zero.
+pub(super) fn eventfd_drain(fd: &OwnedFd) {
+    let mut count = 0;
+    // WHY UNSAFE: foreign call. SAFETY: `count` is what the call writes to.
+    unsafe { libc::eventfd_read(fd.as_raw_fd(), &mut count) };
+}
+
+/// shutdown(2) of a descriptor that is known by number only. Errors mean that the connection is
+/// gone already, which is what the caller wants.
+pub(super) fn shutdown(fd: libc::c_int, how: libc::c_int) {
+    // WHY UNSAFE: foreign call. SAFETY: no pointers; a number that is no socket is an error.
+    unsafe { libc::shutdown(fd, how) };
+}
+
+/// Asks for the state of many descriptors at once, without waiting. Source: poll(2).
+pub(super) fn poll_now(fds: &mut [libc::pollfd]) {
+    // WHY UNSAFE: foreign call. SAFETY: pointer and length of one slice.
+    // It can fail with EINTR or ENOMEM only; `revents` then stay zero: nothing to report.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) };
+}
+
+/// Bytes in the send queue that the peer has not acknowledged, FIN not counted.
+/// Source: `SIOCOUTQ` in tcp(7).
+pub(super) fn unacknowledged(socket: &impl AsFd) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // WHY UNSAFE: foreign call. SAFETY: the request writes one int.
+    check(unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &mut bytes) })?;
+    Ok(bytes as u32)
+}
+
+/// The first bytes of the kernel's `struct tcp_info`, as many as it knows; the rest is zero.
+/// Source: `TCP_INFO` in tcp(7), linux/tcp.h (fields are only ever appended).
+pub(super) fn tcp_info(socket: &impl AsFd) -> io::Result<[u8; TCP_INFO_BYTES]> {
+    let mut info = [0u8; TCP_INFO_BYTES];
+    let mut len = info.len() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // WHY UNSAFE: foreign call. SAFETY: writes at most `len` bytes, the size of `info`.
+    check(unsafe {
+        let info = info.as_mut_ptr().cast();
+        libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)
+    })?;
+    Ok(info)
+}
+
+/// Bytes of `struct tcp_info` up to and with `tcpi_notsent_bytes`.
+pub(super) const TCP_INFO_BYTES: usize = 152;
+
+/// Binds the calling thread to one core. Source: sched_setaffinity(2).
+pub(super) fn set_affinity(core: usize) -> io::Result<()> {
+    if core >= libc::CPU_SETSIZE as usize {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // WHY UNSAFE: foreign calls. SAFETY: a `cpu_set_t` may be all zero; `core` is inside it.
+    check(unsafe {
+        let mut set: libc::cpu_set_t = MaybeUninit::zeroed().assume_init();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    })?;
+    Ok(())
+}
+
+/// The cores the calling thread may run on, ascending. Source: sched_getaffinity(2).
+pub(super) fn affinity() -> io::Result<Vec<usize>> {
+    // WHY UNSAFE: foreign calls. SAFETY: the kernel writes at most the size given; the indices
+    // asked for are inside the set.
+    unsafe {
+        let mut set: libc::cpu_set_t = MaybeUninit::zeroed().assume_init();
+        check(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set))?;
+        Ok((0..libc::CPU_SETSIZE as usize).filter(|core| libc::CPU_ISSET(*core, &set)).collect())
+    }
+}
+
+/// Which limit of the process; see getrlimit(2).
+#[derive(Clone, Copy)]
+pub(super) enum Limit {
+    OpenFiles,
+    LockedMemory,
+}
+
+impl Limit {
+    fn resource(self) -> libc::__rlimit_resource_t {
+        match self {
+            Limit::OpenFiles => libc::RLIMIT_NOFILE,
+            Limit::LockedMemory => libc::RLIMIT_MEMLOCK,
+        }
+    }
+}
+
+/// (soft, hard); `u64::MAX` is no limit.
+pub(super) fn limit(limit: Limit) -> io::Result<(u64, u64)> {
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // WHY UNSAFE: foreign call. SAFETY: `value` is what the call writes to.
+    check(unsafe { libc::getrlimit(limit.resource(), &mut value) })?;
+    Ok((value.rlim_cur, value.rlim_max))
+}
+
+/// Sets (soft, hard).
+pub(super) fn set_limit(limit: Limit, soft: u64, hard: u64) -> io::Result<()> {
+    let value = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // WHY UNSAFE: foreign call. SAFETY: `value` is only read.
+    check(unsafe { libc::setrlimit(limit.resource(), &value) })?;
+    Ok(())
+}
+
+/// The kernel's release, such as `6.1.0-13-amd64`. Source: uname(2).
+pub(super) fn kernel_release() -> String {
+    // WHY UNSAFE: foreign calls. SAFETY: `utsname` may be all zero; the kernel ends each of its
+    // strings with a zero byte within the array.
+    unsafe {
+        let mut names: libc::utsname = MaybeUninit::zeroed().assume_init();
+        libc::uname(&mut names);
+        std::ffi::CStr::from_ptr(names.release.as_ptr()).to_string_lossy().into_owned()
+    }
+}
+
+/// Makes writes to a closed connection an error instead of a signal, for the whole process.
+/// Needed for splice(2), which has no MSG_NOSIGNAL.
+pub(super) fn ignore_sigpipe() {
+    // WHY UNSAFE: foreign call. SAFETY: SIG_IGN runs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}

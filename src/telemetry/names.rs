@@ -1,0 +1,185 @@
+//! Every metric, once: its name, its labels, what it means. `docs/metrics.md` says the same to
+//! operators; a test holds the two together.
+
+/// What kind of number a metric is. Source: Prometheus, "Metric types".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts by upper bound, with sum and count.
+    Histogram,
+    /// Sum and count.
+    Summary,
+}
+
+impl Kind {
+    /// The word of a `# TYPE` line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// The name on the wire; unit and `_total` last.
+    pub name: &'static str,
+    /// What kind of number it is.
+    pub kind: Kind,
+    /// Names of its labels, in the order they are written.
+    pub labels: &'static [&'static str],
+    /// What it means, as one sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($id:ident = $name:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub const $id: Metric =
+                Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+
+        /// All of them, in the order of the exposition.
+        pub const ALL: &[Metric] = &[$($id),*];
+    };
+}
+
+metrics! {
+    HTTP_REQUESTS = "http_requests_total", Counter, ["route", "method", "status_code"],
+        "Requests that ended, by route, method and status.";
+    HTTP_DURATION = "http_request_duration_seconds", Histogram, ["route"],
+        "From the first byte of a request to the last of its response.";
+    HTTP_IN_FLIGHT = "http_requests_in_flight", Gauge, [],
+        "Requests between their head and their last byte.";
+    ANSWERS = "ringway_answers_total", Counter, ["reason"],
+        "Answers and cuts of ringway's own, by reason code.";
+    UPSTREAM_EXCHANGES = "ringway_upstream_response_seconds", Summary, ["upstream"],
+        "From the choice of an endpoint to its response head or its failure.";
+    UPSTREAM_FAILURES = "ringway_upstream_failures_total", Counter, ["upstream"],
+        "Exchanges without a usable response.";
+    UPSTREAM_CONNECTS = "ringway_upstream_connects_total", Counter, ["core"],
+        "Connections to endpoints begun.";
+    UPSTREAM_CONNECT_FAILURES = "ringway_upstream_connect_failures_total", Counter, ["core"],
+        "Connections to endpoints that could not be made.";
+    UPSTREAM_REUSES = "ringway_upstream_reuses_total", Counter, ["core"],
+        "Exchanges over a pooled connection.";
+    UPSTREAM_RETRIES = "ringway_upstream_retries_total", Counter, ["core"],
+        "Further tries after the first one failed.";
+    POOL_IDLE = "ringway_pool_idle_connections", Gauge, ["core"],
+        "Idle connections to endpoints kept.";
+    POOL_STALE = "ringway_pool_stale_total", Counter, ["core"],
+        "Pooled connections found dead when they were to be used.";
+    CONNECTIONS_ACCEPTED = "ringway_connections_accepted_total", Counter, ["core"],
+        "Connections of clients taken from the accept queue.";
+    CONNECTIONS_OPEN = "ringway_connections_open", Gauge, ["core"],
+        "Connections of clients open.";
+    CONNECTIONS_REFUSED = "ringway_connections_refused_total", Counter, ["core"],
+        "Connections closed at once because the core had as many as it may.";
+    CORE_REQUESTS = "ringway_core_requests_total", Counter, ["core"],
+        "Requests that ended on this core.";
+    DOWNSTREAM_RECEIVED = "ringway_downstream_received_bytes_total", Counter, ["core"],
+        "Bytes received from clients.";
+    DOWNSTREAM_SENT = "ringway_downstream_sent_bytes_total", Counter, ["core"],
+        "Bytes sent to clients.";
+    SPLICED = "ringway_spliced_bytes_total", Counter, ["core"],
+        "Bytes moved by splice(2), both directions.";
+    CLIENT_GONE = "ringway_client_gone_total", Counter, ["core"],
+        "Requests whose client left before the end.";
+    PANICS = "ringway_panics_total", Counter, ["core"],
+        "Defects of ringway that cost one connection each.";
+    BUFFERS = "ringway_buffers_in_use", Gauge, ["core"],
+        "Pooled buffers in use.";
+    LOOP_TICKS = "ringway_loop_ticks_total", Counter, ["core"],
+        "Beats of the loop's clock.";
+    LOOP_STALL = "ringway_loop_stall_longest_seconds", Gauge, ["core"],
+        "The longest delay of a beat since the start.";
+    LOOP_BUSY = "ringway_loop_cpu_seconds_total", Counter, ["core"],
+        "Processor time of the loop; its rate is the share of the core that is busy.";
+    SNAPSHOT_VERSION = "ringway_snapshot_version", Gauge, ["core"],
+        "The version of the rules in force.";
+    LOG_DROPPED = "ringway_access_log_dropped_total", Counter, ["core"],
+        "Access log lines dropped because the writer did not keep up.";
+    LOG_LOST = "ringway_access_log_lost_total", Counter, [],
+        "Access log lines that could not be written.";
+    LOG_WRITTEN = "ringway_access_log_written_total", Counter, [],
+        "Access log lines written.";
+    RELOADS = "ringway_config_reloads_total", Counter, ["result"],
+        "Changes of the configuration: applied or refused.";
+    RELOAD_OK = "ringway_config_last_reload_successful", Gauge, [],
+        "1 if the last change was applied, 0 if it was refused.";
+    RELOAD_TIME = "ringway_config_last_reload_success_timestamp_seconds", Gauge, [],
+        "When the rules in force were taken, seconds since 1970.";
+    DRAINING = "ringway_draining", Gauge, [],
+        "1 while ringway finishes requests before it ends.";
+    BUILD = "ringway_build_info", Gauge, ["version"],
+        "Always 1; the label says which ringway this is.";
+    PROCESS_CPU = "process_cpu_seconds_total", Counter, [],
+        "Processor time of the process, user and system.";
+    PROCESS_RESIDENT = "process_resident_memory_bytes", Gauge, [],
+        "Memory of the process that is in RAM.";
+    PROCESS_OPEN_FDS = "process_open_fds", Gauge, [],
+        "File descriptors open.";
+    PROCESS_MAX_FDS = "process_max_fds", Gauge, [],
+        "File descriptors that may be open.";
+    PROCESS_START = "process_start_time_seconds", Gauge, [],
+        "When the process started, seconds since 1970.";
+}
+
+/// Label value for routes and upstreams beyond the bound, and for pairs of method and status beyond
+/// theirs. The parentheses keep it apart from names an operator gives.
+pub const OTHER: &str = "(other)";
+
+/// Label value for requests that matched no route.
+pub const NONE: &str = "(none)";
+
+/// Names of the methods counted apart, by their index in [`crate::telemetry::RouteStats::record`].
+pub const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT", OTHER];
+
+/// The name of a method by its index.
+pub fn method(index: u8) -> &'static str {
+    METHODS.get(usize::from(index)).copied().unwrap_or(OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_say_their_unit() {
+        for metric in ALL {
+            assert_eq!(ALL.iter().filter(|other| other.name == metric.name).count(), 1);
+            let total = metric.name.ends_with("_total");
+            assert_eq!(total, metric.kind == Kind::Counter, "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+
+    /// The table of `docs/metrics.md` has exactly the metrics above, with the same words.
+    #[test]
+    fn the_documentation_lists_exactly_these() {
+        let text = include_str!("../../docs/metrics.md");
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+        let expected: Vec<String> = ALL
+            .iter()
+            .map(|metric| {
+                let labels: Vec<String> =
+                    metric.labels.iter().map(|label| format!("`{label}`")).collect();
+                let (name, kind, help) = (metric.name, metric.kind.word(), metric.help);
+                format!("| `{name}` | {kind} | {} | {help} |", labels.join(", "))
+            })
+            .collect();
+        for (row, expected) in rows.iter().zip(&expected) {
+            assert_eq!(row, expected);
+        }
+        assert_eq!(rows.len(), expected.len());
+    }
+}

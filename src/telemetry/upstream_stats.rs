@@ -1,0 +1,37 @@
+//! What one core counted for one upstream.
+
+use crate::telemetry::counter::Counter;
+
+/// Exchanges with one upstream. One writer: its core.
+#[derive(Debug, Default)]
+pub struct UpstreamStats {
+    exchanges: Counter,
+    failures: Counter,
+    micros: Counter,
+}
+
+impl UpstreamStats {
+    /// Counts one exchange: `micros` from the choice of an endpoint to its response head (or to the
+    /// failure), `failed` if no usable response came.
+    #[inline]
+    pub fn record(&self, micros: u64, failed: bool) {
+        self.exchanges.inc();
+        self.failures.add(u64::from(failed));
+        self.micros.add(micros);
+    }
+
+    /// Exchanges, failed ones included.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges.get()
+    }
+
+    /// Exchanges without a usable response.
+    pub fn failures(&self) -> u64 {
+        self.failures.get()
+    }
+
+    /// The time of all exchanges, microseconds.
+    pub fn micros(&self) -> u64 {
+        self.micros.get()
+    }
+}
