@@ -9,7 +9,7 @@ use crate::{
         series::Series,
         state::{Rules, State},
     },
-    policy::{balance::Strategy, route::RouteTable},
+    policy::{balance::Strategy, route::TableBuilder},
     snapshot::{Endpoint, Listener, ListenerLimits, Route, Snapshot, Upstream},
     telemetry::{
         CoreStats,
@@ -57,7 +57,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
     Snapshot {
         version,
         listeners: [listener].into(),
-        table: RouteTable,
+        table: TableBuilder::new(1).build(),
         routes: [route("first"), route("second")].into(),
         upstreams: [upstream].into(),
         access_log: None,

@@ -71,6 +71,7 @@ impl TableBuilder {
         builder.guards.push(Guard { methods: 0, checks: Box::new([]) });
         builder.guard_keys.push(GuardKey::default());
         builder.guard_numbers.insert(GuardKey::default(), GUARD_NONE);
+        builder.shapes.intern(0, &[]); // SHAPE_NONE
         builder
     }
 
@@ -108,7 +109,7 @@ impl TableBuilder {
                 for host in &checked.hosts {
                     let scope = self.tree.scope(set, host);
                     let leaf = self.tree.search_leaf(scope, *regex, prefix);
-                    self.push(scope, leaf, 0, PathClass::Regex, false);
+                    self.push(scope, leaf, SHAPE_NONE, PathClass::Regex, false);
                 }
             }
         }
@@ -218,6 +219,9 @@ impl TableBuilder {
         self.likeness.intern(0, &text).0
     }
 }
+
+/// The shape of paths that are not compared segment by segment.
+const SHAPE_NONE: u32 = 0;
 
 /// The guard of a route without conditions.
 pub(super) const GUARD_NONE: u32 = 0;
