@@ -157,6 +157,52 @@ pub const LOG_BATCHES_MAX: usize = 64;
 /// Bytes of one access log batch.
 pub const LOG_BATCH_BYTES: usize = 32 * 1024;
 
+/// Smallest `header_bytes_max` a configuration may ask for, bytes: less refuses ordinary browsers.
+pub const HEADER_BYTES_MAX_MIN: usize = 1024;
+
+/// Bytes of one configuration file. 100,000 routes take about 10 MiB; offsets are 32 bit.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Bytes of a file named in `${file:...}`: enough for any secret, too little to fill memory.
+pub const CONFIG_SECRET_BYTES_MAX: u64 = 64 * 1024;
+
+/// Bytes of a name in the configuration: names are labels of metrics and stand in every log line.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Listeners of one configuration: their index is 16 bit, and each costs a socket per core.
+pub const LISTENERS_MAX: usize = 1024;
+
+/// Routes of one configuration.
+pub const ROUTES_MAX: usize = 1_000_000;
+
+/// Upstreams of one configuration.
+pub const UPSTREAMS_MAX: usize = 100_000;
+
+/// Endpoints of one upstream: their index is 16 bit.
+pub const ENDPOINTS_MAX_PER_UPSTREAM: usize = 16_384;
+
+/// Largest weight of an endpoint. Sums over an upstream stay far from 64 bit.
+pub const ENDPOINT_WEIGHT_MAX: u32 = 1_000_000;
+
+/// Smallest submission queue of a core, entries: one batch of accepted connections fits twice.
+pub const RING_ENTRIES_MIN: u32 = 64;
+
+/// Largest submission queue of a core, entries: the kernel's own bound.
+pub const RING_ENTRIES_MAX: u32 = 32_768;
+
+/// Largest number of client connections on one core a configuration may ask for: the kernel's
+/// default bound on file descriptors of a process (`fs.nr_open`).
+pub const CONNECTIONS_MAX_PER_CORE_MAX: usize = 1_048_576;
+
+/// Largest number of pipes of one core a configuration may ask for.
+pub const PIPES_MAX_PER_CORE_MAX: usize = 4096;
+
+/// Largest id of a core: the kernel's bound on CPUs (`CONFIG_NR_CPUS`).
+pub const CORE_ID_MAX: usize = 8191;
+
+/// Largest number of unused connections to one endpoint on one core a configuration may ask for.
+pub const POOL_IDLE_MAX_PER_CORE_MAX: usize = 65_536;
+
 /// Changes of the access log's file waiting for the writer: it hangs in a write, more do not help.
 pub const LOG_ORDERS_MAX: usize = 4;
 

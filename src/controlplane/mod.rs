@@ -3,6 +3,8 @@
 
 pub mod admin;
 pub mod broadcast;
+pub mod compile;
+pub mod config;
 pub mod export;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -1,0 +1,95 @@
+//! Which files a configuration is made of, and their trees.
+
+use std::path::{Path, PathBuf};
+
+use toml::{Spanned, de::DeTable};
+
+use super::{
+    errors::{Place, Report},
+    syntax,
+    text::Source,
+};
+
+/// The files of a configuration, in order, and repaired copies of those that are not TOML.
+pub(super) struct Files {
+    /// What was named: a file or a directory.
+    name: Box<str>,
+    sources: Vec<Source>,
+    repaired: std::cell::OnceCell<Vec<Option<Source>>>,
+}
+
+impl Files {
+    /// Reads a file, or the files of a directory.
+    pub(super) fn read(path: &Path, report: &Report) -> Self {
+        let name = path.display().to_string();
+        let paths = if path.is_dir() { list(path, &name, report) } else { vec![path.to_owned()] };
+        let read = |path: &PathBuf| Source::read(path, &path.display().to_string(), report);
+        Self::of(&name, paths.iter().filter_map(read).collect())
+    }
+
+    /// Files that are already in memory.
+    pub(super) fn of(name: &str, sources: Vec<Source>) -> Self {
+        Self { name: name.into(), sources, repaired: std::cell::OnceCell::new() }
+    }
+
+    /// The trees of all files, with the text that their places refer to.
+    pub(super) fn parse(&self, report: &Report) -> Vec<(&Source, Spanned<DeTable<'_>>)> {
+        let clean: Vec<_> = self.sources.iter().map(syntax::parse).collect();
+        let repaired = self.repaired.get_or_init(|| {
+            let pairs = self.sources.iter().zip(&clean);
+            pairs
+                .map(|(source, tree)| tree.is_none().then(|| syntax::repair(source, report)))
+                .collect()
+        });
+        let files = self.sources.iter().zip(clean).zip(repaired);
+        files
+            .filter_map(|((source, tree), repaired)| match (tree, repaired) {
+                (Some(tree), _) => Some((source, tree)),
+                (None, Some(repaired)) => Some((repaired, syntax::parse_repaired(repaired))),
+                (None, None) => None,
+            })
+            .collect()
+    }
+
+    /// Where something stands that is missing from the configuration as a whole: the start of its
+    /// only file, or the directory.
+    pub(super) fn place(&self, report: &Report) -> Place {
+        match &self.sources[..] {
+            [source] => Place { file: source.file, line: 1, column: 1 },
+            _ => Place { file: report.add_file(&self.name), line: 1, column: 1 },
+        }
+    }
+}
+
+/// The `*.toml` files of a directory, in bytewise order of their names.
+fn list(directory: &Path, name: &str, report: &Report) -> Vec<PathBuf> {
+    let fail = |message: String, hint: &str| {
+        let place = Place { file: report.add_file(name), line: 1, column: 1 };
+        report.error(place, "", message, hint);
+        report.set_incomplete();
+        Vec::new()
+    };
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => {
+            return fail(
+                format!("can't be read: {error}"),
+                "name a directory that ringway may read",
+            );
+        }
+    };
+    let is_config = |path: &PathBuf| {
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        !hidden && path.extension().is_some_and(|extension| extension == "toml") && !path.is_dir()
+    };
+    let mut paths: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(is_config).collect();
+    paths.sort_by(|a, b| a.as_os_str().as_encoded_bytes().cmp(b.as_os_str().as_encoded_bytes()));
+    if paths.is_empty() {
+        return fail(
+            "no *.toml file in this directory".into(),
+            "put a file such as ringway.toml in it",
+        );
+    }
+    paths
+}

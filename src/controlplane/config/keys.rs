@@ -1,0 +1,687 @@
+//! Every key of the configuration, once: name, type, range, default and what it does.
+//!
+//! [`super::table`] checks against these declarations, [`super::schema`] turns them into JSON
+//! Schema, and the tables of `docs/configuration.md` are made from them.
+
+use std::time::Duration;
+
+use crate::base::limits;
+
+/// The keys of one table.
+#[derive(Debug)]
+pub(super) struct Section {
+    /// The dotted path: `listener.limits`; empty for the file itself.
+    pub(super) path: &'static str,
+    /// What the table is for.
+    pub(super) doc: &'static str,
+    /// Its keys, in the order of the documentation.
+    pub(super) keys: &'static [Key],
+}
+
+/// One key.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// As written in TOML.
+    pub(super) name: &'static str,
+    /// What it takes.
+    pub(super) kind: Kind,
+    /// As written in TOML, without quotes; empty for none.
+    pub(super) default: &'static str,
+    /// Whether it must be there.
+    pub(super) required: bool,
+    /// What it does, in a sentence or two.
+    pub(super) doc: &'static str,
+    /// What users of other proxies may call it.
+    pub(super) aliases: &'static [&'static str],
+}
+
+/// What a key takes.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A string; with an example.
+    Text(&'static str),
+    /// An array of strings; with an example element.
+    Texts(&'static str),
+    /// One of these strings.
+    Choice(&'static [&'static str]),
+    /// An array of these strings.
+    Choices(&'static [&'static str]),
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number in a range.
+    Integer(i64, i64),
+    /// A duration in a range; whether `"unlimited"` is one too.
+    Duration(Duration, Duration, bool),
+    /// A size in bytes in a range; whether `"unlimited"` is one too.
+    Size(u64, u64, bool),
+    /// A table from names to strings.
+    Pairs,
+    /// A table.
+    One(&'static Section),
+    /// An array of tables.
+    Many(&'static Section),
+    /// An array of tables or of strings, which stand for the first key.
+    ManyOrTexts(&'static Section),
+    /// A string or a table.
+    TextOr(&'static Section),
+    /// A key of a later version: what to do until then.
+    Later(&'static str),
+}
+
+const MICROSECOND: Duration = Duration::from_micros(1);
+const DAY: Duration = Duration::from_secs(86_400);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, default, required: false, doc, aliases: &[] }
+}
+
+const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, default: "", required: true, doc, aliases: &[] }
+}
+
+const fn later(name: &'static str, instead: &'static str) -> Key {
+    Key { name, kind: Kind::Later(instead), default: "", required: false, doc: "", aliases: &[] }
+}
+
+impl Key {
+    const fn or(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+}
+
+/// The file itself.
+pub(super) static ROOT: Section = Section {
+    path: "",
+    doc: "A configuration of ringway: where clients connect, which requests go where.",
+    keys: &[
+        key("runtime", Kind::One(&RUNTIME), "", RUNTIME.doc).or(&["worker", "workers", "global"]),
+        key("admin", Kind::One(&ADMIN), "", ADMIN.doc),
+        key("log", Kind::One(&LOG), "", LOG.doc).or(&["logging", "logs"]),
+        key("listener", Kind::Many(&LISTENER), "", LISTENER.doc).or(&[
+            "listeners",
+            "server",
+            "servers",
+            "frontend",
+            "entrypoint",
+        ]),
+        key("route", Kind::Many(&ROUTE), "", ROUTE.doc).or(&["routes", "location", "router"]),
+        key("upstream", Kind::Many(&UPSTREAM), "", UPSTREAM.doc).or(&[
+            "upstreams",
+            "backend",
+            "backends",
+            "cluster",
+            "service",
+            "services",
+        ]),
+        later("plugin", "remove it"),
+        later("rollout", "remove it"),
+        later("source", "remove it; a file or directory is the only source"),
+    ],
+};
+
+/// `[runtime]`.
+pub(super) static RUNTIME: Section = Section {
+    path: "runtime",
+    doc: "The event loops, one per core. Read at start only.",
+    keys: &[
+        key(
+            "cores",
+            Kind::Text("0-7,16-23"),
+            "all",
+            "Cores to run on: a Linux cpu list, or \
+            \"all\" that the process may use.",
+        )
+        .or(&["threads", "worker_processes"]),
+        key("pin", Kind::Boolean, "true", "Whether the thread of each core is bound to it."),
+        key(
+            "driver",
+            Kind::Choice(&["auto", "io_uring", "epoll"]),
+            "auto",
+            "How a core waits for the kernel. \"epoll\" is not available yet.",
+        ),
+        key(
+            "ring_entries",
+            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
+            "4096",
+            "Entries of a core's submission queue; a power of two.",
+        ),
+        key(
+            "connections_max",
+            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
+            "65536",
+            "Connections of clients on one core, all listeners together. Beyond it new \
+            ones are answered 503 and closed.",
+        )
+        .or(&["worker_connections", "maxconn"]),
+        key(
+            "pipes_max",
+            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
+            "64",
+            "Pipes of one core for moving bodies inside the kernel; 0 copies instead.",
+        ),
+        key(
+            "drain_timeout",
+            Kind::Duration(Duration::ZERO, DAY, false),
+            "30s",
+            "How long requests in flight may take after SIGTERM.",
+        ),
+        key("core", Kind::Many(&CORE), "", CORE.doc).or(&["worker"]),
+    ],
+};
+
+/// `[[runtime.core]]`.
+pub(super) static CORE: Section = Section {
+    path: "runtime.core",
+    doc: "Settings of one core, which override those of [runtime].",
+    keys: &[
+        required(
+            "id",
+            Kind::Integer(0, limits::CORE_ID_MAX as i64),
+            "The core; one of `runtime.cores`.",
+        ),
+        key("pin", Kind::Boolean, "", "As in [runtime]."),
+        key(
+            "ring_entries",
+            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
+            "",
+            "As in [runtime].",
+        ),
+        key(
+            "connections_max",
+            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
+            "",
+            "As in [runtime].",
+        ),
+        key(
+            "pipes_max",
+            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
+            "",
+            "As in [runtime].",
+        ),
+    ],
+};
+
+/// `[admin]`.
+pub(super) static ADMIN: Section = Section {
+    path: "admin",
+    doc: "The admin API: /healthz, /readyz, /metrics, /v1/status.",
+    keys: &[
+        key("enabled", Kind::Boolean, "true", "Whether it is served."),
+        key(
+            "address",
+            Kind::Text("127.0.0.1:9180"),
+            "127.0.0.1:9180",
+            "IP address and port. Beyond loopback only with a token.",
+        )
+        .or(&["listen", "bind", "addr"]),
+        key(
+            "token",
+            Kind::Text("${RINGWAY_ADMIN_TOKEN}"),
+            "",
+            "Bearer token that calls to /v1 must carry. Visible ASCII without spaces.",
+        ),
+    ],
+};
+
+/// `[log]`.
+pub(super) static LOG: Section = Section {
+    path: "log",
+    doc: "What is written down.",
+    keys: &[
+        key(
+            "level",
+            Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
+            "info",
+            "Least severity of ringway's own messages.",
+        ),
+        key(
+            "access",
+            Kind::TextOr(&ACCESS),
+            "off",
+            "Log of requests: \"off\", \"stdout\", the path of a file, or a table.",
+        ),
+    ],
+};
+
+/// `log.access` as a table.
+pub(super) static ACCESS: Section = Section {
+    path: "log.access",
+    doc: "Log of requests, in detail.",
+    keys: &[
+        required("to", Kind::Text("stdout"), "\"stdout\", \"off\", or the path of a file.")
+            .or(&["path", "file"]),
+        key(
+            "format",
+            Kind::Choice(&["json", "common", "combined"]),
+            "json",
+            "JSON lines, or Apache's common or combined format.",
+        ),
+        key(
+            "sample",
+            Kind::Text("10%"),
+            "100%",
+            "Share of requests that are logged, in steps of \
+            0.01%.",
+        ),
+        key(
+            "keep",
+            Kind::Texts("errors"),
+            "",
+            "What is logged whatever the sample says: \
+            \"errors\" (status 400 and above), or a duration: requests at least that slow.",
+        ),
+    ],
+};
+
+/// `[[listener]]`.
+pub(super) static LISTENER: Section = Section {
+    path: "listener",
+    doc: "An address that clients connect to.",
+    keys: &[
+        required("name", Kind::Text("edge"), "Its name in routes, metrics and logs."),
+        required(
+            "address",
+            Kind::Text("0.0.0.0:8080"),
+            "IP address and port, each core listens \
+            on. IPv6 in brackets: \"[::]:8080\".",
+        )
+        .or(&["listen", "bind", "addr"]),
+        key(
+            "mode",
+            Kind::Choice(&["http", "tcp"]),
+            "http",
+            "What is spoken. \"tcp\" is not available yet.",
+        )
+        .or(&["protocol"]),
+        key(
+            "http",
+            Kind::Choices(&["h1", "h2"]),
+            "h1",
+            "HTTP versions offered. \"h2\" is not available yet.",
+        ),
+        key(
+            "proxy_protocol",
+            Kind::Boolean,
+            "false",
+            "Whether connections start with a PROXY protocol header. `true` is not available \
+            yet.",
+        ),
+        key(
+            "merge_slashes",
+            Kind::Boolean,
+            "true",
+            "Whether repeated slashes in a path count as one.",
+        ),
+        key(
+            "trusted_proxies",
+            Kind::Texts("10.0.0.0/8"),
+            "",
+            "Peers (IP addresses or CIDR \
+            networks) whose X-Forwarded-* fields are believed and extended. Those of others are \
+            dropped.",
+        )
+        .or(&["set_real_ip_from", "trusted_ips"]),
+        key(
+            "forwarded",
+            Kind::Boolean,
+            "false",
+            "Whether `Forwarded` (RFC 7239) is sent beside X-Forwarded-*.",
+        ),
+        key("limits", Kind::One(&LIMITS), "", LIMITS.doc),
+        later("tls", "terminate TLS in front of ringway"),
+        later("http2", "remove it"),
+    ],
+};
+
+/// `[listener.limits]`.
+pub(super) static LIMITS: Section = Section {
+    path: "listener.limits",
+    doc: "Bounds on what a client may do.",
+    keys: &[
+        key(
+            "header_timeout",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "10s",
+            "For a whole request head, from its first byte; then 408.",
+        )
+        .or(&["client_header_timeout", "read_timeout"]),
+        key(
+            "body_timeout",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "30s",
+            "Longest pause inside a request body; then 408. Also the longest time in which a \
+            client reads nothing of its response.",
+        )
+        .or(&["client_body_timeout", "write_timeout"]),
+        key(
+            "idle_timeout",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "60s",
+            "How long a keep-alive connection without a request stays open.",
+        )
+        .or(&["keepalive_timeout"]),
+        key(
+            "header_bytes_max",
+            Kind::Size(
+                limits::HEADER_BYTES_MAX_MIN as u64,
+                limits::HEADER_BYTES_MAX_MAX as u64,
+                false,
+            ),
+            "32KiB",
+            "Longest request head; then 431, or 414 for a request line alone.",
+        )
+        .or(&["large_client_header_buffers", "max_header_bytes", "max_header_size"]),
+        key(
+            "header_count_max",
+            Kind::Integer(1, limits::HEADER_COUNT_MAX_MAX as i64),
+            "128",
+            "Most fields in a request head; then 431.",
+        )
+        .or(&["max_header_count"]),
+        key(
+            "body_bytes_max",
+            Kind::Size(0, i64::MAX as u64, true),
+            "unlimited",
+            "Longest request body; then 413.",
+        )
+        .or(&["client_max_body_size", "max_body_size", "max_request_bytes"]),
+        key(
+            "connections_max_per_core",
+            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
+            "65536",
+            "Connections of this listener on one core.",
+        )
+        .or(&["connections_max", "max_connections"]),
+    ],
+};
+
+/// `[[route]]`.
+pub(super) static ROUTE: Section = Section {
+    path: "route",
+    doc: "Which requests go to which upstream. All conditions count together.",
+    keys: &[
+        key(
+            "id",
+            Kind::Text("user-service"),
+            "",
+            "Its name in metrics and logs; unique. Without \
+            one it is \"#\" and its number.",
+        )
+        .or(&["name"]),
+        key("description", Kind::Text("user profiles"), "", "For people.").or(&["comment"]),
+        key("listeners", Kind::Texts("edge"), "", "Names of listeners; all without it."),
+        key(
+            "hosts",
+            Kind::Texts("*.example.com"),
+            "",
+            "Host names, `*.` and a name for all below \
+            it, `*` for any; without ports. Any without it.",
+        )
+        .or(&["host", "server_name", "domains"]),
+        key(
+            "path",
+            Kind::Text("/users/{id}"),
+            "",
+            "The whole path. `{name}` takes one segment, \
+            `{name:regex}` one that matches, `{*name}` at the end the rest; `:name` and `*name` \
+            mean the same.",
+        )
+        .or(&["uri", "location"]),
+        key("path_prefix", Kind::Text("/api"), "", "The first segments of the path.")
+            .or(&["prefix"]),
+        key(
+            "path_regex",
+            Kind::Text("^/v[0-9]+/"),
+            "",
+            "A regular expression that is searched in \
+            the path; write `^` and `$` to tie it to the ends.",
+        )
+        .or(&["regex"]),
+        key("methods", Kind::Texts("GET"), "", "Methods, in capitals; all without it.")
+            .or(&["method"]),
+        key(
+            "headers",
+            Kind::Pairs,
+            "",
+            "Header fields and what they must be: a literal, \
+            \"present\", or \"~regex\".",
+        )
+        .or(&["header"]),
+        key(
+            "query",
+            Kind::Pairs,
+            "",
+            "Query parameters and what they must be: a literal, \
+            \"present\", or \"~regex\".",
+        ),
+        key(
+            "priority",
+            Kind::Integer(i64::MIN, i64::MAX),
+            "0",
+            "The higher one is tried first, before everything else that orders routes.",
+        ),
+        required("upstream", Kind::Text("users"), "Name of the upstream the request goes to.")
+            .or(&["backend", "service", "cluster", "proxy_pass", "to", "target"]),
+        key(
+            "strip_path",
+            Kind::Boolean,
+            "false",
+            "Drops the literal part of the path before the \
+            first capture.",
+        )
+        .or(&["strip_prefix", "stripprefix"]),
+        key(
+            "rewrite",
+            Kind::Text("/people/{id}"),
+            "",
+            "The path that is sent instead, with \
+            captures by name.",
+        )
+        .or(&["path_rewrite", "replace_path"]),
+        key(
+            "host_header",
+            Kind::Text("upstream"),
+            "preserve",
+            "The Host that is sent: \
+            \"preserve\" (the client's), \"upstream\" (the endpoint's), or a literal.",
+        )
+        .or(&["preserve_host"]),
+        key(
+            "timeout",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "",
+            "For the whole exchange; then 504. None without it.",
+        ),
+        later("split", "name one upstream: upstream = \"...\""),
+        later("retry", "remove it; only a refused connection is tried again, at another endpoint"),
+        later("plugins", "remove it"),
+        later("sni", "remove it"),
+        later("early_data", "remove it"),
+    ],
+};
+
+/// `[[upstream]]`.
+pub(super) static UPSTREAM: Section = Section {
+    path: "upstream",
+    doc: "A named group of endpoints.",
+    keys: &[
+        required("name", Kind::Text("users"), "Its name in routes, metrics and logs.").or(&["id"]),
+        key(
+            "strategy",
+            Kind::Choice(&["round-robin", "weighted-round-robin", "random"]),
+            "round-robin",
+            "How an endpoint is picked. \"round-robin\" ignores weights.",
+        )
+        .or(&["algorithm", "balance", "lb_policy", "policy"]),
+        required(
+            "endpoints",
+            Kind::ManyOrTexts(&ENDPOINT),
+            "Where the group is: tables, or just \
+            their URLs.",
+        )
+        .or(&["servers", "targets", "nodes", "urls", "url", "server", "hosts"]),
+        key("timeouts", Kind::One(&TIMEOUTS), "", TIMEOUTS.doc),
+        key("pool", Kind::One(&POOL), "", POOL.doc).or(&["keepalive"]),
+        later("discovery", "list the endpoints: endpoints = [{ url = \"http://...\" }]"),
+        later("health_check", "remove it; an endpoint that refuses is skipped for that request"),
+        later("circuit_breaker", "remove it"),
+        later("passive", "remove it"),
+        later("overload", "remove it"),
+        later("slow_start", "remove it"),
+        later("tls", "write http:// endpoints"),
+        later("http", "remove it; endpoints are spoken to in HTTP/1.1"),
+        later("http2", "remove it; endpoints are spoken to in HTTP/1.1"),
+        later("proxy_protocol", "remove it"),
+    ],
+};
+
+/// An element of `upstream.endpoints`.
+pub(super) static ENDPOINT: Section = Section {
+    path: "upstream.endpoints",
+    doc: "One address of an upstream.",
+    keys: &[
+        required(
+            "url",
+            Kind::Text("http://127.0.0.1:8081"),
+            "\"http://\", a host name or IP \
+            address, and a port (80 without one).",
+        )
+        .or(&["address", "host", "addr", "uri"]),
+        key(
+            "weight",
+            Kind::Integer(1, limits::ENDPOINT_WEIGHT_MAX as i64),
+            "1",
+            "Its share of requests relative to the other endpoints.",
+        ),
+    ],
+};
+
+/// `[upstream.timeouts]`.
+pub(super) static TIMEOUTS: Section = Section {
+    path: "upstream.timeouts",
+    doc: "How long an endpoint is waited for.",
+    keys: &[
+        key(
+            "connect",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "1s",
+            "To establish a connection; then 504.",
+        )
+        .or(&["connect_timeout"]),
+        key(
+            "response",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "60s",
+            "Longest silence of an endpoint, also between two reads of a body; then 504.",
+        )
+        .or(&["read", "read_timeout", "response_timeout"]),
+    ],
+};
+
+/// `[upstream.pool]`.
+pub(super) static POOL: Section = Section {
+    path: "upstream.pool",
+    doc: "Connections that are kept for the next request.",
+    keys: &[
+        key(
+            "idle",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "60s",
+            "How long an unused connection is kept.",
+        )
+        .or(&["idle_timeout", "keepalive_timeout"]),
+        key(
+            "idle_max_per_core",
+            Kind::Integer(0, limits::POOL_IDLE_MAX_PER_CORE_MAX as i64),
+            "128",
+            "Unused connections kept to each endpoint on one core; 0 keeps none.",
+        )
+        .or(&["idle_max", "max_idle", "keepalive"]),
+        key(
+            "age_max",
+            Kind::Duration(MICROSECOND, YEAR, true),
+            "unlimited",
+            "Age at which a connection is not used again.",
+        )
+        .or(&["max_age", "keepalive_time"]),
+    ],
+};
+
+/// All tables, in the order of the documentation.
+pub(super) static SECTIONS: [&Section; 13] = [
+    &ROOT, &RUNTIME, &CORE, &ADMIN, &LOG, &ACCESS, &LISTENER, &LIMITS, &ROUTE, &UPSTREAM,
+    &ENDPOINT, &TIMEOUTS, &POOL,
+];
+
+impl Section {
+    /// The declaration of a key.
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    /// How its header is written: `[admin]`, `[[route]]`.
+    pub(super) fn header(&self) -> String {
+        let many = SECTIONS.iter().flat_map(|section| section.keys).any(|key| match key.kind {
+            Kind::Many(inner) | Kind::ManyOrTexts(inner) => std::ptr::eq(inner, self),
+            _ => false,
+        });
+        if many { format!("[[{}]]", self.path) } else { format!("[{}]", self.path) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controlplane::config::units::{parse_duration, parse_size};
+
+    #[test]
+    fn every_default_is_a_value_of_its_key() {
+        for key in SECTIONS.iter().flat_map(|section| section.keys) {
+            let default = key.default;
+            if default.is_empty() {
+                continue;
+            }
+            let fits = match key.kind {
+                Kind::Duration(min, max, unlimited) => {
+                    unlimited && default == "unlimited"
+                        || parse_duration(default).is_ok_and(|d| (min..=max).contains(&d))
+                }
+                Kind::Size(min, max, unlimited) => {
+                    unlimited && default == "unlimited"
+                        || parse_size(default).is_ok_and(|size| (min..=max).contains(&size))
+                }
+                Kind::Integer(min, max) => {
+                    default.parse().is_ok_and(|number: i64| (min..=max).contains(&number))
+                }
+                Kind::Boolean => default.parse::<bool>().is_ok(),
+                Kind::Choice(choices) | Kind::Choices(choices) => choices.contains(&default),
+                _ => true,
+            };
+            assert!(fits, "{}: {default}", key.name);
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_bounds() {
+        let default = |name| LIMITS.key(name).unwrap().default;
+        assert_eq!(
+            parse_size(default("header_bytes_max")),
+            Ok(limits::HEADER_BYTES_MAX_DEFAULT as u64)
+        );
+        assert_eq!(default("header_count_max"), limits::HEADER_COUNT_MAX_DEFAULT.to_string());
+        let pipes = RUNTIME.key("pipes_max").unwrap().default;
+        assert_eq!(pipes, limits::PIPES_MAX_PER_CORE.to_string());
+    }
+
+    #[test]
+    fn names_are_unique_and_documented() {
+        for section in SECTIONS {
+            for (at, key) in section.keys.iter().enumerate() {
+                assert!(section.keys[..at].iter().all(|other| other.name != key.name));
+                assert!(matches!(key.kind, Kind::Later(_)) || !key.doc.is_empty(), "{}", key.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `[[listener]]` and `[listener.limits]`.
+
+use super::{
+    admin::parse_address,
+    errors::{Place, Report},
+    links::Named,
+    table::Table,
+};
+use crate::{
+    base::limits,
+    policy::forwarded::{Network, TrustedProxies},
+    snapshot::{Listener, ListenerLimits},
+};
+
+/// Reads the listeners of all files, each with the place of its address.
+pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<(Listener, Place)> {
+    let mut listeners = Named::new();
+    for table in roots.iter().flat_map(|root| root.tables("listener")) {
+        let name = listeners.add_name(&table, "name");
+        let listener = read_one(&table, name.as_deref().unwrap_or(""));
+        if listeners.len() == limits::LISTENERS_MAX {
+            let message = format!("more than {} listeners", limits::LISTENERS_MAX);
+            report.error(table.place(), "listener", message, "remove some");
+            break;
+        }
+        listeners.push(name, table.place(), listener);
+    }
+    listeners
+}
+
+fn read_one(table: &Table<'_>, name: &str) -> Option<(Listener, Place)> {
+    refuse_later(table);
+    let trusted_proxies = trusted_proxies(table);
+    let limits = limits(table);
+    let merge_slashes = table.boolean("merge_slashes");
+    let forwarded = table.boolean("forwarded");
+    let value = table.require("address")?;
+    let address = parse_address(&value)?;
+    let listener = Listener {
+        name: name.into(),
+        address,
+        limits: limits?,
+        merge_slashes,
+        trusted_proxies,
+        forwarded,
+    };
+    Some((listener, value.place()))
+}
+
+/// Values that only later versions have.
+fn refuse_later(table: &Table<'_>) {
+    if let Some(value) = table.get("mode").filter(|value| value.choice() == Some("tcp")) {
+        value.error(Table::later_message("the mode \"tcp\""), "write mode = \"http\"");
+    }
+    if let Some(value) = table.get("proxy_protocol").filter(|value| value.boolean() == Some(true)) {
+        value.error(Table::later_message("the PROXY protocol"), "write proxy_protocol = false");
+    }
+    let Some(list) = table.get("http") else { return };
+    let versions = list.elements().unwrap_or_default();
+    if versions.is_empty() {
+        if list.elements_len() == Some(0) {
+            list.error("an empty list", "write http = [\"h1\"]");
+        }
+        return;
+    }
+    for value in versions {
+        if value.choice() == Some("h2") {
+            value.error(Table::later_message("HTTP/2"), "write http = [\"h1\"]");
+        }
+    }
+}
+
+fn trusted_proxies(table: &Table<'_>) -> TrustedProxies {
+    let Some(list) = table.get("trusted_proxies") else { return TrustedProxies::default() };
+    let networks =
+        list.texts().into_iter().filter_map(|(text, value)| match Network::parse(&text) {
+            Ok(network) => Some(network),
+            Err(error) => {
+                let error = error.to_string();
+                let (problem, hint) = error.split_once("; ").unwrap_or((&error, "correct it"));
+                value.error(format!("\"{}\": {problem}", value.shown(&text)), hint);
+                None
+            }
+        });
+    TrustedProxies::new(networks.collect::<Vec<_>>())
+}
+
+/// `[listener.limits]`; without it, the same of an empty table.
+fn limits(table: &Table<'_>) -> Option<ListenerLimits> {
+    let given = match table.get("limits") {
+        Some(value) => value.table()?,
+        None => {
+            return super::defaults::with("[[listener]]\n[listener.limits]", |root| {
+                limits(root.tables("listener").first()?)
+            });
+        }
+    };
+    Some(ListenerLimits {
+        header_timeout: given.duration("header_timeout"),
+        body_timeout: given.duration("body_timeout"),
+        idle_timeout: given.duration("idle_timeout"),
+        header_bytes_max: given.size("header_bytes_max") as usize,
+        header_count_max: given.integer("header_count_max") as usize,
+        body_bytes_max: given.size("body_bytes_max"),
+        connections_max_per_core: given.integer("connections_max_per_core") as usize,
+    })
+}

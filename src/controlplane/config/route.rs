@@ -1,0 +1,454 @@
+//! `[[route]]`: its own keys here, the matching keys by [`TableBuilder`], which compiles them.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use super::{
+    endpoint,
+    errors::{Place, Report},
+    links::{self, Named},
+    names,
+    table::Table,
+    upstream::UpstreamConfig,
+    value::{Pair, Value},
+};
+use crate::{
+    base::{
+        ids::{ListenerIndex, RouteIndex, UpstreamIndex},
+        limits,
+    },
+    policy::route::{
+        Conflict, PathSpec, RouteError, RouteSpec, RouteTable, TableBuilder, TargetRule, ValueSpec,
+    },
+    snapshot::{HostHeader, Listener, RouteExtra},
+};
+
+/// One `[[route]]`; what it matches is in the table.
+#[derive(Clone, Debug)]
+pub struct RouteConfig {
+    /// Unique; `#` and the number of the route if none was given.
+    pub id: Box<str>,
+    /// Where it goes.
+    pub upstream: UpstreamIndex,
+    /// What most routes do not have.
+    pub extra: Option<Box<RouteExtra>>,
+    /// Where its header stands.
+    pub place: Place,
+}
+
+/// The routes of all files, and the table that was built while they were checked.
+pub(super) struct Routes {
+    routes: Vec<RouteConfig>,
+    /// How many `[[route]]` there are, those with mistakes too.
+    written: usize,
+    table: Option<RouteTable>,
+}
+
+impl Routes {
+    /// Whether there is no `[[route]]` at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.written == 0
+    }
+
+    /// The table, unless a route has mistakes, and the routes.
+    pub(super) fn finish(self) -> (Option<RouteTable>, Vec<RouteConfig>) {
+        (self.table, self.routes)
+    }
+}
+
+type Listeners = Named<(Listener, Place)>;
+
+/// What the routes read so far have left behind.
+struct Reader<'a> {
+    listeners: &'a Listeners,
+    upstreams: &'a Named<UpstreamConfig>,
+    builder: TableBuilder,
+    routes: Vec<RouteConfig>,
+    ids: HashMap<Box<str>, Place>,
+    written: usize,
+}
+
+/// Reads the routes of all files.
+pub(super) fn read(
+    roots: &[Table<'_>],
+    listeners: &Listeners,
+    upstreams: &Named<UpstreamConfig>,
+    report: &Report,
+) -> Routes {
+    let mut builder = TableBuilder::new(listeners.len());
+    for (position, (_, _, (listener, _))) in listeners.values().enumerate() {
+        if !listener.merge_slashes {
+            builder.keep_slashes(ListenerIndex(position as u16));
+        }
+    }
+    let mut reader = Reader {
+        listeners,
+        upstreams,
+        builder,
+        routes: Vec::new(),
+        ids: HashMap::new(),
+        written: 0,
+    };
+    for table in roots.iter().flat_map(|root| root.tables("route")) {
+        reader.written += 1;
+        if reader.written > limits::ROUTES_MAX {
+            let message = format!("more than {} routes", limits::ROUTES_MAX);
+            report.error(table.place(), "route", message, "remove some");
+            break;
+        }
+        reader.read_route(&table);
+    }
+    reader.finish(report)
+}
+
+impl Reader<'_> {
+    fn read_route(&mut self, table: &Table<'_>) {
+        let id = self.read_id(table);
+        let upstream = self.read_upstream(table);
+        let host_header = table.get("host_header").map(|value| host_header(&value));
+        let timeout = table.duration_opt("timeout");
+        if let Some(value) = table.get("description") {
+            value.text(); // for its type
+        }
+        let target = self.add_to_table(table);
+        let (Some(id), Some(upstream), Some(target)) = (id, upstream, target) else { return };
+        let host_header = host_header.flatten().unwrap_or_default();
+        let plain =
+            target == TargetRule::Keep && host_header == HostHeader::Preserve && timeout.is_none();
+        let extra = (!plain).then(|| Box::new(RouteExtra { target, host_header, timeout }));
+        self.routes.push(RouteConfig { id, upstream, extra, place: table.place() });
+    }
+
+    /// Reads the matching keys and adds the route to the table.
+    fn add_to_table(&mut self, table: &Table<'_>) -> Option<TargetRule> {
+        let keys = Keys::read(table);
+        let listeners = self.read_listeners(table);
+        let listeners_known = listeners.is_some();
+        let spec = keys.spec(listeners.unwrap_or_default());
+        // A route with mistakes leaves its place empty: the table is not used then.
+        let route = RouteIndex(self.routes.len() as u32);
+        match self.builder.add(route, &spec) {
+            Ok(target) => Some(target).filter(|_| listeners_known && keys.complete),
+            Err(errors) => {
+                errors.iter().for_each(|error| keys.report(table, error));
+                None
+            }
+        }
+    }
+
+    fn read_id(&mut self, table: &Table<'_>) -> Option<Box<str>> {
+        let Some(value) = table.get("id") else {
+            return Some(format!("#{}", self.written).into());
+        };
+        let id: Box<str> = links::check_name(&value)?.into();
+        if id.starts_with('#') {
+            let hint = format!("write \"{}\"", id.trim_start_matches('#'));
+            value.error("ids with # in front are those of routes without an id", hint);
+            return None;
+        }
+        if let Some(first) = self.ids.get(&id) {
+            let message =
+                format!("the id \"{id}\" is already taken at {}", table.report.describe(*first));
+            value.error(message, "give each route its own id");
+            return None;
+        }
+        self.ids.insert(id.clone(), table.place());
+        Some(id)
+    }
+
+    fn read_upstream(&self, table: &Table<'_>) -> Option<UpstreamIndex> {
+        let value = table.get("upstream");
+        if value.is_none() && table.get("split").is_none() {
+            table.report_missing("upstream");
+        }
+        let name = value.and_then(|value| Some((value.text()?, value)));
+        let Some((name, value)) = name else {
+            self.upstreams.use_all(); // which one was meant is not known
+            return None;
+        };
+        let position = self.upstreams.resolve(&name, &value, "upstream");
+        if position.is_none() {
+            self.upstreams.use_all();
+        }
+        position.map(|position| UpstreamIndex(position as u32))
+    }
+
+    /// The listeners it is for; `None` if one is not known, which was reported.
+    fn read_listeners(&self, table: &Table<'_>) -> Option<Vec<ListenerIndex>> {
+        let Some(list) = table.get("listeners") else {
+            self.listeners.use_all();
+            return Some(Vec::new());
+        };
+        let mut found = Vec::new();
+        let mut complete = list.elements_len().is_some_and(|length| length > 0);
+        if list.elements_len() == Some(0) {
+            list.error("an empty list", "name a listener, or leave the key out for all");
+        }
+        let texts = list.texts();
+        complete &= list.elements_len() == Some(texts.len());
+        for (name, value) in texts {
+            match self.listeners.resolve(&name, &value, "listener") {
+                Some(position) if found.contains(&ListenerIndex(position as u16)) => {
+                    value.error(format!("\"{name}\" is listed twice"), "remove one");
+                }
+                Some(position) => found.push(ListenerIndex(position as u16)),
+                None => complete = false,
+            }
+        }
+        if !complete {
+            self.listeners.use_all();
+        }
+        complete.then_some(found)
+    }
+
+    fn finish(self, report: &Report) -> Routes {
+        let complete = self.routes.len() == self.written;
+        if complete {
+            self.report_conflicts(report);
+            if !report.is_incomplete() {
+                self.report_unused(report);
+            }
+        }
+        let table = (complete && !report.has_errors()).then(|| self.builder.build());
+        Routes { routes: self.routes, written: self.written, table }
+    }
+
+    fn report_conflicts(&self, report: &Report) {
+        let name = |route: RouteIndex| {
+            let route = &self.routes[route.0 as usize];
+            (route.place, format!("\"{}\" at {}", route.id, report.describe(route.place)))
+        };
+        for conflict in self.builder.conflicts() {
+            match conflict {
+                Conflict::Same { first, second } => {
+                    let (place, second) = (name(second).0, &self.routes[second.0 as usize].id);
+                    let message = format!(
+                        "\"{second}\" has the same hosts, path, conditions and priority as {}",
+                        name(first).1
+                    );
+                    report.error(
+                        place,
+                        "route",
+                        message,
+                        "remove one, or give it another priority",
+                    );
+                }
+                Conflict::Shadowed { route, by } => {
+                    let (place, route) = (name(route).0, &self.routes[route.0 as usize].id);
+                    let message =
+                        format!("\"{route}\" is never reached: {} takes its requests", name(by).1);
+                    report.warning(place, "route", message, "remove it, or give it a priority");
+                }
+            }
+        }
+    }
+
+    fn report_unused(&self, report: &Report) {
+        if self.written == 0 {
+            return; // said so already
+        }
+        for (name, place) in self.upstreams.unused() {
+            let message = format!("no route names the upstream \"{name}\"");
+            report.warning(place, "upstream", message, "remove it, or name it in a route");
+        }
+        for (name, place) in self.listeners.unused() {
+            let message =
+                format!("no route is for the listener \"{name}\": it answers every request 404");
+            report.warning(place, "listener", message, "name it in the listeners of a route");
+        }
+    }
+}
+
+/// The matching keys of a route with their places.
+struct Keys<'a> {
+    path: Option<(Cow<'a, str>, Value<'a>)>,
+    hosts: Vec<(Cow<'a, str>, Value<'a>)>,
+    methods: Vec<(Cow<'a, str>, Value<'a>)>,
+    headers: Vec<Pair<'a>>,
+    query: Vec<Pair<'a>>,
+    priority: i64,
+    strip_path: bool,
+    rewrite: Option<(Cow<'a, str>, Value<'a>)>,
+    /// Whether all of them could be read.
+    complete: bool,
+}
+
+/// At most one of these may stand in a route.
+const PATH_KEYS: [&str; 3] = ["path", "path_prefix", "path_regex"];
+
+impl<'a> Keys<'a> {
+    fn read(table: &Table<'a>) -> Self {
+        let mut complete = true;
+        let text = |name: &str, complete: &mut bool| {
+            let value = table.get(name)?;
+            let text = value.text();
+            *complete &= text.is_some();
+            Some((text?, value))
+        };
+        let given: Vec<_> = PATH_KEYS.iter().filter_map(|name| table.get(name)).collect();
+        if let [first, others @ ..] = &given[..] {
+            for other in others {
+                let message = format!("there is already a {}", first.key.name);
+                other.error(message, "remove one: a route has path, path_prefix or path_regex");
+                complete = false;
+            }
+        }
+        let path = PATH_KEYS.iter().find_map(|name| text(name, &mut complete));
+        let rewrite = text("rewrite", &mut complete);
+        let hosts = list(table, "hosts", &mut complete);
+        let methods = list(table, "methods", &mut complete);
+        let headers = table.get("headers").map(|value| value.pairs()).unwrap_or_default();
+        let query = table.get("query").map(|value| value.pairs()).unwrap_or_default();
+        Self {
+            path,
+            hosts,
+            methods,
+            headers,
+            query,
+            priority: table.integer("priority"),
+            strip_path: table.boolean("strip_path"),
+            rewrite,
+            complete,
+        }
+    }
+
+    fn spec(&self, listeners: Vec<ListenerIndex>) -> RouteSpec<'_> {
+        RouteSpec {
+            listeners,
+            hosts: self.hosts.iter().map(|(host, _)| &**host).collect(),
+            path: match &self.path {
+                None => PathSpec::None,
+                Some((text, value)) => match value.key.name {
+                    "path_prefix" => PathSpec::Prefix(text),
+                    "path_regex" => PathSpec::Regex(text),
+                    _ => PathSpec::Pattern(text),
+                },
+            },
+            methods: self.methods.iter().map(|(method, _)| &**method).collect(),
+            headers: specs(&self.headers),
+            query: specs(&self.query),
+            priority: self.priority,
+            strip_path: self.strip_path,
+            rewrite: self.rewrite.as_ref().map(|(text, _)| &**text),
+        }
+    }
+
+    /// Reports what the table builder found, at the value it means.
+    fn report(&self, table: &Table<'a>, error: &RouteError) {
+        let field = &*error.field;
+        let (key, rest) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
+        let index: Option<usize> =
+            rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.parse().ok());
+        let pair = |pairs: &[Pair<'a>]| {
+            let pair = pairs.iter().find(|pair| Some(pair.name) == rest.strip_prefix('.'))?;
+            // A name that can't be one is at fault itself, not what it stands for.
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            let name_ok = !pair.name.is_empty() && pair.name.bytes().all(token);
+            Some(if name_ok || key == "query" { pair.value.place() } else { pair.name_place })
+        };
+        let element =
+            |list: &[(Cow<'a, str>, Value<'a>)]| list.get(index?).map(|(_, value)| value.place());
+        let place = match key {
+            "hosts" => element(&self.hosts),
+            "methods" => element(&self.methods),
+            "headers" => pair(&self.headers),
+            "query" => pair(&self.query),
+            "path" => self.path.as_ref().map(|(_, value)| value.place()),
+            _ => None,
+        };
+        let place = place.or_else(|| Some(table.get(key)?.place())).unwrap_or(table.place());
+        let shown = match key {
+            "headers" | "query" => format!("route.{field}"),
+            "path" => self.path.as_ref().map_or("route.path".into(), |(_, value)| value.path()),
+            _ => format!("route.{key}"),
+        };
+        table.report.error(place, &shown, one_line(&error.message), one_line(&error.hint));
+    }
+}
+
+fn specs<'k>(pairs: &'k [Pair<'_>]) -> Vec<(&'k str, ValueSpec<'k>)> {
+    pairs.iter().map(|pair| (pair.name, ValueSpec::parse(&pair.text))).collect()
+}
+
+/// Messages of other rooms may have line ends; a problem is one line.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The elements of a list that must not be empty and hold nothing twice.
+fn list<'a>(table: &Table<'a>, name: &str, complete: &mut bool) -> Vec<(Cow<'a, str>, Value<'a>)> {
+    let Some(list) = table.get(name) else { return Vec::new() };
+    if list.elements_len() == Some(0) {
+        list.error("an empty list matches nothing", "leave the key out to match all");
+        *complete = false;
+        return Vec::new();
+    }
+    let texts = list.texts();
+    *complete &= list.elements_len() == Some(texts.len());
+    for (at, (text, value)) in texts.iter().enumerate() {
+        let plain = |text: &str| text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let same = |other: &str| match name {
+            "hosts" => plain(other) == plain(text),
+            _ => other == text,
+        };
+        if texts[..at].iter().any(|(other, _)| same(other)) {
+            value.error(format!("\"{}\" is listed twice", value.shown(text)), "remove one");
+            *complete = false;
+        }
+    }
+    texts
+}
+
+/// `"preserve"`, `"upstream"`, or a host with or without a port.
+fn host_header(value: &Value<'_>) -> Option<HostHeader> {
+    let text = value.text()?;
+    match &*text {
+        "preserve" => return Some(HostHeader::Preserve),
+        "upstream" => return Some(HostHeader::Upstream),
+        _ => {}
+    }
+    let shown = value.shown(&text);
+    if let Some(word) = names::nearest(&text, ["preserve", "upstream"]) {
+        value.error(format!("\"{shown}\" is not known here"), format!("did you mean \"{word}\"?"));
+        return None;
+    }
+    if !is_authority(&text) {
+        value.error(
+            format!("\"{shown}\" is not a host"),
+            "write \"preserve\", \"upstream\", or a host such as \"example.com\" or \"example.com:8080\"",
+        );
+        return None;
+    }
+    Some(HostHeader::Literal((*text).into()))
+}
+
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port_ok = port.is_none_or(|port| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
+    });
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_ok = match address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => endpoint::is_name(host),
+    };
+    port_ok && host_ok
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_may_be_sent() {
+        for host in ["example.com", "example.com:8080", "[::1]", "[::1]:80", "127.0.0.1", "my_app"]
+        {
+            assert!(is_authority(host), "{host}");
+        }
+        for host in ["", "a b", "a:", "a:0", "a:99999", "http://a", "a/b", "a\r\nb", "::1", ":80"] {
+            assert!(!is_authority(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! `[runtime]` and `[[runtime.core]]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{RuntimeConfig, defaults, machine, table::Table, value::Value};
+use crate::snapshot::WorkerSettings;
+
+/// How a core waits for the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// The best there is.
+    #[default]
+    Auto,
+    /// `io_uring`, or no start at all.
+    IoUring,
+}
+
+/// Reads the section; all defaults if there is none.
+pub(super) fn read(table: Option<Table<'_>>) -> Option<RuntimeConfig> {
+    match table {
+        Some(table) => read_table(&table),
+        None => defaults::with("[runtime]", |root| read_table(&root.table("runtime")?)),
+    }
+}
+
+fn read_table(table: &Table<'_>) -> Option<RuntimeConfig> {
+    let all = WorkerSettings {
+        core: 0,
+        pin: table.boolean("pin"),
+        ring_entries: ring_entries(table).unwrap_or(table.integer("ring_entries") as u32),
+        connections_max: table.integer("connections_max") as usize,
+        pipes_max: table.integer("pipes_max") as usize,
+    };
+    let driver = driver(table);
+    let drain_timeout = table.duration("drain_timeout");
+    let cores = cores(table);
+    let mut overrides = overrides(table, cores.as_ref());
+    let worker = |core: &usize| match overrides.remove(core) {
+        Some(given) => WorkerSettings {
+            core: *core,
+            pin: given.boolean_opt("pin").unwrap_or(all.pin),
+            ring_entries: ring_entries(&given).unwrap_or(all.ring_entries),
+            connections_max: number(&given, "connections_max").unwrap_or(all.connections_max),
+            pipes_max: number(&given, "pipes_max").unwrap_or(all.pipes_max),
+        },
+        None => WorkerSettings { core: *core, ..all.clone() },
+    };
+    Some(RuntimeConfig { workers: cores?.iter().map(worker).collect(), driver, drain_timeout })
+}
+
+fn number(table: &Table<'_>, name: &str) -> Option<usize> {
+    table.integer_opt(name).map(|number| number as usize)
+}
+
+fn ring_entries(table: &Table<'_>) -> Option<u32> {
+    let value = table.get("ring_entries")?;
+    let entries = value.integer()? as u32;
+    if !entries.is_power_of_two() {
+        let hint =
+            format!("write {} or {}", entries.next_power_of_two() / 2, entries.next_power_of_two());
+        value.error(format!("{entries} is not a power of two"), hint);
+    }
+    Some(entries)
+}
+
+fn driver(table: &Table<'_>) -> Driver {
+    match table.choice("driver") {
+        "io_uring" => Driver::IoUring,
+        "epoll" => {
+            if let Some(value) = table.get("driver") {
+                let message = Table::later_message("the driver \"epoll\"");
+                value.error(message, "write \"auto\" or \"io_uring\"");
+            }
+            Driver::Auto
+        }
+        _ => Driver::Auto,
+    }
+}
+
+/// The cores to run on; `None` if they are not known, which was reported.
+fn cores(table: &Table<'_>) -> Option<BTreeSet<usize>> {
+    let Some(value) = table.get("cores") else { return Some(machine::allowed_cores()) };
+    let text = value.text()?;
+    if text == "all" {
+        return Some(machine::allowed_cores());
+    }
+    let cores = match machine::parse_list(&text) {
+        Ok(cores) => cores,
+        Err((message, hint)) => {
+            value.error(message, hint);
+            return None;
+        }
+    };
+    let online = machine::online_cores();
+    let missing: BTreeSet<usize> = cores.difference(&online).copied().collect();
+    if !missing.is_empty() {
+        let message = format!("core {} is not online", machine::show_list(&missing));
+        let hint = format!("online: \"{}\"; or write \"all\"", machine::show_list(&online));
+        value.error(message, hint);
+        return None;
+    }
+    Some(cores)
+}
+
+/// The tables of single cores, by core.
+fn overrides<'a>(table: &Table<'a>, cores: Option<&BTreeSet<usize>>) -> BTreeMap<usize, Table<'a>> {
+    let mut overrides: BTreeMap<usize, (Table<'a>, Value<'a>)> = BTreeMap::new();
+    for given in table.tables("core") {
+        let checked = (ring_entries(&given), given.boolean_opt("pin"));
+        let numbers = (number(&given, "connections_max"), number(&given, "pipes_max"));
+        let _ = (checked, numbers); // read for their messages, whatever the id is
+        let Some(value) = given.require("id") else { continue };
+        let Some(id) = value.integer() else { continue };
+        let id = id as usize;
+        if let Some(cores) = cores.filter(|cores| !cores.contains(&id)) {
+            let message = format!("core {id} is not one that ringway runs on");
+            value.error(message, format!("runtime.cores has {}", machine::show_list(cores)));
+        }
+        if let Some((_, first)) = overrides.get(&id) {
+            let message =
+                format!("core {id} is already set at {}", given.report.describe(first.place()));
+            value.error(message, "put its keys into one [[runtime.core]]");
+            continue;
+        }
+        overrides.insert(id, (given, value));
+    }
+    overrides.into_iter().map(|(id, (table, _))| (id, table)).collect()
+}

@@ -1,0 +1,158 @@
+//! `[[upstream]]` with its endpoints, timeouts and pool.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{
+    endpoint,
+    errors::{Place, Report},
+    links::Named,
+    table::Table,
+};
+use crate::{base::limits, policy::balance::Strategy};
+
+pub use endpoint::{EndpointConfig, EndpointHost};
+
+/// One `[[upstream]]`.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Its name in routes, metrics and logs.
+    pub name: Box<str>,
+    /// How an endpoint is picked.
+    pub strategy: Strategy,
+    /// At least one, in the order of the file.
+    pub endpoints: Vec<EndpointConfig>,
+    /// To establish a connection.
+    pub connect_timeout: Duration,
+    /// Longest silence of an endpoint.
+    pub response_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub pool_idle: Duration,
+    /// Unused connections kept to each endpoint on one core.
+    pub pool_idle_max_per_core: usize,
+    /// Age at which a connection is not used again; `Duration::MAX` for never.
+    pub pool_age_max: Duration,
+    /// Where its header stands.
+    pub place: Place,
+}
+
+/// Reads the upstreams of all files.
+pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<UpstreamConfig> {
+    let mut upstreams = Named::new();
+    for table in roots.iter().flat_map(|root| root.tables("upstream")) {
+        let name = upstreams.add_name(&table, "name");
+        let upstream = read_one(&table, name.as_deref().unwrap_or(""));
+        if upstreams.len() == limits::UPSTREAMS_MAX {
+            let message = format!("more than {} upstreams", limits::UPSTREAMS_MAX);
+            report.error(table.place(), "upstream", message, "remove some");
+            break;
+        }
+        upstreams.push(name, table.place(), upstream);
+    }
+    upstreams
+}
+
+fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
+    let strategy = strategy(table);
+    let endpoints = endpoints(table);
+    let timeouts = timeouts(table);
+    let pool = pool(table);
+    let (connect_timeout, response_timeout) = timeouts?;
+    let (pool_idle, pool_idle_max_per_core, pool_age_max) = pool?;
+    Some(UpstreamConfig {
+        name: name.into(),
+        strategy: strategy?,
+        endpoints: endpoints?,
+        connect_timeout,
+        response_timeout,
+        pool_idle,
+        pool_idle_max_per_core,
+        pool_age_max,
+        place: table.place(),
+    })
+}
+
+/// Strategies of later versions, so that they are not called unknown.
+const STRATEGIES_LATER: [&str; 8] = [
+    "least-connections",
+    "p2c-ewma",
+    "consistent-hash",
+    "maglev",
+    "ring",
+    "sticky",
+    "sticky-cookie",
+    "ip-hash",
+];
+
+fn strategy(table: &Table<'_>) -> Option<Strategy> {
+    let Some(value) = table.get("strategy") else { return Some(Strategy::RoundRobin) };
+    if value.is_text() {
+        let text = value.text()?;
+        if STRATEGIES_LATER.contains(&&*text) {
+            let message = Table::later_message(&format!("the strategy \"{text}\""));
+            value.error(message, "write \"round-robin\", \"weighted-round-robin\" or \"random\"");
+            return None;
+        }
+    }
+    match value.choice()? {
+        "weighted-round-robin" => Some(Strategy::WeightedRoundRobin),
+        "random" => Some(Strategy::Random),
+        _ => Some(Strategy::RoundRobin),
+    }
+}
+
+/// At least one endpoint, none twice.
+fn endpoints(table: &Table<'_>) -> Option<Vec<EndpointConfig>> {
+    let value = table.require("endpoints")?;
+    if value.elements_len() == Some(0) {
+        value.error("an empty list", "write [{ url = \"http://127.0.0.1:8081\" }]");
+        return None;
+    }
+    let elements = match value.is_table() {
+        // One table instead of an array: said so, and read all the same.
+        true => value.tables().iter().map(endpoint::read_table).collect(),
+        false => value.elements()?.iter().map(endpoint::read).collect::<Vec<_>>(),
+    };
+    if elements.len() > limits::ENDPOINTS_MAX_PER_UPSTREAM {
+        let message = format!("more than {} endpoints", limits::ENDPOINTS_MAX_PER_UPSTREAM);
+        value.error(message, "put some into another upstream");
+        return None;
+    }
+    let mut seen: HashMap<Box<str>, Place> = HashMap::new();
+    for endpoint in elements.iter().flatten() {
+        if let Some(first) = seen.get(&endpoint.authority) {
+            table.report.error(
+                endpoint.place,
+                "upstream.endpoints",
+                format!("{} is already at {}", endpoint.authority, table.report.describe(*first)),
+                "remove one; for a larger share give it a weight",
+            );
+        }
+        seen.entry(endpoint.authority.clone()).or_insert(endpoint.place);
+    }
+    elements.into_iter().collect()
+}
+
+fn timeouts(table: &Table<'_>) -> Option<(Duration, Duration)> {
+    match table.get("timeouts") {
+        Some(value) => {
+            let given = value.table()?;
+            Some((given.duration("connect"), given.duration("response")))
+        }
+        None => super::defaults::with("[[upstream]]\n[upstream.timeouts]", |root| {
+            timeouts(root.tables("upstream").first()?)
+        }),
+    }
+}
+
+fn pool(table: &Table<'_>) -> Option<(Duration, usize, Duration)> {
+    match table.get("pool") {
+        Some(value) => {
+            let given = value.table()?;
+            let idle_max = given.integer("idle_max_per_core") as usize;
+            Some((given.duration("idle"), idle_max, given.duration("age_max")))
+        }
+        None => super::defaults::with("[[upstream]]\n[upstream.pool]", |root| {
+            pool(root.tables("upstream").first()?)
+        }),
+    }
+}
