@@ -17,6 +17,15 @@ use super::{
     units,
 };
 
+/// A named string of a table.
+pub(super) struct Pair<'a> {
+    pub(super) name: &'a str,
+    /// Where the name stands.
+    pub(super) name_place: Place,
+    pub(super) text: Cow<'a, str>,
+    pub(super) value: Value<'a>,
+}
+
 /// A value, its place, and the declaration of its key.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
@@ -109,7 +118,11 @@ impl<'a> Value<'a> {
                     None if shown.starts_with('-') => min,
                     _ => max,
                 };
-                self.error(format!("{shown} is outside {min}..={max}"), format!("write {nearest}"));
+                let message = match (min, max) {
+                    (i64::MIN, i64::MAX) => format!("{shown} does not fit into 64 bits"),
+                    _ => format!("{shown} is outside {min}..={max}"),
+                };
+                self.error(message, format!("write {nearest}"));
                 None
             }
         }
@@ -208,7 +221,7 @@ impl<'a> Value<'a> {
     }
 
     /// The named strings of a table, each with the place of its value.
-    pub(super) fn pairs(&self) -> Vec<(&'a str, Cow<'a, str>, Value<'a>)> {
+    pub(super) fn pairs(&self) -> Vec<Pair<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {
             self.wrong_type("a table of names and strings");
             return Vec::new();
@@ -217,9 +230,12 @@ impl<'a> Value<'a> {
             let value = Value { value, ..*self };
             let path = || join(&self.path(), name.get_ref());
             match value.value.get_ref() {
-                DeValue::String(text) => {
-                    Some((&**name.get_ref(), value.interpolated(text)?, value))
-                }
+                DeValue::String(text) => Some(Pair {
+                    name: name.get_ref(),
+                    name_place: self.source.place(name.span().start),
+                    text: value.interpolated(text)?,
+                    value,
+                }),
                 other => {
                     let message = format!("expected a string, found {}", article(other.type_str()));
                     let hint = match other {
@@ -273,6 +289,10 @@ impl<'a> Value<'a> {
 
     /// An array of tables.
     pub(super) fn tables(&self) -> Vec<Table<'a>> {
+        if self.is_table() && self.is_implicit() {
+            self.report_implicit();
+            return Vec::new();
+        }
         if self.is_table() {
             let path = self.path();
             let message = format!("expected an array of tables, found a table named {path}");
@@ -281,6 +301,22 @@ impl<'a> Value<'a> {
         }
         let Some(elements) = self.elements() else { return Vec::new() };
         elements.iter().filter_map(Value::table).collect()
+    }
+
+    /// Whether it is a table without a header or brace of its own: `[a.b]` and `a.b = 1` make an `a`.
+    fn is_implicit(&self) -> bool {
+        !self.source.text[self.value.span().start..].starts_with(['[', '{'])
+    }
+
+    fn report_implicit(&self) {
+        let path = self.path();
+        let line = self.source.line_range(self.value.span().start);
+        let indent = self.source.text[line.clone()].len()
+            - self.source.text[line.clone()].trim_start().len();
+        let place = self.source.place(line.start + indent);
+        let message = format!("this is part of a [[{path}]], but there is none above it");
+        self.report.error(place, &path, message, format!("put it below its [[{path}]]"));
+        self.report.set_incomplete();
     }
 
     /// Reports that it is something else than was expected.
@@ -318,6 +354,7 @@ impl<'a> Value<'a> {
             (Kind::Integer(..), DeValue::String(_)) if unquoted.parse::<i64>().is_ok() => {
                 format!("write {unquoted} without quotes")
             }
+            (Kind::Integer(i64::MIN, i64::MAX), _) => "write a whole number".into(),
             (Kind::Integer(min, max), _) => format!("write a number in {min}..={max}"),
             (Kind::Duration(..), DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!("write \"{raw}s\" for seconds or \"{raw}ms\" for milliseconds")
