@@ -17,6 +17,15 @@ use super::{
     units,
 };
 
+/// A named string of a table.
+pub(super) struct Pair<'a> {
+    pub(super) name: &'a str,
+    /// Where the name stands.
+    pub(super) name_place: Place,
+    pub(super) text: Cow<'a, str>,
+    pub(super) value: Value<'a>,
+}
+
 /// A value, its place, and the declaration of its key.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
@@ -208,7 +217,7 @@ impl<'a> Value<'a> {
     }
 
     /// The named strings of a table, each with the place of its value.
-    pub(super) fn pairs(&self) -> Vec<(&'a str, Cow<'a, str>, Value<'a>)> {
+    pub(super) fn pairs(&self) -> Vec<Pair<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {
             self.wrong_type("a table of names and strings");
             return Vec::new();
@@ -217,9 +226,12 @@ impl<'a> Value<'a> {
             let value = Value { value, ..*self };
             let path = || join(&self.path(), name.get_ref());
             match value.value.get_ref() {
-                DeValue::String(text) => {
-                    Some((&**name.get_ref(), value.interpolated(text)?, value))
-                }
+                DeValue::String(text) => Some(Pair {
+                    name: name.get_ref(),
+                    name_place: self.source.place(name.span().start),
+                    text: value.interpolated(text)?,
+                    value,
+                }),
                 other => {
                     let message = format!("expected a string, found {}", article(other.type_str()));
                     let hint = match other {

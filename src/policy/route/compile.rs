@@ -87,7 +87,7 @@ fn rank_entries(builder: &TableBuilder) -> Vec<u32> {
 pub(super) fn shape_places(shapes: &Interner) -> Vec<u32> {
     let mut sorted: Vec<u32> = (0..shapes.len() as u32).collect();
     sorted.sort_unstable_by_key(|shape| shapes.get(*shape));
-    let mut places = vec![0; sorted.len()];
+    let mut places = vec![0; sorted.len().max(1)]; // regexes have no shape: 0
     for (place, shape) in sorted.into_iter().enumerate() {
         places[shape as usize] = place as u32;
     }
