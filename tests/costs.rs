@@ -52,9 +52,11 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-const REQUEST: &[u8] = b"GET /users/7?q=1 HTTP/1.1\r\nHost: api.example.test\r\nUser-Agent: test\r\n\
+const REQUEST: &[u8] =
+    b"GET /users/7?q=1 HTTP/1.1\r\nHost: api.example.test\r\nUser-Agent: test\r\n\
     Accept: */*\r\nAccept-Encoding: gzip\r\nCookie: session=0123456789abcdef\r\n\r\n";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!";
+const RESPONSE: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, world!";
 
 /// An origin that answers each head with [`RESPONSE`]; allocates nothing per request.
 fn origin() -> SocketAddr {
@@ -242,8 +244,14 @@ fn ring_operations_and_system_calls_per_request() {
         assert!(Instant::now() < end, "ringway does not listen");
         std::thread::park_timeout(Duration::from_millis(5));
     }
-    let events = ["io_uring:io_uring_submit_req", "syscalls:sys_enter_io_uring_enter", "raw_syscalls:sys_enter"];
-    for (connections, rounds, operations_max, enters_max) in [(64, 100, 4.1, 0.2), (1, 2000, 6.1, 6.0)] {
+    let events = [
+        "io_uring:io_uring_submit_req",
+        "syscalls:sys_enter_io_uring_enter",
+        "raw_syscalls:sys_enter",
+    ];
+    for (connections, rounds, operations_max, enters_max) in
+        [(64, 100, 4.1, 0.2), (1, 2000, 6.1, 6.0)]
+    {
         let mut clients: Vec<Client> = (0..connections).map(|_| Client::connect(listen)).collect();
         let mut work = |rounds: usize| {
             for _ in 0..rounds {
@@ -266,7 +274,11 @@ fn ring_operations_and_system_calls_per_request() {
             "{connections} connections: {:.2} ring operations, {:.3} io_uring_enter, {:.3} system calls per request",
             per[0], per[1], per[2]
         );
-        assert!(per[0] <= operations_max, "{connections}: {:.2} ring operations per request", per[0]);
+        assert!(
+            per[0] <= operations_max,
+            "{connections}: {:.2} ring operations per request",
+            per[0]
+        );
         assert!(per[1] <= enters_max, "{connections}: {:.3} io_uring_enter per request", per[1]);
     }
 }

@@ -29,7 +29,16 @@ const DOORS: &[(&str, &[&str])] = &[
 ];
 
 const ALL: &[&str] = &[
-    "base", "telemetry", "proto", "policy", "snapshot", "rt", "controlplane", "dataplane", "server", "cli",
+    "base",
+    "telemetry",
+    "proto",
+    "policy",
+    "snapshot",
+    "rt",
+    "controlplane",
+    "dataplane",
+    "server",
+    "cli",
 ];
 
 /// Who may import whom inside `dataplane`: no arrow back.
@@ -75,7 +84,9 @@ impl Source {
         sources.iter().any(|other| {
             let lines: Vec<&str> = other.text.lines().map(str::trim).collect();
             lines.windows(2).any(|pair| {
-                pair[0] == "#[cfg(test)]" && pair[1].ends_with(&declaration) && is_parent(other, self)
+                pair[0] == "#[cfg(test)]"
+                    && pair[1].ends_with(&declaration)
+                    && is_parent(other, self)
             })
         }) || self.name.contains("/tests/")
     }
@@ -226,9 +237,8 @@ fn expand(
             at += skip + expand(trimmed, prefix, inner_line, paths).max(1);
         }
     }
-    let name_end = text_trimmed
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text_trimmed.len());
+    let name_end =
+        text_trimmed.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text_trimmed.len());
     prefix.push(text_trimmed[..name_end].to_owned());
     let mut used = skipped + name_end;
     if let Some(after) = text_trimmed[name_end..].strip_prefix("::") {
@@ -345,7 +355,9 @@ fn nothing_unwraps_on_the_path_of_a_request() {
             continue;
         }
         for (line, code) in source.shipped() {
-            for word in [".unwrap()", ".expect(", "unreachable!(", "todo!(", "unimplemented!(", "panic!("] {
+            for word in
+                [".unwrap()", ".expect(", "unreachable!(", "todo!(", "unimplemented!(", "panic!("]
+            {
                 if code.contains(word) {
                     offences.push(format!("{}:{line}: {word}", source.name));
                 }
@@ -432,7 +444,9 @@ fn tests_that_the_architecture_names_exist() {
     for (number, line) in table.lines().enumerate().filter(|(_, line)| line.starts_with("| ")) {
         for name in line.rsplit('|').nth(1).unwrap_or("").split('`').skip(1).step_by(2) {
             let function = name.rsplit("::").next().unwrap_or(name);
-            if !code.contains(&format!("fn {function}(")) && !code.contains(&format!("fn {function}<")) {
+            if !code.contains(&format!("fn {function}("))
+                && !code.contains(&format!("fn {function}<"))
+            {
                 offences.push(format!("ARCHITECTURE.md, invariant {number}: no test {name}"));
             }
         }
@@ -455,7 +469,9 @@ fn these_checks_can_fail() {
     };
     assert_eq!(paths("use crate::rt::Stream;\n"), [(1, "rt::Stream".to_owned())]);
     assert_eq!(
-        paths("use crate::{\n    base::{ids::A, limits as l},\n    rt::Stream,\n};\nlet x = crate::server::run();"),
+        paths(
+            "use crate::{\n    base::{ids::A, limits as l},\n    rt::Stream,\n};\nlet x = crate::server::run();"
+        ),
         [
             (2, "base::ids::A".to_owned()),
             (2, "base::limits".to_owned()),

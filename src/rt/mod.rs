@@ -44,5 +44,5 @@ pub use pipe::{Pipe, PipePool};
 pub use probe::{DriverError, Probe, probe};
 pub use runtime::{RuntimeSettings, pin_to_core, run};
 pub use splice::{Progress, SpliceError, splice_exact, splice_until_eof};
-pub use stream::{PeerState, Stream, TcpInfo, poll_gone, shutdown, shutdown_read};
+pub use stream::{PeerState, Stream, TcpInfo, poll_gone, poll_not_quiet, shutdown, shutdown_read};
 pub use task::{PanicPlace, sleep, spawn_guarded, yield_now};

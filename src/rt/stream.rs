@@ -361,16 +361,26 @@ const POLL_BATCH: usize = 128;
 /// as the wire shows; `!half` when the connection is dead. Source: POLLRDHUP, POLLHUP, POLLERR in
 /// poll(2).
 pub fn poll_gone(fds: &[RawFd], gone: &mut Vec<(usize, bool)>) {
-    const BLANK: libc::pollfd = libc::pollfd { fd: -1, events: libc::POLLRDHUP, revents: 0 };
+    poll_for(libc::POLLRDHUP, fds, |index, found| gone.push((index, found == libc::POLLRDHUP)));
+}
+
+/// Finds the sockets among `fds` that are not quiet, as [`poll_gone`]: their peer hung up, or has
+/// sent something. Pushes their indices, in rising order.
+pub fn poll_not_quiet(fds: &[RawFd], found: &mut Vec<usize>) {
+    poll_for(libc::POLLRDHUP | libc::POLLIN, fds, |index, _| found.push(index));
+}
+
+fn poll_for(events: i16, fds: &[RawFd], mut found: impl FnMut(usize, i16)) {
+    let blank = libc::pollfd { fd: -1, events, revents: 0 };
     for (batch, fds) in fds.chunks(POLL_BATCH).enumerate() {
-        let mut asked = [BLANK; POLL_BATCH];
+        let mut asked = [blank; POLL_BATCH];
         for (asked, fd) in asked.iter_mut().zip(fds) {
             asked.fd = *fd;
         }
         sys::poll_now(&mut asked[..fds.len()]);
         for (index, answer) in asked[..fds.len()].iter().enumerate() {
             if answer.revents != 0 {
-                gone.push((batch * POLL_BATCH + index, answer.revents == libc::POLLRDHUP));
+                found(batch * POLL_BATCH + index, answer.revents);
             }
         }
     }

@@ -23,35 +23,35 @@ fn check_names_all_mistakes_at_once() {
     let file = directory.path().join("bad.toml");
     let lines = [
         "[runtime]",
-        "ring_entries = 5000",                       // 2: no power of two
+        "ring_entries = 5000", // 2: no power of two
         "[admin]",
-        "adress = \"127.0.0.1:9180\"",               // 4: unknown key
+        "adress = \"127.0.0.1:9180\"", // 4: unknown key
         "[[listener]]",
         "name = \"edge\"",
-        "address = \"nowhere\"",                     // 7: no address
+        "address = \"nowhere\"", // 7: no address
         "[listener.limits]",
-        "header_timeout = \"10 parsecs\"",           // 9: no unit
-        "header_count_max = \"many\"",               // 10: wrong type
+        "header_timeout = \"10 parsecs\"", // 9: no unit
+        "header_count_max = \"many\"",     // 10: wrong type
         "[[route]]",
         "id = \"a\"",
-        "path = \"/x/{id\"",                         // 13: bad pattern
-        "upstream = \"nobody\"",                     // 14: dangling
+        "path = \"/x/{id\"",     // 13: bad pattern
+        "upstream = \"nobody\"", // 14: dangling
         "[[route]]",
         "id = \"b\"",
-        "path_regex = \"(\"",                        // 17: bad regex
+        "path_regex = \"(\"", // 17: bad regex
         "upstream = \"users\"",
         "[[route]]",
         "id = \"c\"",
         "path = \"/y\"",
-        "path_prefix = \"/y\"",                      // 22 (or 21): two path keys
+        "path_prefix = \"/y\"", // 22 (or 21): two path keys
         "upstream = \"users\"",
-        "plugins = [\"jwt\"]",                       // 24: not available yet
+        "plugins = [\"jwt\"]", // 24: not available yet
         "[[upstream]]",
         "name = \"users\"",
-        "strategy = \"round-robbin\"",               // 27: did you mean
+        "strategy = \"round-robbin\"", // 27: did you mean
         "endpoints = [{ url = \"http://127.0.0.1:80\", weight = 0 }]", // 28: range
         "[upstream.timeouts]",
-        "connect = \"${NO_SUCH_VARIABLE_HERE}\"",    // 30: missing variable
+        "connect = \"${NO_SUCH_VARIABLE_HERE}\"", // 30: missing variable
     ];
     std::fs::write(&file, lines.join("\n")).expect("write");
     let name = file.display().to_string();
@@ -60,7 +60,10 @@ fn check_names_all_mistakes_at_once() {
         let said = text(&output.stdout) + &text(&output.stderr);
         assert_eq!(output.status.code(), Some(78), "{said}");
         for line in [2, 4, 7, 9, 10, 13, 14, 17, 24, 27, 28, 30] {
-            assert!(said.contains(&format!("bad.toml:{line}:")), "line {line} is missing in:\n{said}");
+            assert!(
+                said.contains(&format!("bad.toml:{line}:")),
+                "line {line} is missing in:\n{said}"
+            );
         }
         assert!(said.contains("bad.toml:22:") || said.contains("bad.toml:21:"), "{said}");
         assert!(said.contains("round-robin"), "a did-you-mean:\n{said}");
@@ -79,15 +82,22 @@ fn check_names_all_mistakes_at_once() {
 #[test]
 fn check_of_a_directory() {
     let directory = tempfile::tempdir().expect("a directory");
-    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("write");
+    let write =
+        |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("write");
     write("10-listen.toml", "[[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:8080\"\n");
     write("20-routes.toml", "[[route]]\nid = \"a\"\nupstream = \"users\"\n");
-    write("30-up.toml", "[[upstream]]\nname = \"users\"\nendpoints = [{ url = \"http://127.0.0.1:1\" }]\n");
+    write(
+        "30-up.toml",
+        "[[upstream]]\nname = \"users\"\nendpoints = [{ url = \"http://127.0.0.1:1\" }]\n",
+    );
     write("ignored.txt", "not toml at all");
     let path = directory.path().display().to_string();
     let output = ringway(&["check", "-c", &path]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    write("30-up.toml", "[[upstream]]\nname = \"user\"\nendpoints = [{ url = \"http://127.0.0.1:1\" }]\n");
+    write(
+        "30-up.toml",
+        "[[upstream]]\nname = \"user\"\nendpoints = [{ url = \"http://127.0.0.1:1\" }]\n",
+    );
     let output = ringway(&["check", "-c", &path]);
     let said = text(&output.stdout) + &text(&output.stderr);
     assert_eq!(output.status.code(), Some(78), "{said}");
@@ -196,9 +206,8 @@ fn proxy_needs_no_file() {
     }
     assert_eq!((one.seen_count(), two.seen_count()), (5, 5));
     signal(running.0.id(), "TERM");
-    let status = eventually("it to end", crate::support::PATIENCE, || {
-        running.0.try_wait().expect("wait")
-    });
+    let status =
+        eventually("it to end", crate::support::PATIENCE, || running.0.try_wait().expect("wait"));
     assert!(status.success(), "{status:?}");
 }
 

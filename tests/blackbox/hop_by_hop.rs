@@ -20,8 +20,14 @@ fn request_fields_that_are_dropped() {
         ("TE: gzip\r\nConnection: te\r\n", "te"),
         ("Upgrade: h2c\r\n", "upgrade"),
         ("Upgrade: websocket\r\n", "upgrade"),
-        ("Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n", "upgrade"),
-        ("Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n", "http2-settings"),
+        (
+            "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+            "upgrade",
+        ),
+        (
+            "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+            "http2-settings",
+        ),
         ("HTTP2-Settings: AAMAAABk\r\n", "http2-settings"),
         ("Proxy-Authorization: Basic eDp5\r\n", "proxy-authorization"),
         ("Connection: X-Hop\r\nX-Hop: 1\r\n", "x-hop"),
@@ -70,8 +76,13 @@ fn request_fields_that_stay() {
         rows.push(row(format!("{fields:?}"), get(fields)).field(name, value));
     }
     rows.push(row("TE: trailers is sent on", get("TE: trailers\r\n")).field("te", "trailers"));
-    rows.push(row("TE: trailers among others", get("TE: gzip;q=0.5, trailers\r\n")).field("te", "trailers"));
-    for fields in ["Connection: @\r\n", "Connection: a b\r\n", "Connection: \"x\"\r\n", "Connection: a;b\r\n"] {
+    rows.push(
+        row("TE: trailers among others", get("TE: gzip;q=0.5, trailers\r\n"))
+            .field("te", "trailers"),
+    );
+    for fields in
+        ["Connection: @\r\n", "Connection: a b\r\n", "Connection: \"x\"\r\n", "Connection: a;b\r\n"]
+    {
         rows.push(row(format!("bad {fields:?}"), get(fields)).refused(&[400]));
     }
     run_rows(rows);
@@ -80,16 +91,30 @@ fn request_fields_that_stay() {
 #[test]
 fn connection_close_and_versions() {
     let rows = vec![
-        row("close is obeyed and not forwarded", get("Connection: close\r\n")).absent("connection").closes(),
+        row("close is obeyed and not forwarded", get("Connection: close\r\n"))
+            .absent("connection")
+            .closes(),
         row("Close in capitals", get("Connection: CLOSE\r\n")).closes(),
-        row("close among others", get("Connection: x-a, close\r\nX-A: 1\r\n")).absent("x-a").closes(),
+        row("close among others", get("Connection: x-a, close\r\nX-A: 1\r\n"))
+            .absent("x-a")
+            .closes(),
         row("keep-alive", get("Connection: keep-alive\r\n")),
         row("1.0 closes", "GET / HTTP/1.0\r\nHost: a.test\r\n\r\n").line("GET / HTTP/1.1").closes(),
-        row("1.0 with keep-alive is kept", "GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n")
-            .answers_field("connection", "keep-alive"),
-        row("1.0 with keep-alive and close", "GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive, close\r\n\r\n")
-            .closes(),
-        row("pipelined behind close is not served", format!("{}{}", get("Connection: close\r\n"), get(""))).closes(),
+        row(
+            "1.0 with keep-alive is kept",
+            "GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive\r\n\r\n",
+        )
+        .answers_field("connection", "keep-alive"),
+        row(
+            "1.0 with keep-alive and close",
+            "GET / HTTP/1.0\r\nHost: a.test\r\nConnection: keep-alive, close\r\n\r\n",
+        )
+        .closes(),
+        row(
+            "pipelined behind close is not served",
+            format!("{}{}", get("Connection: close\r\n"), get("")),
+        )
+        .closes(),
     ];
     run_rows(rows);
 }

@@ -7,10 +7,7 @@ use std::{
 };
 
 use crate::support::{
-    Conf, Origin, Ringway, Step, eventually,
-    origin::reply,
-    process::private_memory,
-    row, run_rows,
+    Conf, Origin, Ringway, Step, eventually, origin::reply, process::private_memory, row, run_rows,
 };
 
 fn start(origin: &Origin, limits: &[&str]) -> Ringway {
@@ -96,7 +93,9 @@ fn bodies_that_are_too_large() {
     assert!(origin.seen().iter().all(|seen| seen.head.word(1) != "/chunks" || !seen.whole));
 
     let mut client = proxy.connect();
-    client.send("POST /e HTTP/1.1\r\nHost: a.test\r\nContent-Length: 99999\r\nExpect: 100-continue\r\n\r\n");
+    client.send(
+        "POST /e HTTP/1.1\r\nHost: a.test\r\nContent-Length: 99999\r\nExpect: 100-continue\r\n\r\n",
+    );
     let answer = client.response();
     answer.assert_own(413, "body_too_large");
     assert!(answer.interim.is_empty(), "nobody asks for a body that is refused");
@@ -106,7 +105,12 @@ fn bodies_that_are_too_large() {
 fn slow_heads_time_out() {
     let origin = Origin::echo();
     let proxy = start(&origin, &["header_timeout = \"400ms\"", "idle_timeout = \"30s\""]);
-    for part in ["G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n", "GET / HTTP/1.1\r\nHost: a.test\r\n\r"] {
+    for part in [
+        "G",
+        "GET / HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nHost: a.test\r\n",
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r",
+    ] {
         let mut client = proxy.connect();
         let begin = Instant::now();
         client.send(part);
@@ -179,7 +183,8 @@ fn a_slow_answer_is_not_a_slow_client() {
     let origin = Origin::auto(|_| {
         vec![Step::Pause(Duration::from_millis(900)), Step::Send(reply(200, "slow"))]
     });
-    let limits = ["header_timeout = \"300ms\"", "body_timeout = \"300ms\"", "idle_timeout = \"300ms\""];
+    let limits =
+        ["header_timeout = \"300ms\"", "body_timeout = \"300ms\"", "idle_timeout = \"300ms\""];
     let proxy = start(&origin, &limits);
     assert_eq!(proxy.connect().fetch("/").text(), "slow");
     let mut client = proxy.connect();
@@ -202,7 +207,9 @@ fn connections_of_a_core_are_bounded() {
     refused.try_send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     match refused.try_response("GET") {
         Ok(answer) => answer.assert_own(503, "connection_limit"),
-        Err(crate::support::wire::ReadError::Silent(_)) => panic!("refused at once, not left waiting"),
+        Err(crate::support::wire::ReadError::Silent(_)) => {
+            panic!("refused at once, not left waiting")
+        }
         Err(_) => {} // closed or reset: just as clear
     }
     assert_eq!(kept[0].fetch("/still").status(), 200, "those inside are served");
@@ -233,7 +240,10 @@ fn flood(name: &str, head: &str, repeat: &str) {
     assert!(after < before + 1024 * 1024, "{name}: {before} -> {after} bytes after {sent} sent");
     assert!(sent < 64 * 1024 * 1024, "{name}: ringway swallowed 64 MiB without an end");
     assert_eq!(proxy.connect().fetch("/alive").status(), 200, "{name}");
-    assert!(origin.seen().iter().all(|seen| seen.head.word(1) != "/flood" || !seen.whole), "{name}");
+    assert!(
+        origin.seen().iter().all(|seen| seen.head.word(1) != "/flood" || !seen.whole),
+        "{name}"
+    );
 }
 
 #[test]
@@ -248,7 +258,11 @@ fn floods_of_a_client() {
     flood("endless chunk extension", &format!("{chunked}5;"), "x");
     flood("endless trailers", &format!("{chunked}0\r\n"), "X: y\r\n");
     flood("endless trailer value", &format!("{chunked}0\r\nX: "), "y");
-    flood("extensions in each chunk", chunked, "1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n");
+    flood(
+        "extensions in each chunk",
+        chunked,
+        "1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n",
+    );
 }
 
 /// The same from the endpoint's side: never-ending interim responses, heads and trailers.
@@ -261,7 +275,12 @@ fn floods_of_an_endpoint() {
         ("endless header", "HTTP/1.1 200 OK\r\nX: ", "y", 502),
         ("endless phrase", "HTTP/1.1 200 ", "x", 502),
         ("endless garbage", "", "x", 502),
-        ("endless trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", "X: y\r\n", 200),
+        (
+            "endless trailers",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+            "X: y\r\n",
+            200,
+        ),
         ("endless extension", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;", "x", 200),
         ("endless size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0", 200),
     ] {

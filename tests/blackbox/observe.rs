@@ -20,8 +20,14 @@ fn each_request_is_logged_once_with_what_matters() {
     let log = proxy.access_log(4);
     let first = &log[0];
     for (key, value) in [
-        ("listener", "edge"), ("route", "all"), ("upstream", "origin"), ("method", "GET"), ("host", "A.test"),
-        ("target", "/in?q=1"), ("user_agent", "test/1 \"quoted\""), ("referer", "r"),
+        ("listener", "edge"),
+        ("route", "all"),
+        ("upstream", "origin"),
+        ("method", "GET"),
+        ("host", "A.test"),
+        ("target", "/in?q=1"),
+        ("user_agent", "test/1 \"quoted\""),
+        ("referer", "r"),
     ] {
         assert_eq!(first[key], value, "{key} in {first}");
     }
@@ -46,7 +52,8 @@ fn log_lines_cannot_be_forged() {
     let proxy = Ringway::start(&Conf::to(origin.address).one_core());
     let mut client = proxy.connect();
     client.send(
-        b"GET /x HTTP/1.1\r\nHost: a.test\r\nUser-Agent: \"}\xff\xfe\x80{\"status\":1}\t\\\r\n\r\n".as_slice(),
+        b"GET /x HTTP/1.1\r\nHost: a.test\r\nUser-Agent: \"}\xff\xfe\x80{\"status\":1}\t\\\r\n\r\n"
+            .as_slice(),
     );
     client.response();
     let mut client = proxy.connect();
@@ -77,7 +84,10 @@ fn the_log_can_be_a_file_sampled_and_in_other_formats() {
     let text = std::fs::read_to_string(file.path()).expect("the log");
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 1, "errors are kept, the rest is sampled away: {text}");
-    assert!(lines[0].starts_with("127.0.0.1 - - [") && lines[0].contains("\"GET /missing HTTP/1.1\" 404 "));
+    assert!(
+        lines[0].starts_with("127.0.0.1 - - [")
+            && lines[0].contains("\"GET /missing HTTP/1.1\" 404 ")
+    );
 }
 
 #[test]
@@ -155,7 +165,11 @@ fn probes_and_status() {
     assert_eq!(proxy.admin("/readyz").status(), 200);
     let missing = proxy.admin("/nothing-here");
     assert_eq!(missing.status(), 404);
-    assert!(serde_json::from_slice::<serde_json::Value>(&missing.body).is_ok(), "{}", missing.text());
+    assert!(
+        serde_json::from_slice::<serde_json::Value>(&missing.body).is_ok(),
+        "{}",
+        missing.text()
+    );
     let status = proxy.status();
     let cores = status["cores"].as_array().expect("cores");
     assert!(!cores.is_empty());
@@ -200,9 +214,21 @@ fn own_answers_carry_their_reason() {
         ("GET / HTTP/2.0\r\nHost: a.test\r\n\r\n", 505, "version_unsupported"),
         ("get / HTTP/1.1\r\nHost: a.test\r\n\r\n", 400, "bad_request"),
         ("GET / HTTP/1.1\r\nHost: a.test\r\nX : y\r\n\r\n", 400, "bad_request"),
-        ("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "bad_framing"),
-        ("POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "coding_unsupported"),
-        ("POST /only HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400, "bad_chunk"),
+        (
+            "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            400,
+            "bad_framing",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip\r\n\r\n",
+            501,
+            "coding_unsupported",
+        ),
+        (
+            "POST /only HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            400,
+            "bad_chunk",
+        ),
         ("CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n", 405, "connect_refused"),
         ("GET /only HTTP/1.1\r\nHost: a.test\r\nExpect: magic\r\n\r\n", 417, "expectation_failed"),
     ] {

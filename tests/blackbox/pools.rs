@@ -6,9 +6,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    Conf, End, Origin, Ringway, Step, eventually,
-    origin::reply,
-    ringway::free_address,
+    Conf, End, Origin, Ringway, Step, eventually, origin::reply, ringway::free_address,
 };
 
 fn start(origin: &Origin) -> Ringway {
@@ -53,7 +51,8 @@ fn the_last_used_connection_is_used_first() {
 #[test]
 fn idle_connections_are_bounded_and_given_up() {
     let origin = Origin::start();
-    let conf = Conf::to(origin.address).one_core().pool("idle = \"400ms\"").pool("idle_max_per_core = 2");
+    let conf =
+        Conf::to(origin.address).one_core().pool("idle = \"400ms\"").pool("idle_max_per_core = 2");
     let proxy = Ringway::start(&conf);
     let mut clients: Vec<_> = (0..5).map(|_| proxy.connect()).collect();
     let mut requests = Vec::new();
@@ -131,13 +130,17 @@ fn a_used_connection_that_dies_is_retried_for_idempotent_requests_only() {
 /// On a fresh connection a silent close is the endpoint's answer: nothing is tried again.
 #[test]
 fn a_fresh_connection_that_dies_is_not_retried() {
-    let origin = Origin::start();
-    let proxy = start(&origin);
     for reset in [false, true] {
+        let origin = Origin::start();
+        let proxy = start(&origin);
         let mut client = proxy.connect();
         client.get("/x");
         let request = origin.next_request();
-        if reset { request.reset() } else { request.close() }
+        if reset {
+            request.reset()
+        } else {
+            request.close()
+        }
         client.response().assert_own(502, "upstream_closed");
         assert!(!origin.got_another(Duration::from_millis(200)));
         client.get("/y");
@@ -159,7 +162,8 @@ fn refused_silent_and_unreachable_endpoints() {
     assert_eq!(log[0]["status"], 502);
 
     let origin = Origin::start();
-    let silent = Ringway::start(&Conf::to(origin.address).one_core().timeout("response = \"300ms\""));
+    let silent =
+        Ringway::start(&Conf::to(origin.address).one_core().timeout("response = \"300ms\""));
     let mut client = silent.connect();
     client.get("/x");
     let mut request = origin.next_request();

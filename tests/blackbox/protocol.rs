@@ -34,7 +34,9 @@ fn pipelined_requests_are_answered_in_order() {
     let mut all = String::new();
     for number in 0..100 {
         if number % 3 == 0 {
-            all += &format!("POST /{number} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody");
+            all += &format!(
+                "POST /{number} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\n\r\nbody"
+            );
         } else {
             all += &format!("GET /{number} HTTP/1.1\r\nHost: a.test\r\n\r\n");
         }
@@ -102,7 +104,12 @@ fn answers_are_never_mixed_up_between_clients() {
         let pause = Step::Pause(Duration::from_micros(random.next() % 2000));
         let whole = reply(200, &body);
         let cut = random.below(whole.len());
-        vec![pause.clone(), Step::Send(whole[..cut].to_vec()), pause, Step::Send(whole[cut..].to_vec())]
+        vec![
+            pause.clone(),
+            Step::Send(whole[..cut].to_vec()),
+            pause,
+            Step::Send(whole[cut..].to_vec()),
+        ]
     });
     let proxy = Ringway::start(&Conf::to(origin.address));
     std::thread::scope(|scope| {
@@ -136,7 +143,9 @@ fn expect_100_continue_reaches_the_endpoint() {
     let origin = Origin::start();
     let proxy = start(&origin);
     let mut client = proxy.connect();
-    client.send("POST /e HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n");
+    client.send(
+        "POST /e HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-Continue\r\n\r\n",
+    );
     let mut request = origin.next_head();
     assert_eq!(request.head.get("expect").map(str::to_lowercase).as_deref(), Some("100-continue"));
     request.send("HTTP/1.1 100 Continue\r\n\r\n");
@@ -161,7 +170,9 @@ fn expect_with_a_final_answer_instead_of_100() {
     let origin = Origin::start();
     let proxy = start(&origin);
     let mut client = proxy.connect();
-    client.send("POST /e HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n");
+    client.send(
+        "POST /e HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+    );
     let mut request = origin.next_head();
     request.send(reply(417, "no"));
     let answer = client.response();
@@ -335,13 +346,15 @@ fn head_and_bodiless_statuses() {
 
 #[test]
 fn a_body_of_unknown_length_is_framed_for_the_clients_version() {
-    let origin = Origin::auto(|seen| match seen.head.word(1) {
+    let origin = Origin::auto(|seen| {
+        match seen.head.word(1) {
         "/chunked" => vec![Step::Send(
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: 1\r\n\r\n".to_vec(),
         )],
         "/close" => vec![Step::Send(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec()), Step::Close],
         "/close-1.0" => vec![Step::Send(b"HTTP/1.0 200 OK\r\n\r\nhello".to_vec()), Step::Close],
         _ => vec![Step::Send(reply(200, "hello"))],
+    }
     });
     let proxy = start(&origin);
     for path in ["/chunked", "/close", "/close-1.0", "/length"] {
@@ -362,7 +375,11 @@ fn a_body_of_unknown_length_is_framed_for_the_clients_version() {
         let head = old.read_head().expect("a head");
         let answer = old.read_body(head, Kind::Response("GET")).expect("a body");
         assert_eq!(answer.text(), "hello", "{path} for 1.0 with keep-alive");
-        assert_eq!(answer.end == End::Complete, path == "/length", "{path}: only a length keeps it");
+        assert_eq!(
+            answer.end == End::Complete,
+            path == "/length",
+            "{path}: only a length keeps it"
+        );
     }
 }
 
@@ -377,7 +394,11 @@ fn trailers_of_a_response_are_passed_on() {
     let mut client = proxy.connect();
     let answer = client.fetch("/");
     assert_eq!(answer.text(), "hello");
-    assert_eq!(answer.trailers, [("X-Sum".to_owned(), "abc".to_owned())], "the forbidden one is gone");
+    assert_eq!(
+        answer.trailers,
+        [("X-Sum".to_owned(), "abc".to_owned())],
+        "the forbidden one is gone"
+    );
     assert_eq!(client.fetch("/").text(), "hello");
 }
 

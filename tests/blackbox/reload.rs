@@ -31,7 +31,9 @@ fn a_refused_change_leaves_the_old_rules_and_says_why() {
     let origin = Origin::echo();
     let proxy = Ringway::start(&route_to(&origin).one_core());
     let before = proxy.versions();
-    proxy.reload("[[listener]]\nname = \"edge\"\naddress = \"{listen}\"\n[[route]]\nupstraem = \"x\"\n");
+    proxy.reload(
+        "[[listener]]\nname = \"edge\"\naddress = \"{listen}\"\n[[route]]\nupstraem = \"x\"\n",
+    );
     proxy.wait_for_line("upstraem");
     eventually("the error in /v1/status", Duration::from_secs(5), || {
         proxy.status().to_string().contains("upstraem").then_some(())

@@ -3,9 +3,7 @@
 //! Sources: RFC 9112 §6.3, §8, §11.1; RFC 9110 §15.2, §7.6.1.
 
 use crate::support::{
-    Client, Conf, End, Message, Origin, Ringway, Step,
-    origin::reply,
-    wire::ReadError,
+    Client, Conf, End, Message, Origin, Ringway, Step, origin::reply, wire::ReadError,
 };
 
 /// What the client must see.
@@ -141,27 +139,75 @@ fn valid_answers_pass() {
     let mut answers = vec![
         pass("length", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 200, "hello"),
         pass("no reason phrase", "HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
-        pass("long phrase", "HTTP/1.1 200 All (is) \"well\"\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
+        pass(
+            "long phrase",
+            "HTTP/1.1 200 All (is) \"well\"\r\nContent-Length: 2\r\n\r\nhi",
+            200,
+            "hi",
+        ),
         pass("length 0", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, ""),
         pass("OWS", "HTTP/1.1 200 OK\r\nContent-Length: \t2 \t\r\n\r\nhi", 200, "hi"),
-        pass("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", 200, "hi"),
-        pass("Chunked", "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", 200, "hi"),
-        pass("extensions", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n0;c\r\n\r\n", 200, "hi"),
-        pass("trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX: y\r\n\r\n", 200, "hi"),
-        pass("obs-text", "HTTP/1.1 200 OK\r\nX: caf\u{e9}\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
+        pass(
+            "chunked",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            200,
+            "hi",
+        ),
+        pass(
+            "Chunked",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: Chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            200,
+            "hi",
+        ),
+        pass(
+            "extensions",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nhi\r\n0;c\r\n\r\n",
+            200,
+            "hi",
+        ),
+        pass(
+            "trailers",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX: y\r\n\r\n",
+            200,
+            "hi",
+        ),
+        pass(
+            "obs-text",
+            "HTTP/1.1 200 OK\r\nX: caf\u{e9}\r\nContent-Length: 2\r\n\r\nhi",
+            200,
+            "hi",
+        ),
         pass("304", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, ""),
         pass("204", "HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
         pass("599", "HTTP/1.1 599 Odd\r\nContent-Length: 2\r\n\r\nhi", 599, "hi"),
         pass("999", "HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\nhi", 999, "hi"),
-        pass("1.0 with keep-alive", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
-        pass("100 first", "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
+        pass(
+            "1.0 with keep-alive",
+            "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
+            200,
+            "hi",
+        ),
+        pass(
+            "100 first",
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+            200,
+            "hi",
+        ),
         closing("until close", "HTTP/1.1 200 OK\r\n\r\nhello", 200, "hello"),
         closing("until close, nothing", "HTTP/1.1 200 OK\r\n\r\n", 200, ""),
         closing("1.0 until close", "HTTP/1.0 200 OK\r\n\r\nhello", 200, "hello"),
-        closing("close with length", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
+        closing(
+            "close with length",
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi",
+            200,
+            "hi",
+        ),
         closing("1.0 with length", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
     ];
-    for status in [200, 201, 202, 206, 300, 301, 302, 307, 400, 401, 403, 404, 409, 410, 418, 429, 500, 501, 502, 503, 504] {
+    for status in [
+        200, 201, 202, 206, 300, 301, 302, 307, 400, 401, 403, 404, 409, 410, 418, 429, 500, 501,
+        502, 503, 504,
+    ] {
         let raw = format!("HTTP/1.1 {status} X\r\nContent-Length: 2\r\n\r\nhi");
         answers.push(pass(&status.to_string(), &raw, status, "hi"));
     }
@@ -172,27 +218,72 @@ fn valid_answers_pass() {
 fn invalid_heads_are_502() {
     let mut answers = Vec::new();
     for (name, line) in [
-        ("not HTTP", "hello, world"), ("HTTP/2", "HTTP/2.0 200 OK"), ("HTTP/1.2", "HTTP/1.2 200 OK"),
-        ("HTTP/0.9", "HTTP/0.9 200 OK"), ("lower case", "http/1.1 200 OK"), ("no status", "HTTP/1.1"),
-        ("empty status", "HTTP/1.1  OK"), ("two digits", "HTTP/1.1 20 OK"), ("four digits", "HTTP/1.1 2000 OK"),
-        ("letters", "HTTP/1.1 2xx OK"), ("status 0", "HTTP/1.1 000 OK"), ("status 099", "HTTP/1.1 099 OK"),
-        ("negative", "HTTP/1.1 -20 OK"), ("two spaces", "HTTP/1.1  200 OK"), ("tab", "HTTP/1.1\t200 OK"),
-        ("NUL in phrase", "HTTP/1.1 200 O\0K"), ("indented", " HTTP/1.1 200 OK"), ("a request", "GET / HTTP/1.1"),
-        ("ICY", "ICY 200 OK"), ("SSH", "SSH-2.0-OpenSSH_9.2"), ("HTTPS", "HTTPS/1.1 200 OK"),
-        ("no minor version", "HTTP/1 200 OK"), ("CR in phrase", "HTTP/1.1 200 O\rK"),
+        ("not HTTP", "hello, world"),
+        ("HTTP/2", "HTTP/2.0 200 OK"),
+        ("HTTP/1.2", "HTTP/1.2 200 OK"),
+        ("HTTP/0.9", "HTTP/0.9 200 OK"),
+        ("lower case", "http/1.1 200 OK"),
+        ("no status", "HTTP/1.1"),
+        ("empty status", "HTTP/1.1  OK"),
+        ("two digits", "HTTP/1.1 20 OK"),
+        ("four digits", "HTTP/1.1 2000 OK"),
+        ("letters", "HTTP/1.1 2xx OK"),
+        ("status 0", "HTTP/1.1 000 OK"),
+        ("status 099", "HTTP/1.1 099 OK"),
+        ("negative", "HTTP/1.1 -20 OK"),
+        ("two spaces", "HTTP/1.1  200 OK"),
+        ("tab", "HTTP/1.1\t200 OK"),
+        ("NUL in phrase", "HTTP/1.1 200 O\0K"),
+        ("indented", " HTTP/1.1 200 OK"),
+        ("a request", "GET / HTTP/1.1"),
+        ("ICY", "ICY 200 OK"),
+        ("SSH", "SSH-2.0-OpenSSH_9.2"),
+        ("HTTPS", "HTTPS/1.1 200 OK"),
+        ("no minor version", "HTTP/1 200 OK"),
+        ("CR in phrase", "HTTP/1.1 200 O\rK"),
     ] {
-        answers.push(bad(name, format!("{line}\r\nContent-Length: 2\r\n\r\nhi"), "upstream_invalid"));
+        answers.push(bad(
+            name,
+            format!("{line}\r\nContent-Length: 2\r\n\r\nhi"),
+            "upstream_invalid",
+        ));
     }
     for field in [
-        "Content-Length: x", "Content-Length: -2", "Content-Length: +2", "Content-Length: 2, 2", "Content-Length:",
-        "Content-Length: 2\r\nContent-Length: 2", "Content-Length: 2\r\nContent-Length: 3", "Content-Length: 0x2",
-        "Content-Length: 99999999999999999999999", "Content-Length : 2", "Content-Length\0: 2",
-        "Content-Length: 2\r\nTransfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 2",
-        "Transfer-Encoding: gzip", "Transfer-Encoding: gzip, chunked", "Transfer-Encoding: chunked, chunked",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "Transfer-Encoding: xchunked",
-        "Transfer-Encoding: identity", "Transfer-Encoding:", "Transfer-Encoding : chunked", "Transfer-Encoding:\r\n chunked",
-        "Transfer-Encoding: chunked, identity", "X", "X y", ": y", "X y: z", "X: a\0b", "X: a\rb", "X: a\r\n b", " X: y",
-        "X\u{7f}: y", "X: a\u{1}b", "Content_Length: 2", "Transfer_Encoding: chunked",
+        "Content-Length: x",
+        "Content-Length: -2",
+        "Content-Length: +2",
+        "Content-Length: 2, 2",
+        "Content-Length:",
+        "Content-Length: 2\r\nContent-Length: 2",
+        "Content-Length: 2\r\nContent-Length: 3",
+        "Content-Length: 0x2",
+        "Content-Length: 99999999999999999999999",
+        "Content-Length : 2",
+        "Content-Length\0: 2",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 2",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding:",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding:\r\n chunked",
+        "Transfer-Encoding: chunked, identity",
+        "X",
+        "X y",
+        ": y",
+        "X y: z",
+        "X: a\0b",
+        "X: a\rb",
+        "X: a\r\n b",
+        " X: y",
+        "X\u{7f}: y",
+        "X: a\u{1}b",
+        "Content_Length: 2",
+        "Transfer_Encoding: chunked",
     ] {
         let raw = format!("HTTP/1.1 200 OK\r\n{field}\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
         let mut answer = bad(&format!("{field:?}"), raw, "upstream_invalid");
@@ -209,11 +300,18 @@ fn invalid_heads_are_502() {
         ("bare LF in the end", "HTTP/1.1 200 OK\r\nContent-Length: 2\n\r\nhi"),
         ("bare LF in a field", "HTTP/1.1 200 OK\r\nX: a\nContent-Length: 2\r\n\r\nhi"),
         ("empty lines first", "\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"),
-        ("101 unasked", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhi"),
+        (
+            "101 unasked",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhi",
+        ),
     ] {
         answers.push(bad(name, raw, "upstream_invalid"));
     }
-    answers.push(bad("garbage", b"\x16\x03\x01\x00\xff\x00\x00\xfe\xfd\r\n\r\n", "upstream_invalid"));
+    answers.push(bad(
+        "garbage",
+        b"\x16\x03\x01\x00\xff\x00\x00\xfe\xfd\r\n\r\n",
+        "upstream_invalid",
+    ));
     let huge = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(100_000));
     answers.push(bad("a huge field", huge, "upstream_header_too_large"));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(2000));
@@ -225,9 +323,13 @@ fn invalid_heads_are_502() {
 fn heads_that_end_early_are_502() {
     let mut answers = Vec::new();
     for end in [Step::Close, Step::Reset] {
-        for raw in ["H", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r"]
-        {
+        for raw in [
+            "H",
+            "HTTP/1.1 200",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r",
+        ] {
             let mut answer = bad(&format!("{raw:?} then {end:?}"), raw, "upstream_closed");
             answer.steps = vec![Step::Send(raw.into()), end.clone()];
             answers.push(answer);
@@ -250,10 +352,22 @@ fn bodies_that_end_early_are_shown_as_cut() {
             ("chunked, nothing", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
             ("chunked, in a size", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5"),
             ("chunked, in data", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel"),
-            ("chunked, after data", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello"),
-            ("chunked, no last chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
-            ("chunked, half a last chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"),
-            ("chunked, in a trailer", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: "),
+            (
+                "chunked, after data",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello",
+            ),
+            (
+                "chunked, no last chunk",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            ),
+            (
+                "chunked, half a last chunk",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+            ),
+            (
+                "chunked, in a trailer",
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: ",
+            ),
         ] {
             answers.push(cut(&format!("{name}, {end:?}"), raw, end.clone()));
         }
@@ -266,10 +380,19 @@ fn bodies_that_end_early_are_shown_as_cut() {
 fn chunks_of_a_response_that_break_the_grammar_are_cut() {
     let mut answers = Vec::new();
     for body in [
-        "g\r\nhello\r\n0\r\n\r\n", "\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "5\r\nhelloX\r\n0\r\n\r\n",
-        "5\r\nhello\n0\r\n\r\n", "-5\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", " 5\r\nhello\r\n0\r\n\r\n",
-        "FFFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\n\n", "5;a\nb\r\nhello\r\n0\r\n\r\n",
-        "5\r\nhello\r\n0\r\nX : y\r\n\r\n", "5\r\nhello\r\n0\r\nno-colon\r\n\r\n",
+        "g\r\nhello\r\n0\r\n\r\n",
+        "\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "FFFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\n\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\r\nX : y\r\n\r\n",
+        "5\r\nhello\r\n0\r\nno-colon\r\n\r\n",
     ] {
         let raw = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
         answers.push(cut(&format!("{body:?}"), &raw, Step::Hang));
@@ -285,12 +408,18 @@ fn extra_bytes_behind_a_response_are_given_to_nobody() {
     for (name, first, status, body) in [
         ("length", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", 200, "hi"),
         ("length 0", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, ""),
-        ("chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", 200, "hi"),
+        (
+            "chunked",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+            200,
+            "hi",
+        ),
         ("304", "HTTP/1.1 304 Not Modified\r\nContent-Length: 45\r\n\r\n", 304, ""),
         ("204", "HTTP/1.1 204 No Content\r\n\r\n", 204, ""),
     ] {
         for extra in [second, "x", "\r\n", "HTTP/1.1 2"] {
-            let mut answer = closing(&format!("{name} + {extra:?}"), &format!("{first}{extra}"), status, body);
+            let mut answer =
+                closing(&format!("{name} + {extra:?}"), &format!("{first}{extra}"), status, body);
             answer.steps.truncate(1); // the endpoint keeps the connection open
             answers.push(answer);
             let late = closing(&format!("{name}, later {extra:?}"), first, status, body);
@@ -322,10 +451,15 @@ fn run_late(answers: Vec<Answer>) {
         });
         let proxy = Ringway::start(&Conf::to(origin.address).one_core());
         let mut client = proxy.connect();
-        check(&answer, { client.get("/case"); client.try_response("GET") }).expect(&answer.name);
+        check(&answer, {
+            client.get("/case");
+            client.try_response("GET")
+        })
+        .expect(&answer.name);
         // The connection with the extra bytes must go; only then ask again.
         origin.wait_open(0, std::time::Duration::from_secs(5));
-        ask_again(&proxy, client, "/after").unwrap_or_else(|what| panic!("{}: {what}", answer.name));
+        ask_again(&proxy, client, "/after")
+            .unwrap_or_else(|what| panic!("{}: {what}", answer.name));
     }
 }
 
@@ -333,7 +467,9 @@ fn run_late(answers: Vec<Answer>) {
 #[test]
 fn response_splitting_is_refused() {
     let mut answers = Vec::new();
-    for value in ["a\rSet-Cookie: x=1", "a\nSet-Cookie: x=1", "a\n\nHTTP/1.1 200 OK", "a\0b", "a\r\r\nX: y"] {
+    for value in
+        ["a\rSet-Cookie: x=1", "a\nSet-Cookie: x=1", "a\n\nHTTP/1.1 200 OK", "a\0b", "a\r\r\nX: y"]
+    {
         let raw = format!("HTTP/1.1 302 Found\r\nLocation: {value}\r\nContent-Length: 0\r\n\r\n");
         answers.push(bad(&format!("{value:?}"), raw, "upstream_invalid"));
     }

@@ -268,9 +268,8 @@ fn host_header_and_listeners() {
 #[test]
 fn a_hundred_routes_of_one_kind() {
     let origin = Origin::echo();
-    let routes: Vec<String> = (0..100)
-        .map(|number| format!("id = \"r{number}\"\npath = \"/r{number}/{{x}}\""))
-        .collect();
+    let routes: Vec<String> =
+        (0..100).map(|number| format!("id = \"r{number}\"\npath = \"/r{number}/{{x}}\"")).collect();
     let texts: Vec<&str> = routes.iter().map(String::as_str).collect();
     let proxy = start(&origin, &texts);
     let mut client = proxy.connect();

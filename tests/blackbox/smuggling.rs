@@ -15,9 +15,31 @@ const SECOND: &str = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
 fn content_length_that_is_not_one_number() {
     let mut rows = Vec::new();
     for value in [
-        "5, 5", "5,5", "5, 6", "5,", ",5", "+5", "-5", "-0", "5 5", "0x5", "5;", "5.0", "1e1", "five",
-        "", " ", "\"5\"", "5\u{a0}", "18446744073709551616", "99999999999999999999999", "5h", "'5'",
-        "5_0", "(5)", "٥",
+        "5, 5",
+        "5,5",
+        "5, 6",
+        "5,",
+        ",5",
+        "+5",
+        "-5",
+        "-0",
+        "5 5",
+        "0x5",
+        "5;",
+        "5.0",
+        "1e1",
+        "five",
+        "",
+        " ",
+        "\"5\"",
+        "5\u{a0}",
+        "18446744073709551616",
+        "99999999999999999999999",
+        "5h",
+        "'5'",
+        "5_0",
+        "(5)",
+        "٥",
     ] {
         let fields = format!("Content-Length: {value}\r\n");
         rows.push(row(format!("CL {value:?}"), post(&fields, "hello")).refused(&[400]));
@@ -37,19 +59,57 @@ fn transfer_encoding_that_is_not_exactly_chunked() {
     let body = "5\r\nhello\r\n0\r\n\r\n";
     let mut rows = Vec::new();
     for value in [
-        "chunked, chunked", "chunked,chunked", "gzip, chunked", "chunked, gzip", "chunked, identity",
-        "identity, chunked", "identity", "gzip", "deflate", "compress", "br", "x-chunked", "xchunked",
-        "chunkedx", "chunked;", "chunked;q=1", "chunked; a=b", "\"chunked\"", "chun ked", "chunked,",
-        ",chunked", ", chunked", "chunked ,", "", "c hunked", "chunke", "cow", "chunked\u{b}",
-        "\u{b}chunked", "\u{c}chunked", "chunked\u{0}", "chunked\u{7f}", "'chunked'", "chunked/1",
-        "trailers", "[chunked]", "chunKed, gzip",
+        "chunked, chunked",
+        "chunked,chunked",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, identity",
+        "identity, chunked",
+        "identity",
+        "gzip",
+        "deflate",
+        "compress",
+        "br",
+        "x-chunked",
+        "xchunked",
+        "chunkedx",
+        "chunked;",
+        "chunked;q=1",
+        "chunked; a=b",
+        "\"chunked\"",
+        "chun ked",
+        "chunked,",
+        ",chunked",
+        ", chunked",
+        "chunked ,",
+        "",
+        "c hunked",
+        "chunke",
+        "cow",
+        "chunked\u{b}",
+        "\u{b}chunked",
+        "\u{c}chunked",
+        "chunked\u{0}",
+        "chunked\u{7f}",
+        "'chunked'",
+        "chunked/1",
+        "trailers",
+        "[chunked]",
+        "chunKed, gzip",
     ] {
         let fields = format!("Transfer-Encoding: {value}\r\n");
         rows.push(row(format!("TE {value:?}"), post(&fields, body)).refused(&[400, 501]));
     }
     for (first, second) in [
-        ("chunked", "chunked"), ("chunked", "identity"), ("identity", "chunked"), ("gzip", "chunked"),
-        ("chunked", "gzip"), ("", "chunked"), ("chunked", ""), ("chunked", "x"), ("x", "chunked"),
+        ("chunked", "chunked"),
+        ("chunked", "identity"),
+        ("identity", "chunked"),
+        ("gzip", "chunked"),
+        ("chunked", "gzip"),
+        ("", "chunked"),
+        ("chunked", ""),
+        ("chunked", "x"),
+        ("x", "chunked"),
     ] {
         let fields = format!("Transfer-Encoding: {first}\r\nTransfer-Encoding: {second}\r\n");
         let name = format!("TE {first:?} + TE {second:?}");
@@ -72,8 +132,10 @@ fn length_and_coding_together() {
     let mut rows = Vec::new();
     for length in ["0", "5", "15", "6", "999", "x"] {
         for coding in ["chunked", "Chunked", "identity", "gzip, chunked", "xchunked", ""] {
-            let (cl, te) =
-                (format!("Content-Length: {length}\r\n"), format!("Transfer-Encoding: {coding}\r\n"));
+            let (cl, te) = (
+                format!("Content-Length: {length}\r\n"),
+                format!("Transfer-Encoding: {coding}\r\n"),
+            );
             let body = format!("{chunks}{SECOND}");
             let name = format!("CL {length} then TE {coding:?}");
             rows.push(row(name, post(&format!("{cl}{te}"), &body)).refused(&[400]));
@@ -89,36 +151,80 @@ fn field_lines_that_hide_framing() {
     let chunks = "0\r\n\r\n";
     let mut rows = Vec::new();
     for field in [
-        "Content-Length : 5", "Content-Length\t: 5", " Content-Length: 5", "\tContent-Length: 5",
-        "Content-Length:5\r\n , 6", "Content_Length: 5", "content_length: 5", "CONTENT_LENGTH: 5",
-        "Content-Length\u{0}: 5", "Content-Length: \u{0}5", "Content-Length: 5\u{0}",
-        "Content-Length: 5\u{b}", "Content-Length: \u{b}5", "X: y\rContent-Length: 5",
-        "X: y\nContent-Length: 5", "X: y\r\n Content-Length: 5", "X: y\r\n\tContent-Length: 5",
-        "X:\r\n y", "Content-Length:\r\n 5", "Content-Length: 5\r", "Content-Length: 5\r\r",
-        ": 5", "Content-Length", "Content-Length 5", "Content Length: 5", "Content-Length;: 5",
-        "Content-Length=: 5", "@Content-Length: 5", "Content-Length(x): 5", "Conténu: 5",
-        "\u{7f}Content-Length: 5", "\"Content-Length\": 5", "Content-Length[]: 5", "{}: x", "a,b: c",
-        "a/b: c", "a?: c", "<a>: c", "a\\: c",
+        "Content-Length : 5",
+        "Content-Length\t: 5",
+        " Content-Length: 5",
+        "\tContent-Length: 5",
+        "Content-Length:5\r\n , 6",
+        "Content_Length: 5",
+        "content_length: 5",
+        "CONTENT_LENGTH: 5",
+        "Content-Length\u{0}: 5",
+        "Content-Length: \u{0}5",
+        "Content-Length: 5\u{0}",
+        "Content-Length: 5\u{b}",
+        "Content-Length: \u{b}5",
+        "X: y\rContent-Length: 5",
+        "X: y\nContent-Length: 5",
+        "X: y\r\n Content-Length: 5",
+        "X: y\r\n\tContent-Length: 5",
+        "X:\r\n y",
+        "Content-Length:\r\n 5",
+        "Content-Length: 5\r",
+        "Content-Length: 5\r\r",
+        ": 5",
+        "Content-Length",
+        "Content-Length 5",
+        "Content Length: 5",
+        "Content-Length;: 5",
+        "Content-Length=: 5",
+        "@Content-Length: 5",
+        "Content-Length(x): 5",
+        "Conténu: 5",
+        "\u{7f}Content-Length: 5",
+        "\"Content-Length\": 5",
+        "Content-Length[]: 5",
+        "{}: x",
+        "a,b: c",
+        "a/b: c",
+        "a?: c",
+        "<a>: c",
+        "a\\: c",
     ] {
         let fields = format!("{field}\r\n");
         rows.push(row(format!("{field:?}"), post(&fields, SECOND)).refused(&[400]));
     }
     for field in [
-        "Transfer-Encoding : chunked", "Transfer-Encoding\t: chunked", " Transfer-Encoding: chunked",
-        "Transfer_Encoding: chunked", "transfer_encoding: chunked", "Transfer-Encoding:\r\n chunked",
-        "Transfer-Encoding:\r\n\tchunked", "Transfer-Encoding: chunked\r", "X: y\nTransfer-Encoding: chunked",
-        "X: y\rTransfer-Encoding: chunked", "Transfer-Encoding\u{0}: chunked",
-        "Transfer-Encoding: chunked\nX: y", "Transfer-Encoding:\u{0}chunked",
-        "Transfer-Encoding\r\n: chunked", "Transfer-Encoding chunked", "\nTransfer-Encoding: chunked",
-        "\rTransfer-Encoding: chunked", "Transfer-Encoding:\nchunked", "Transfer-Encoding: chun\u{0}ked",
-        "Host_: x\r\nTransfer_Encoding: chunked", "Te_: x\r\nTransfer-encoding : chunked",
+        "Transfer-Encoding : chunked",
+        "Transfer-Encoding\t: chunked",
+        " Transfer-Encoding: chunked",
+        "Transfer_Encoding: chunked",
+        "transfer_encoding: chunked",
+        "Transfer-Encoding:\r\n chunked",
+        "Transfer-Encoding:\r\n\tchunked",
+        "Transfer-Encoding: chunked\r",
+        "X: y\nTransfer-Encoding: chunked",
+        "X: y\rTransfer-Encoding: chunked",
+        "Transfer-Encoding\u{0}: chunked",
+        "Transfer-Encoding: chunked\nX: y",
+        "Transfer-Encoding:\u{0}chunked",
+        "Transfer-Encoding\r\n: chunked",
+        "Transfer-Encoding chunked",
+        "\nTransfer-Encoding: chunked",
+        "\rTransfer-Encoding: chunked",
+        "Transfer-Encoding:\nchunked",
+        "Transfer-Encoding: chun\u{0}ked",
+        "Host_: x\r\nTransfer_Encoding: chunked",
+        "Te_: x\r\nTransfer-encoding : chunked",
     ] {
         let fields = format!("{field}\r\n");
         rows.push(row(format!("{field:?}"), post(&fields, chunks)).refused(&[400]));
         let fields = format!("Content-Length: 5\r\n{field}\r\n");
         rows.push(row(format!("CL + {field:?}"), post(&fields, chunks)).refused(&[400]));
     }
-    for nominated in ["content-length", "Content-Length", "transfer-encoding", "host", "Host, close"] {
+    for nominated in
+        ["content-length", "Content-Length", "transfer-encoding", "host", "Host, close"]
+    {
         let fields = format!("Connection: {nominated}\r\nContent-Length: 5\r\n");
         rows.push(row(format!("nominates {nominated}"), post(&fields, "hello")).refused(&[400]));
     }
@@ -127,7 +233,9 @@ fn field_lines_that_hide_framing() {
         let refused = underscored == "keep_alive";
         let fields = format!("{underscored}_x: 1\r\n");
         let name = format!("{underscored}_x");
-        rows.push(row(name, post(&format!("{fields}Content-Length: 0\r\n"), "")).line("POST /x HTTP/1.1"));
+        rows.push(
+            row(name, post(&format!("{fields}Content-Length: 0\r\n"), "")).line("POST /x HTTP/1.1"),
+        );
         if refused {
             let fields = format!("{underscored}: 1\r\nContent-Length: 0\r\n");
             rows.push(row(underscored, post(&fields, "")).refused(&[400]));
@@ -160,7 +268,10 @@ fn line_ends_other_than_crlf() {
     ];
     let rows = heads.iter().map(|head| row(head.escape_debug().to_string(), head).refused(&[400]));
     let mut rows: Vec<Row> = rows.collect();
-    rows.push(row("one empty line before is skipped", "\r\nGET /x HTTP/1.1\r\nHost: a.test\r\n\r\n"));
+    rows.push(row(
+        "one empty line before is skipped",
+        "\r\nGET /x HTTP/1.1\r\nHost: a.test\r\n\r\n",
+    ));
     run_rows(rows);
 }
 
@@ -169,21 +280,52 @@ fn chunks_that_break_the_grammar() {
     let te = "Transfer-Encoding: chunked\r\n";
     let mut rows = Vec::new();
     for body in [
-        "\r\nhello\r\n0\r\n\r\n", "\r\n\r\n", "g\r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n",
-        " 5\r\nhello\r\n0\r\n\r\n", "\t5\r\nhello\r\n0\r\n\r\n", "+5\r\nhello\r\n0\r\n\r\n",
-        "-5\r\nhello\r\n0\r\n\r\n", "5\nhello\r\n0\r\n\r\n", "5\rhello\r\n0\r\n\r\n",
-        "5\r\r\nhello\r\n0\r\n\r\n", "5\r\nhello0\r\n\r\n", "5\r\nhelloX\r\n0\r\n\r\n",
-        "5\r\nhello\n0\r\n\r\n", "5\r\nhello\r0\r\n\r\n", "5\r\nhello\r\n\r\n0\r\n\r\n",
-        "4\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\n\r\n", "5\r\nhello\r\n0\r\n\n",
-        "5\r\nhello\r\n0\n\n", "5;a\nb\r\nhello\r\n0\r\n\r\n", "5;\nhello\r\n0\r\n\r\n",
-        "5;a\rb\r\nhello\r\n0\r\n\r\n", "5;a=\"\n\"\r\nhello\r\n0\r\n\r\n", "5\u{0}\r\nhello\r\n0\r\n\r\n",
-        "5;\u{0}\r\nhello\r\n0\r\n\r\n", "5 5\r\nhello\r\n0\r\n\r\n", "5,5\r\nhello\r\n0\r\n\r\n",
-        "5_\r\nhello\r\n0\r\n\r\n", "0000000000000000000000000005\r\nhello\r\n0\r\n\r\n",
-        "10000000000000005\r\nhello\r\n0\r\n\r\n", "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
-        ";a=b\r\nhello\r\n0\r\n\r\n", "five\r\nhello\r\n0\r\n\r\n", "5h\r\nhello\r\n0\r\n\r\n",
-        "0\r\nX : y\r\n\r\n", "0\r\n X: y\r\n\r\n", "0\r\nX: y\r\n z\r\n\r\n", "0\r\nX: y\n\r\n",
-        "0\r\nX: y\n\n", "0\r\nno-colon\r\n\r\n", "0\r\n: y\r\n\r\n", "0\r\nX\u{0}: y\r\n\r\n",
-        "0\r\nX: a\u{0}b\r\n\r\n", "0\r\nX: a\rb\r\n\r\n", "0\r\n\rX: y\r\n\r\n",
+        "\r\nhello\r\n0\r\n\r\n",
+        "\r\n\r\n",
+        "g\r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        " 5\r\nhello\r\n0\r\n\r\n",
+        "\t5\r\nhello\r\n0\r\n\r\n",
+        "+5\r\nhello\r\n0\r\n\r\n",
+        "-5\r\nhello\r\n0\r\n\r\n",
+        "5\nhello\r\n0\r\n\r\n",
+        "5\rhello\r\n0\r\n\r\n",
+        "5\r\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello0\r\n\r\n",
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "5\r\nhello\n0\r\n\r\n",
+        "5\r\nhello\r0\r\n\r\n",
+        "5\r\nhello\r\n\r\n0\r\n\r\n",
+        "4\r\nhello\r\n0\r\n\r\n",
+        "5\r\nhello\r\n0\n\r\n",
+        "5\r\nhello\r\n0\r\n\n",
+        "5\r\nhello\r\n0\n\n",
+        "5;a\nb\r\nhello\r\n0\r\n\r\n",
+        "5;\nhello\r\n0\r\n\r\n",
+        "5;a\rb\r\nhello\r\n0\r\n\r\n",
+        "5;a=\"\n\"\r\nhello\r\n0\r\n\r\n",
+        "5\u{0}\r\nhello\r\n0\r\n\r\n",
+        "5;\u{0}\r\nhello\r\n0\r\n\r\n",
+        "5 5\r\nhello\r\n0\r\n\r\n",
+        "5,5\r\nhello\r\n0\r\n\r\n",
+        "5_\r\nhello\r\n0\r\n\r\n",
+        "0000000000000000000000000005\r\nhello\r\n0\r\n\r\n",
+        "10000000000000005\r\nhello\r\n0\r\n\r\n",
+        "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
+        ";a=b\r\nhello\r\n0\r\n\r\n",
+        "five\r\nhello\r\n0\r\n\r\n",
+        "5h\r\nhello\r\n0\r\n\r\n",
+        "0\r\nX : y\r\n\r\n",
+        "0\r\n X: y\r\n\r\n",
+        "0\r\nX: y\r\n z\r\n\r\n",
+        "0\r\nX: y\n\r\n",
+        "0\r\nX: y\n\n",
+        "0\r\nno-colon\r\n\r\n",
+        "0\r\n: y\r\n\r\n",
+        "0\r\nX\u{0}: y\r\n\r\n",
+        "0\r\nX: a\u{0}b\r\n\r\n",
+        "0\r\nX: a\rb\r\n\r\n",
+        "0\r\n\rX: y\r\n\r\n",
     ] {
         let bytes = post(te, &format!("{body}{SECOND}"));
         rows.push(row(format!("{body:?}"), bytes).refused(&[400]));
@@ -196,14 +338,25 @@ fn chunks_that_are_fine() {
     let te = "Transfer-Encoding: chunked\r\n";
     let mut rows = Vec::new();
     for (body, payload) in [
-        ("0\r\n\r\n", ""), ("5\r\nhello\r\n0\r\n\r\n", "hello"), ("05\r\nhello\r\n00\r\n\r\n", "hello"),
-        ("0000000000000005\r\nhello\r\n0\r\n\r\n", "hello"), ("a\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
-        ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789"), ("5;a=b\r\nhello\r\n0\r\n\r\n", "hello"),
-        ("5;a\r\nhello\r\n0;last\r\n\r\n", "hello"), ("5;a=\"b;c\"\r\nhello\r\n0\r\n\r\n", "hello"),
-        ("5;a=b;c=d\r\nhello\r\n0\r\n\r\n", "hello"), ("1\r\nh\r\n4\r\nello\r\n0\r\n\r\n", "hello"),
-        ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n"), ("3\r\n0\r\n\r\n0\r\n\r\n", "0\r\n"),
+        ("0\r\n\r\n", ""),
+        ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("05\r\nhello\r\n00\r\n\r\n", "hello"),
+        ("0000000000000005\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("a\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
+        ("A\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
+        ("5;a=b\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("5;a\r\nhello\r\n0;last\r\n\r\n", "hello"),
+        ("5;a=\"b;c\"\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("5;a=b;c=d\r\nhello\r\n0\r\n\r\n", "hello"),
+        ("1\r\nh\r\n4\r\nello\r\n0\r\n\r\n", "hello"),
+        ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n"),
+        ("3\r\n0\r\n\r\n0\r\n\r\n", "0\r\n"),
     ] {
-        rows.push(row(format!("{body:?}"), post(te, body)).body(payload).field("transfer-encoding", "chunked"));
+        rows.push(
+            row(format!("{body:?}"), post(te, body))
+                .body(payload)
+                .field("transfer-encoding", "chunked"),
+        );
     }
     for value in ["chunked", "Chunked", "CHUNKED", " chunked", "chunked ", "\tchunked\t"] {
         let fields = format!("Transfer-Encoding:{value}\r\n");
@@ -226,16 +379,26 @@ fn chunks_that_are_fine() {
 #[test]
 fn lengths_that_are_fine() {
     let rows = vec![
-        row("CL 5", post("Content-Length: 5\r\n", "hello")).body("hello").field("content-length", "5"),
+        row("CL 5", post("Content-Length: 5\r\n", "hello"))
+            .body("hello")
+            .field("content-length", "5"),
         row("CL 0", post("Content-Length: 0\r\n", "")).body(""),
         row("CL with OWS", post("Content-Length: \t 5 \t\r\n", "hello")).body("hello"),
         row("CL without OWS", post("Content-Length:5\r\n", "hello")).body("hello"),
         row("cl in lower case", post("content-length: 5\r\n", "hello")).body("hello"),
-        row("a body that looks like a request", post("Content-Length: 46\r\n", &format!("{:46}", SECOND)))
-            .body(format!("{SECOND:46}")),
+        row(
+            "a body that looks like a request",
+            post("Content-Length: 46\r\n", &format!("{:46}", SECOND)),
+        )
+        .body(format!("{SECOND:46}")),
         row("POST without a length has no body", post("", "")).body(""),
-        row("GET with a body", "GET /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello").body("hello"),
-        row("DELETE with a body", "DELETE /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi").body("hi"),
+        row("GET with a body", "GET /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello")
+            .body("hello"),
+        row(
+            "DELETE with a body",
+            "DELETE /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi",
+        )
+        .body("hi"),
         row("HEAD with a body", "HEAD /x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\nhi")
             .method("HEAD")
             .body("hi"),
@@ -244,8 +407,11 @@ fn lengths_that_are_fine() {
             .body("hello"),
         row(
             "three requests of three kinds",
-            format!("{SECOND}{}{}", post("Content-Length: 5\r\n", "hello"),
-                post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n")),
+            format!(
+                "{SECOND}{}{}",
+                post("Content-Length: 5\r\n", "hello"),
+                post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n")
+            ),
         )
         .requests(3)
         .line("GET /smuggled HTTP/1.1"),
@@ -256,29 +422,68 @@ fn lengths_that_are_fine() {
 #[test]
 fn versions_and_methods() {
     let mut rows = Vec::new();
-    for line in ["GET / HTTP/2.0", "GET / HTTP/3.0", "GET / HTTP/1.2", "GET / HTTP/0.9", "GET / HTTP/9.9"] {
+    for line in
+        ["GET / HTTP/2.0", "GET / HTTP/3.0", "GET / HTTP/1.2", "GET / HTTP/0.9", "GET / HTTP/9.9"]
+    {
         let bytes = format!("{line}\r\nHost: a.test\r\n\r\n");
         rows.push(row(line, bytes).refused(&[505, 400]));
     }
     for line in [
-        "GET /", "GET / ", "GET", "GET / HTTP", "GET / HTTP/", "GET / HTTP/1", "GET / HTTP/1.", "GET / HTTP/.1",
-        "GET / HTTP/11", "GET / HTTP/1.11", "GET / HTTP/01.1", "GET / HTTP/1.1 ", "GET / HTTP/1.1 x", "GET / http/1.1",
-        "GET / HTTPS/1.1", "GET / Http/1.1", "GET / HTTP /1.1", "GET / HTTP/1 .1", "GET  / HTTP/1.1", "GET /  HTTP/1.1",
-        "GET\t/ HTTP/1.1", "GET /\tHTTP/1.1", "GET / HTTP/1.1\t", " / HTTP/1.1", "/ HTTP/1.1", "HTTP/1.1 200 OK",
-        "get / HTTP/1.1", "Get / HTTP/1.1", "G\u{0}ET / HTTP/1.1", "G@T / HTTP/1.1", "GET, / HTTP/1.1", "1GET / HTTP/1.1",
-        "-GET / HTTP/1.1", "GET/ HTTP/1.1", "GET /\u{0} HTTP/1.1", "GÈT / HTTP/1.1", "GET / HTTP/1.1\u{0}",
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA / HTTP/1.1", "GET / HTTP/-1.1", "GET / HTTP/1,1",
+        "GET /",
+        "GET / ",
+        "GET",
+        "GET / HTTP",
+        "GET / HTTP/",
+        "GET / HTTP/1",
+        "GET / HTTP/1.",
+        "GET / HTTP/.1",
+        "GET / HTTP/11",
+        "GET / HTTP/1.11",
+        "GET / HTTP/01.1",
+        "GET / HTTP/1.1 ",
+        "GET / HTTP/1.1 x",
+        "GET / http/1.1",
+        "GET / HTTPS/1.1",
+        "GET / Http/1.1",
+        "GET / HTTP /1.1",
+        "GET / HTTP/1 .1",
+        "GET  / HTTP/1.1",
+        "GET /  HTTP/1.1",
+        "GET\t/ HTTP/1.1",
+        "GET /\tHTTP/1.1",
+        "GET / HTTP/1.1\t",
+        " / HTTP/1.1",
+        "/ HTTP/1.1",
+        "HTTP/1.1 200 OK",
+        "get / HTTP/1.1",
+        "Get / HTTP/1.1",
+        "G\u{0}ET / HTTP/1.1",
+        "G@T / HTTP/1.1",
+        "GET, / HTTP/1.1",
+        "1GET / HTTP/1.1",
+        "-GET / HTTP/1.1",
+        "GET/ HTTP/1.1",
+        "GET /\u{0} HTTP/1.1",
+        "GÈT / HTTP/1.1",
+        "GET / HTTP/1.1\u{0}",
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA / HTTP/1.1",
+        "GET / HTTP/-1.1",
+        "GET / HTTP/1,1",
     ] {
         let bytes = format!("{line}\r\nHost: a.test\r\n\r\n");
         rows.push(row(line.escape_debug().to_string(), bytes).refused(&[400]));
     }
-    for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "M-SEARCH", "X_Y", "PURGE"] {
+    for method in
+        ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND", "M-SEARCH", "X_Y", "PURGE"]
+    {
         let bytes = format!("{method} /m HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n");
         rows.push(row(method, bytes).line(&format!("{method} /m HTTP/1.1")));
     }
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     rows.push(row("HTTP/2 preface", preface).refused(&[400, 505]));
     rows.push(row("TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\u{7c}\x03\x03").refused(&[400]));
-    rows.push(row("CONNECT", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").own(&[405]));
+    rows.push(
+        row("CONNECT", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").own(&[405]),
+    );
     run_rows(rows);
 }

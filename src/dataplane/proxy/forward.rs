@@ -268,7 +268,8 @@ impl Exchange<'_> {
             upgrade: head.upgrade(),
             keep_alive: head.keep_alive(),
         };
-        upload.is_done.set(framing == Framing::Empty);
+        let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));
+        upload.is_done.set(!has_body);
         connection.sent += context.out.len() as u64;
         let endpoint = &connection.socket;
         let respond = Respond {
@@ -292,7 +293,7 @@ impl Exchange<'_> {
             state: upload,
             bytes_max: self.listener.limits.body_bytes_max,
         };
-        if framing == Framing::Empty {
+        if !has_body {
             // The head stays in the input: should the connection be dead, it is sent once more.
             ways.before_write();
             let sent = endpoint.send_bytes(&mut context.out).await;

@@ -175,7 +175,8 @@ mod tests {
         let mut payload = Vec::new();
         loop {
             let line = wire.windows(2).position(|two| two == b"\r\n").unwrap();
-            let size = usize::from_str_radix(std::str::from_utf8(&wire[..line]).unwrap(), 16).unwrap();
+            let size =
+                usize::from_str_radix(std::str::from_utf8(&wire[..line]).unwrap(), 16).unwrap();
             wire = &wire[line + 2..];
             if size == 0 {
                 return (payload, wire.strip_suffix(b"\r\n").unwrap().to_vec());

@@ -71,7 +71,8 @@ impl EndpointPool {
         }
     }
 
-    /// Closes what has been unused for `idle` or was closed by the endpoint. Called each second.
+    /// Closes what has been unused for `idle`, was closed by the endpoint, or holds bytes nobody
+    /// asked for. Called each second.
     pub fn sweep(&self, idle: Duration, now_tick: u64, stats: &CoreStats) {
         let mut kept = self.idle.borrow_mut();
         if kept.is_empty() {
@@ -81,12 +82,12 @@ impl EndpointPool {
         let idle_ticks = ticks(idle);
         kept.retain(|one| now_tick.wrapping_sub(one.since_tick) < idle_ticks);
         let fds: Vec<_> = kept.iter().map(|one| one.connection.socket.stream.fd()).collect();
-        let mut gone = Vec::new();
-        rt::poll_gone(&fds, &mut gone);
-        let mut gone = gone.iter().map(|&(index, _)| index).peekable(); // in rising order
+        let mut found = Vec::new();
+        rt::poll_not_quiet(&fds, &mut found);
+        let mut found = found.into_iter().peekable();
         let mut position = 0;
         kept.retain(|_| {
-            let dead = gone.next_if_eq(&position).is_some();
+            let dead = found.next_if_eq(&position).is_some();
             position += 1;
             !dead
         });

@@ -90,7 +90,11 @@ impl Conf {
     /// The text, holes and all.
     pub(crate) fn text(&self) -> String {
         let section = |title: &str, lines: &[String]| {
-            if lines.is_empty() { String::new() } else { format!("{title}\n{}\n", lines.join("\n")) }
+            if lines.is_empty() {
+                String::new()
+            } else {
+                format!("{title}\n{}\n", lines.join("\n"))
+            }
         };
         let mut text = section("[runtime]", &self.runtime);
         text += "[[listener]]\nname = \"edge\"\naddress = \"{listen}\"\n";

@@ -174,8 +174,7 @@ impl Row {
         if self.reaches_origin == answer.reason().is_some() {
             return Err(format!("answered by the wrong side: reason {:?}", answer.reason()));
         }
-        if !self.reasons.is_empty()
-            && !self.reasons.contains(&answer.reason().unwrap_or_default())
+        if !self.reasons.is_empty() && !self.reasons.contains(&answer.reason().unwrap_or_default())
         {
             return Err(format!("reason {:?}, wanted {:?}", answer.reason(), self.reasons));
         }
@@ -214,7 +213,9 @@ impl Row {
         other.get(&path);
         match other.try_response("GET") {
             Ok(answer) if answer.text() == format!("GET {path}") => Ok(()),
-            Ok(answer) => Err(format!("ANOTHER CLIENT got {} {:?}", answer.status(), answer.text())),
+            Ok(answer) => {
+                Err(format!("ANOTHER CLIENT got {} {:?}", answer.status(), answer.text()))
+            }
             Err(error) => Err(format!("another client got no answer: {error:?}")),
         }
     }

@@ -42,13 +42,13 @@ impl Head {
         let garbage = |what: &str| ReadError::Garbage(format!("{what} in head {}", show(raw)));
         let text: String = raw.iter().map(|byte| char::from(*byte)).collect();
         let lines: Vec<&str> = text.trim_end_matches("\r\n").split("\r\n").collect();
-        let mut head =
-            Head { start: lines[0].to_owned(), fields: Vec::new(), raw: raw.to_owned() };
+        let mut head = Head { start: lines[0].to_owned(), fields: Vec::new(), raw: raw.to_owned() };
         if lines.iter().any(|line| line.contains(['\r', '\n', '\0'])) {
             return Err(garbage("bare CR, LF or NUL"));
         }
         for line in &lines[1..] {
-            let (name, value) = line.split_once(':').ok_or_else(|| garbage("a line without ':'"))?;
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| garbage("a line without ':'"))?;
             if name.is_empty() || name.contains([' ', '\t']) {
                 return Err(garbage("a bad field name"));
             }
