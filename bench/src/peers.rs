@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The proxies known by name, in the order of a table. The first is what ratios are about.
-pub const NAMES: [&str; 6] = ["ringway", "nginx", "nginxb", "haproxy", "haproxyb", "envoy"];
+pub const NAMES: [&str; 7] =
+    ["ringway", "nginx", "nginxb", "nginxt", "haproxy", "haproxyb", "envoy"];
 
 /// How to install what is missing.
 pub const REMEDY: &str = "run scripts/bench-peers, or leave it out with --peers";
@@ -52,6 +53,7 @@ impl Peer {
             "ringway" => (Kind::Ringway, Some(ringway.to_owned()), "ringway.toml"),
             "nginx" => (Kind::Nginx, installed("nginx"), "nginx.conf"),
             "nginxb" => (Kind::Nginx, installed("nginx"), "nginxb.conf"),
+            "nginxt" => (Kind::Nginx, installed("nginx"), "nginxt.conf"),
             "haproxy" => (Kind::Haproxy, installed("haproxy"), "haproxy.cfg"),
             "haproxyb" => (Kind::Haproxy, installed("haproxy"), "haproxyb.cfg"),
             "envoy" => (Kind::Envoy, envoy(), "envoy.yaml"),
@@ -181,6 +183,7 @@ mod tests {
             ("ringway", "ringway.toml"),
             ("nginx", "nginx.conf"),
             ("nginxb", "nginxb.conf"),
+            ("nginxt", "nginxt.conf"),
             ("haproxy", "haproxy.cfg"),
             ("haproxyb", "haproxyb.cfg"),
             ("envoy", "envoy.yaml"),

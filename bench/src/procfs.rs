@@ -12,7 +12,8 @@ pub fn cpu_ns(pid: u32) -> u64 {
 
 /// Resident memory in bytes of `pid` and its descendants. Pages they share count in each.
 pub fn resident_bytes(pid: u32) -> u64 {
-    family(pid).into_iter().filter_map(|pid| status_kib(pid, "VmRSS:")).sum::<u64>() * 1024
+    let kib = |pid| kib(&format!("/proc/{pid}/status"), "VmRSS:");
+    family(pid).into_iter().filter_map(kib).sum::<u64>() * 1024
 }
 
 /// `pid` and all its descendants.
@@ -41,8 +42,14 @@ fn thread_cpu_ns(thread: u32) -> u64 {
     text.split_whitespace().next().and_then(|ns| ns.parse().ok()).unwrap_or(0)
 }
 
-fn status_kib(pid: u32, key: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+/// The same, but a page shared by n processes counts as 1/n in each (Pss). 0 where not permitted.
+pub fn proportional_bytes(pid: u32) -> u64 {
+    let kib = |pid| kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:");
+    family(pid).into_iter().filter_map(kib).sum::<u64>() * 1024
+}
+
+fn kib(path: &str, key: &str) -> Option<u64> {
+    let status = fs::read_to_string(path).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }

@@ -23,7 +23,7 @@ Runs ringway and its peers side by side and prints CPU time per request, with ra
 
   --ringway PATH          the binary to measure     (target/release/ringway)
   --also NAME=BIN[,CONF]  one more ringway, such as an older build; may be repeated
-  --peers LIST            of ringway,nginx,nginxb,haproxy,haproxyb,envoy; ratios are about the first
+  --peers LIST            of ringway,nginx,nginxb,nginxt,haproxy,haproxyb,envoy; ratios are about the first
                           (all that are installed)
   --scenarios LIST        of small,16k,post16k,1m,upload,c512,rate8k,ws,close,memory  (all)
   --layouts LIST          T: proxy alone on its core; S: everything on that core  (T,S)
@@ -72,7 +72,10 @@ struct Layout {
 /// Memory of one proxy.
 struct Memory {
     proxy: String,
+    /// Shared pages count in full in each of its processes.
     start_bytes: u64,
+    /// Shared pages count once.
+    start_share_bytes: u64,
     idle_bytes: u64,
     connections: usize,
 }
@@ -271,6 +274,7 @@ fn measure_memory(options: &Options, dir: &Path) -> Result<Vec<Memory>, String> 
         let proxy =
             Running::peer(peer, ports[1], ports[0], place(layout.proxy), dir, options.logs)?;
         let start_bytes = procfs::resident_bytes(proxy.pid());
+        let start_share_bytes = procfs::proportional_bytes(proxy.pid());
         let small = &scenario::ALL[0];
         let connections = open_idle(small, proxy.port, options.idle)
             .map_err(|error| format!("{}: {error}", peer.name))?;
@@ -280,7 +284,9 @@ fn measure_memory(options: &Options, dir: &Path) -> Result<Vec<Memory>, String> 
         proxy.stop()?;
         origin.stop()?;
         let name = peer.name.clone();
-        let memory = Memory { proxy: name, start_bytes, idle_bytes, connections: options.idle };
+        let connections = options.idle;
+        let memory =
+            Memory { proxy: name, start_bytes, start_share_bytes, idle_bytes, connections };
         println!("{}", memory.line());
         all.push(memory);
     }
@@ -295,9 +301,11 @@ impl Memory {
     fn line(&self) -> String {
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         format!(
-            "{:<9} {:>7.1} MiB at start {:>7.1} MiB idle {:>7.2} KiB per connection",
+            "{:<9} at start {:>6.1} MiB resident, {:>6.1} proportional; idle {:>6.1} MiB, \
+             {:.2} KiB per connection",
             self.proxy,
             mib(self.start_bytes),
+            mib(self.start_share_bytes),
             mib(self.idle_bytes),
             self.per_connection() / 1024.0
         )
@@ -307,6 +315,7 @@ impl Memory {
         json!({
             "proxy": self.proxy,
             "start_bytes": self.start_bytes,
+            "start_proportional_bytes": self.start_share_bytes,
             "idle_bytes": self.idle_bytes,
             "connections": self.connections,
             "bytes_per_connection": self.per_connection(),
