@@ -115,6 +115,9 @@ impl Running {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
         let start = Instant::now();
         while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+            if sys::interrupted() {
+                return Err("interrupted".to_owned());
+            }
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(format!("{} ended, {status}:\n{}", self.name, self.log_tail()));
             }
@@ -223,11 +226,15 @@ pub fn finish(mut command: Command, patience: Duration) -> Result<bool, String> 
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Ok(status.success()),
-            Ok(None) if start.elapsed() < patience => std::thread::sleep(POLL * 4),
+            Ok(None) if start.elapsed() < patience && !sys::interrupted() => {
+                std::thread::sleep(POLL * 4);
+            }
             _ => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(format!("{program}: ended after {} s", patience.as_secs()));
+                let seconds = start.elapsed().as_secs();
+                let why = if sys::interrupted() { "interrupted" } else { "took too long" };
+                return Err(format!("{program}: {why}, ended after {seconds} s"));
             }
         }
     }
@@ -253,4 +260,43 @@ fn load_command(plan: &Plan) -> Result<Command, String> {
 fn sibling(name: &str) -> Result<PathBuf, String> {
     let here = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
     Ok(here.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn a_stray_listener_is_noticed() {
+        let stray = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = stray.local_addr().unwrap().port();
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let log = PathBuf::from("/nonexistent");
+        let running = Running { name: "sleep".to_owned(), port, child, log };
+        assert!(running.check_listeners().unwrap_err().contains("others listen"));
+        drop(stray);
+        assert_eq!(running.check_listeners(), Ok(()));
+        assert_eq!(running.stop(), Ok(()));
+    }
+
+    #[test]
+    fn a_taken_port_is_refused_before_anything_starts() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let core = sys::allowed_cores().unwrap()[0];
+        let place = Placement { core, fifo: false };
+        let scratch = std::env::temp_dir();
+        let refused =
+            Running::start("true", Command::new("true"), port, place, &scratch).unwrap_err();
+        assert!(refused.contains("already"), "{refused}");
+    }
+
+    #[test]
+    fn what_hangs_is_ended() {
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let error = finish(command, Duration::from_millis(50)).unwrap_err();
+        assert!(error.contains("took too long"), "{error}");
+    }
 }

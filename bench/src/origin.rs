@@ -210,6 +210,9 @@ impl Connection {
     }
 
     fn answer(&mut self, page: Page, pages: &Pages) -> Result<(), Gone> {
+        if self.close_after {
+            return self.send(Out::Bytes { bytes: pages.closing(page), sent: 0 }, pages);
+        }
         self.send(Out::Page { page, sent: 0 }, pages)
     }
 
@@ -315,6 +318,14 @@ impl Pages {
         &self.pages[page as usize]
     }
 
+    /// The same page, with the announcement that the connection ends here.
+    fn closing(&self, page: Page) -> Vec<u8> {
+        let bytes = self.bytes(page);
+        let status_line = bytes.windows(2).position(|two| two == b"\r\n").unwrap_or_default();
+        let (status, rest) = bytes.split_at(status_line);
+        [status, b"\r\nConnection: close", rest].concat()
+    }
+
     fn refresh_date(&mut self) {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
         if second == self.second {
@@ -335,14 +346,10 @@ impl Pages {
 mod tests {
     use super::*;
 
-    fn started(port_hint: &TcpListener) -> u16 {
-        port_hint.local_addr().unwrap().port()
-    }
-
     #[test]
     fn answers_every_page_torn_at_every_byte() {
         let hint = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = started(&hint);
+        let port = hint.local_addr().unwrap().port();
         drop(hint);
         std::thread::spawn(move || serve(port, &["X-More: yes".to_owned()]));
         let mut stream = (0..200)
@@ -363,6 +370,11 @@ mod tests {
             stream.write_all(&upload[cut..]).unwrap();
             assert_answer(&mut stream, SMALL_BYTES);
         }
+        let mut last = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        last.write_all(b"GET /s HTTP/1.0\r\n\r\n").unwrap();
+        let mut whole = String::new();
+        last.read_to_string(&mut whole).unwrap();
+        assert!(whole.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: "), "{whole}");
         stream.write_all(b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n").unwrap();
         let mut answer = vec![0; UPGRADE.len()];
         stream.read_exact(&mut answer).unwrap();

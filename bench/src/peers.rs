@@ -116,7 +116,9 @@ impl Peer {
         };
         let said = [output.stdout, output.stderr].concat(); // nginx says it on stderr
         let text = String::from_utf8_lossy(&said);
-        text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown").to_owned()
+        let first = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown");
+        let path = self.binary.to_string_lossy(); // Envoy begins with it
+        first.strip_prefix(path.as_ref()).unwrap_or(first).trim().to_owned()
     }
 
     fn write_config(&self, blanks: &Blanks<'_>) -> Result<PathBuf, String> {

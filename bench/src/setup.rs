@@ -1,10 +1,11 @@
 //! What must be right before anything is measured.
 
 use crate::procfs;
-use crate::sys;
+use crate::{sys, wire};
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
 /// Ports are taken from here up, below the range that the kernel gives to clients.
@@ -85,6 +86,13 @@ pub fn processor() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = info.lines().find(|line| line.starts_with("model name"));
     line.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, name)| name).to_owned()
+}
+
+/// The date in UTC, as 2026-11-20.
+pub fn today() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let (year, month, day) = wire::civil(now / 86_400);
+    format!("{year}-{month:02}-{day:02}")
 }
 
 /// The commit of the working tree, with `-dirty` if it has changes; "unknown" outside git.

@@ -8,6 +8,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Real-time priority of everything under test; all the same, so that nobody is favoured.
@@ -252,6 +253,26 @@ pub fn raise_file_limit() -> io::Result<u64> {
 pub fn terminate(pid: u32) {
     // SAFETY: no pointers. The pid cannot have been reused: its parent has not reaped it.
     unsafe { libc::kill(pid as i32, libc::SIGTERM) };
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on SIGINT and SIGTERM only make [`interrupted`] true, so that what was started can be
+/// stopped and what was set can be put back.
+pub fn catch_interrupts() {
+    extern "C" fn note(_: libc::c_int) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+    let handler = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        unsafe { libc::signal(signal, handler) };
+    }
+}
+
+/// Whether one of those signals has come.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 /// Sleeps on the monotonic clock.

@@ -87,6 +87,7 @@ fn run() -> Result<bool, String> {
         println!("{HELP}");
         return Ok(true);
     }
+    sys::catch_interrupts();
     let any_control = args.flag("--any-congestion-control");
     let options = options(args)?;
     let cubic = if any_control { None } else { Some(Cubic::ensure()?) };

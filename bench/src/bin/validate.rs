@@ -51,6 +51,7 @@ fn run() -> Result<bool, String> {
     if peers::installed("wrk").is_none() {
         return Err(format!("wrk is not installed; {}", peers::REMEDY));
     }
+    sys::catch_interrupts();
     let _cubic = Cubic::ensure()?;
     let scratch = Scratch::new()?;
     let dir = scratch.path();
