@@ -105,6 +105,7 @@ fn run() -> Result<bool, String> {
     if options.peers[0].name == "ringway" && !options.smoke {
         println!("\ngoals (5 % tolerance)");
         report::verdicts(&rows).iter().for_each(|line| println!("{line}"));
+        memory.first().iter().for_each(|memory| println!("{}", memory.verdict()));
     }
     let seconds = start.elapsed().as_secs();
     println!("\n{seconds} s");
@@ -309,6 +310,20 @@ impl Memory {
             mib(self.start_share_bytes),
             mib(self.idle_bytes),
             self.per_connection() / 1024.0
+        )
+    }
+
+    /// At most 8 MiB at start and 1.5 KiB for an idle connection.
+    fn verdict(&self) -> String {
+        const START_BYTES_MAX: u64 = 8 << 20;
+        const IDLE_BYTES_MAX: f64 = 1536.0;
+        let word = |met| if met { "met" } else { "MISSED" };
+        format!(
+            "  memory at start {:.1} MiB <= 8  {};  idle connection {:.2} KiB <= 1.5  {}",
+            self.start_bytes as f64 / f64::from(1 << 20),
+            word(self.start_bytes <= START_BYTES_MAX),
+            self.per_connection() / 1024.0,
+            word(self.per_connection() <= IDLE_BYTES_MAX)
         )
     }
 
