@@ -12,9 +12,12 @@ const TOLERANCE: f64 = 1.05;
 /// Percentiles of latency at a fixed rate, in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Latency {
-    /// p50, p99, p99.9 of all measured requests.
+    /// p50, p99, p99.9 of a cycle: the medians over cycles. A neighbour's burst of work spoils the
+    /// cycles it falls into, and only those.
     pub us: [f64; 3],
-    /// The first proxy's percentiles divided by this one's.
+    /// p99.9 of all requests of all cycles, with whatever disturbed some of them.
+    pub whole_p999_us: f64,
+    /// The first proxy's percentiles divided by this one's, within each cycle.
     pub ratios: Option<[Estimate; 3]>,
 }
 
@@ -87,27 +90,25 @@ fn rate(slice: &Slice) -> f64 {
 
 fn latency(first: &[&Slice], own: &[&Slice], compared: bool) -> Option<Latency> {
     const QUANTILES: [f64; 3] = [0.5, 0.99, 0.999];
-    let all: Vec<usize> = (0..own.len()).collect();
-    let whole = merged(own, &all);
+    let mut whole = Histogram::default();
+    own.iter().for_each(|slice| whole.merge(&slice.latency));
     if whole.total() == 0 {
         return None;
     }
-    let us = QUANTILES.map(|quantile| whole.quantile(quantile) as f64 / 1000.0);
-    let ratios = compared.then(|| {
-        QUANTILES.map(|quantile| {
-            stats::bootstrap(own.len(), |picks| {
-                let value = |slices| merged(slices, picks).quantile(quantile).max(1) as f64;
-                value(first) / value(own)
-            })
-        })
-    });
-    Some(Latency { us, ratios })
-}
-
-fn merged(slices: &[&Slice], picks: &[usize]) -> Histogram {
-    let mut histogram = Histogram::default();
-    picks.iter().for_each(|&index| histogram.merge(&slices[index].latency));
-    histogram
+    let us = |slice: &Slice, quantile| slice.latency.quantile(quantile).max(1) as f64 / 1000.0;
+    let middle = |quantile| -> f64 {
+        stats::median(&own.iter().map(|slice| us(slice, quantile)).collect::<Vec<_>>())
+    };
+    let ratio = |quantile| {
+        let pairs = first.iter().zip(own);
+        let ratios: Vec<f64> = pairs.map(|(a, b)| us(a, quantile) / us(b, quantile)).collect();
+        stats::estimate(&ratios)
+    };
+    Some(Latency {
+        us: QUANTILES.map(middle),
+        whole_p999_us: whole.quantile(0.999) as f64 / 1000.0,
+        ratios: compared.then(|| QUANTILES.map(ratio)),
+    })
 }
 
 /// The line above the rows.
@@ -136,10 +137,11 @@ impl Row {
             "{:<9} {:<9} {:>9.2}  {ratio:<24} {:>9.0}  {rate_ratio:<7} {:>5.2} {:>5.2}{full}",
             self.scenario, self.proxy, self.us.middle, self.rate, self.busy, self.client_busy
         );
-        if let Some(Latency { us, ratios }) = self.latency {
+        if let Some(Latency { us, whole_p999_us, ratios }) = self.latency {
+            let [p50, p99, p999] = us;
             line.push_str(&format!(
-                "\n{:>19} p50 {:.0} us  p99 {:.0}  p99.9 {:.0}",
-                "", us[0], us[1], us[2]
+                "\n{:>19} p50 {p50:.0} us  p99 {p99:.0}  p99.9 {p999:.0} (of all {whole_p999_us:.0})",
+                ""
             ));
             if let Some(ratios) = ratios {
                 let texts = ratios.map(interval);
@@ -176,6 +178,7 @@ impl Row {
             "busy": self.busy,
             "client_busy": self.client_busy,
             "latency_us": self.latency.map(|latency| latency.us),
+            "latency_whole_p999_us": self.latency.map(|latency| latency.whole_p999_us),
             "latency_ratio": self.latency.and_then(|latency| Some(latency.ratios?.map(estimate))),
             "errors": self.tally.errors,
             "reconnects": self.tally.reconnects,

@@ -25,27 +25,18 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Median of `values` with its bootstrap interval.
+/// Median of `values` with its bootstrap interval. The seed is fixed: the same measurements give the
+/// same interval.
 pub fn estimate(values: &[f64]) -> Estimate {
-    bootstrap(values.len(), |picks| {
-        median(&picks.iter().map(|&index| values[index]).collect::<Vec<_>>())
-    })
-}
-
-/// Bootstrap over `count` cycles: `statistic` gets the indices of one resample. The seed is fixed:
-/// the same measurements give the same interval.
-pub fn bootstrap(count: usize, statistic: impl Fn(&[usize]) -> f64) -> Estimate {
-    let all: Vec<usize> = (0..count).collect();
-    let middle = statistic(&all);
-    if count < 2 {
+    let middle = median(values);
+    if values.len() < 2 {
         return Estimate { middle, low: middle, high: middle };
     }
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut picks = all;
     let mut results: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
-            picks.iter_mut().for_each(|pick| *pick = random.below(count));
-            statistic(&picks)
+            let pick = |_| values[random.below(values.len())];
+            median(&(0..values.len()).map(pick).collect::<Vec<_>>())
         })
         .collect();
     results.sort_by(f64::total_cmp);
