@@ -127,3 +127,22 @@ fn running_out_of_descriptors_is_said_and_survived() {
         assert_eq!(listener.accept_batch(&mut accepted, 32).await.unwrap(), 1);
     });
 }
+
+#[test]
+fn a_mailbox_without_a_descriptor_to_wait_with_still_receives() {
+    on_core(|| async {
+        let (sender, mailbox) = rt::mailbox(1);
+        let mut hoard = Vec::new();
+        while let Ok(file) = std::fs::File::open("/dev/null") {
+            hoard.push(file);
+        }
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            sender.send("late").unwrap();
+        });
+        assert_eq!(mailbox.recv().await, Some("late"));
+        drop(hoard);
+        late.join().unwrap();
+        assert_eq!(mailbox.recv().await, None);
+    });
+}

@@ -36,7 +36,7 @@ fn a_task_that_yields_forever_starves_nobody() {
             },
             |place| panic!("{place}"),
         );
-        let (sender, mailbox) = mailbox::<u32>(4);
+        let (sender, mailbox) = mailbox::<u32>(20);
         let foreign = thread::spawn(move || {
             for message in 0..20 {
                 thread::sleep(Duration::from_millis(5));

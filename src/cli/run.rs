@@ -10,6 +10,7 @@ Signals:
                 access log change at once, requests in flight finish under the
                 old rules; a mistake leaves everything as it was. The file of
                 the access log is opened anew.
+  USR1          open the file of the access log anew, nothing else
   TERM, INT     take no new connections, finish requests (at most
                 `drain_timeout` of [runtime]), end; a second signal ends at once
 

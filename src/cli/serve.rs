@@ -3,7 +3,7 @@
 use std::{io::Write, net::SocketAddr, process::ExitCode};
 
 use crate::{
-    cli::EXIT_CONFIG,
+    cli::{EXIT_CONFIG, EXIT_USAGE},
     controlplane::config::{ConfigErrors, Severity},
     server::{self, Running, ServerError, Source},
     telemetry::escape::write_json_string,
@@ -11,9 +11,11 @@ use crate::{
 
 /// Serves until a signal ends it.
 pub(super) fn serve(source: Source, on_ready: impl FnOnce(Running)) -> ExitCode {
+    let from_file = matches!(source, Source::Path(_));
     match server::run(source, on_ready) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(ServerError::Config(errors)) => refuse(&errors),
+        Err(ServerError::Config(errors)) if from_file => refuse(&errors),
+        Err(ServerError::Config(errors)) => refuse_arguments(&errors),
         Err(error) => fail(&error),
     }
 }
@@ -26,6 +28,15 @@ fn refuse(errors: &ConfigErrors) -> ExitCode {
         format!("{errors}ringway: {count} {noun} in the configuration; nothing was started\n");
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
     ExitCode::from(EXIT_CONFIG)
+}
+
+/// Says what is wrong with arguments that were made into a configuration: places in a text that
+/// nobody wrote would only confuse.
+fn refuse_arguments(errors: &ConfigErrors) -> ExitCode {
+    for problem in errors.0.iter().filter(|problem| problem.severity == Severity::Error) {
+        fail(&format_args!("{}; {}", problem.message, problem.hint));
+    }
+    ExitCode::from(EXIT_USAGE)
 }
 
 /// Says why something failed.

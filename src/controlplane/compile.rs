@@ -1,7 +1,8 @@
 //! [`Config`] to [`Snapshot`]: the last place where a change can be refused.
 //!
 //! The route table was compiled while the configuration was checked; what is left is to look up
-//! names of endpoints and to hand out the slots of the metrics.
+//! names of endpoints. Slots of the metrics are given by
+//! [`super::series::Series::assign`], which remembers those of earlier versions.
 
 use std::{
     collections::HashMap,
@@ -12,8 +13,8 @@ use super::config::{
     Config, ConfigErrors, EndpointConfig, EndpointHost, Place, Problem, Severity, UpstreamConfig,
 };
 use crate::{
-    base::{ids::StatsSlot, limits::ROUTE_SERIES_MAX},
     snapshot::{Endpoint, Route, Snapshot, Upstream},
+    telemetry::core_stats::{ROUTE_OTHER, UPSTREAM_OTHER},
 };
 
 /// Whether names of endpoints are looked up.
@@ -24,38 +25,6 @@ pub enum Resolve {
     /// Asks the system's resolver, which blocks: for the control thread.
     Yes,
 }
-
-/// Which slot of the metrics a route writes to. Lives as long as the process: a route keeps its
-/// slot over reloads, and no slot is given to another route, so that counters never mix.
-#[derive(Debug, Default)]
-pub struct StatsSlots {
-    by_id: HashMap<Box<str>, StatsSlot>,
-}
-
-impl StatsSlots {
-    /// The slot that routes share once all others are taken.
-    pub const OTHER: StatsSlot = StatsSlot(ROUTE_SERIES_MAX as u16);
-
-    /// The slot of a route.
-    pub fn slot(&mut self, id: &str) -> StatsSlot {
-        if let Some(slot) = self.by_id.get(id) {
-            return *slot;
-        }
-        if self.by_id.len() >= ROUTE_SERIES_MAX {
-            return Self::OTHER;
-        }
-        let slot = StatsSlot(self.by_id.len() as u16);
-        self.by_id.insert(id.into(), slot);
-        slot
-    }
-
-    /// The routes that have a slot of their own, in no order; those of earlier versions too.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, StatsSlot)> {
-        self.by_id.iter().map(|(id, slot)| (&**id, *slot))
-    }
-}
-
-const _: () = assert!(ROUTE_SERIES_MAX < u16::MAX as usize);
 
 /// Compiles a configuration. `version` must be higher than that of the snapshot in force.
 ///
@@ -68,13 +37,12 @@ pub fn compile(
     config: Config,
     version: u64,
     resolve: Resolve,
-    slots: &mut StatsSlots,
 ) -> Result<(Snapshot, Vec<Problem>), ConfigErrors> {
     let mut resolver = Resolver { resolve, known: HashMap::new(), failed: Vec::new() };
     let upstreams = config.upstreams.into_iter().map(|upstream| resolver.upstream(upstream));
     let upstreams = upstreams.collect();
     let routes = config.routes.into_iter().map(|route| Route {
-        stats: slots.slot(&route.id),
+        stats: ROUTE_OTHER,
         id: route.id,
         upstream: route.upstream,
         extra: route.extra,
@@ -124,6 +92,7 @@ impl Resolver {
     fn upstream(&mut self, config: UpstreamConfig) -> Upstream {
         Upstream {
             name: config.name,
+            stats: UPSTREAM_OTHER,
             strategy: config.strategy,
             endpoints: config.endpoints.into_iter().map(|one| self.endpoint(one)).collect(),
             connect_timeout: config.connect_timeout,
@@ -185,9 +154,8 @@ mod tests {
 
     #[test]
     fn a_snapshot_has_what_the_file_says() {
-        let mut slots = StatsSlots::default();
         let config = config::load_str("x.toml", TEXT).unwrap().config;
-        let (snapshot, warnings) = compile(config, 7, Resolve::No, &mut slots).unwrap();
+        let (snapshot, warnings) = compile(config, 7, Resolve::No).unwrap();
         assert_eq!((snapshot.version, warnings.len()), (7, 0));
         assert_eq!(snapshot.routes.len(), 2);
         assert!(snapshot.routes[0].extra.is_none(), "a plain route stays small");
@@ -201,23 +169,10 @@ mod tests {
     #[test]
     fn names_are_looked_up_and_those_without_an_address_are_a_warning() {
         let config = config::load_str("x.toml", TEXT).unwrap().config;
-        let mut slots = StatsSlots::default();
-        let (snapshot, warnings) = compile(config, 1, Resolve::Yes, &mut slots).unwrap();
+        let (snapshot, warnings) = compile(config, 1, Resolve::Yes).unwrap();
         assert_eq!(snapshot.upstreams[0].endpoints[1].address, Some(([127, 0, 0, 1], 81).into()));
         assert_eq!(snapshot.upstreams[0].endpoints[2].address, None);
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].to_string().starts_with("x.toml:15:"), "{}", warnings[0]);
-    }
-
-    #[test]
-    fn a_route_keeps_its_slot_and_the_last_ones_share_one() {
-        let mut slots = StatsSlots::default();
-        let first = slots.slot("a");
-        assert_ne!(slots.slot("b"), first);
-        for number in 0..ROUTE_SERIES_MAX {
-            slots.slot(&number.to_string());
-        }
-        assert_eq!(slots.slot("a"), first);
-        assert_eq!(slots.slot("one more"), StatsSlots::OTHER);
     }
 }

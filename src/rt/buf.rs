@@ -13,8 +13,6 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use monoio::buf::{IoBuf, IoBufMut};
-
 use super::slots::Slots;
 use crate::base::limits::{BUFFER_HEADROOM_BYTES, BUFFER_TAILROOM_BYTES};
 
@@ -43,6 +41,10 @@ struct Shared {
     waiting_max: usize,
     slots: RefCell<Slots>,
     free: RefCell<Vec<NonNull<u8>>>,
+    /// Fewest free buffers since the last trim: those below were not used since.
+    free_low: Cell<usize>,
+    /// Free buffers, from the bottom of the list, whose memory the kernel has back.
+    trimmed: Cell<usize>,
     waiting: Cell<usize>,
 }
 
@@ -60,6 +62,8 @@ impl BufPool {
             waiting_max,
             slots: RefCell::new(Slots::new(slot_bytes, count_max)),
             free: RefCell::new(Vec::new()),
+            free_low: Cell::new(0),
+            trimmed: Cell::new(0),
             waiting: Cell::new(0),
         };
         Self { shared: Rc::new(shared) }
@@ -67,8 +71,7 @@ impl BufPool {
 
     /// An empty buffer; `None` when `count_max` are in use or the machine has no memory left.
     pub fn take(&self) -> Option<Buf> {
-        let free = self.shared.free.borrow_mut().pop();
-        let base = match free {
+        let base = match self.shared.pop() {
             Some(base) => base,
             None => self.shared.grow()?,
         };
@@ -92,6 +95,22 @@ impl BufPool {
         Some(WaitingPermit { shared: Rc::clone(&self.shared) })
     }
 
+    /// Gives the memory of up to `count_max` buffers back to the kernel, of those that nobody used
+    /// since the last call, and says how many that were. The buffers stay: their pages come back,
+    /// zeroed, when they are used. Meant to be called every few seconds, so that a burst does not
+    /// cost memory for ever.
+    pub fn trim(&self, count_max: usize) -> usize {
+        let shared = &self.shared;
+        let free = shared.free.borrow();
+        let unused = shared.free_low.replace(free.len());
+        let from = shared.trimmed.get();
+        let to = unused.min(from.saturating_add(count_max)).max(from);
+        let slots = shared.slots.borrow();
+        free[from..to].iter().for_each(|slot| slots.release(*slot));
+        shared.trimmed.set(to);
+        to - from
+    }
+
     /// How the pool is used right now.
     pub fn stats(&self) -> BufStats {
         let allocated = self.shared.slots.borrow().handed_out();
@@ -107,6 +126,14 @@ impl fmt::Debug for BufPool {
 }
 
 impl Shared {
+    fn pop(&self) -> Option<NonNull<u8>> {
+        let mut free = self.free.borrow_mut();
+        let slot = free.pop()?;
+        self.free_low.set(self.free_low.get().min(free.len()));
+        self.trimmed.set(self.trimmed.get().min(free.len()));
+        Some(slot)
+    }
+
     #[cold]
     fn grow(&self) -> Option<NonNull<u8>> {
         let mut slots = self.slots.borrow_mut();
@@ -289,68 +316,6 @@ impl fmt::Debug for Buf {
     }
 }
 
-/// A buffer on its way through a receive: the kernel writes to its spare room.
-pub(super) struct Receiving(pub(super) Buf);
-
-// WHY UNSAFE: the kernel writes through this pointer, so monoio's `IoBufMut` is an unsafe trait.
-// `Vec<u8>` needs no impl of ours but costs an allocation per receive and a copy per send.
-// SAFETY:
-// - stable: the slot is part of a mapping that stays where it is however `self` moves;
-// - exclusive: a `Buf` is one slot, out of the pool while it exists;
-// - alive: monoio owns `self` until the completion arrives, even if the future is dropped;
-// - initialised: mappings are zero, so any byte may be read;
-// - in bounds: `received` asserts the length monoio reports.
-unsafe impl IoBufMut for Receiving {
-    fn write_ptr(&mut self) -> *mut u8 {
-        self.0.spare_mut().as_mut_ptr()
-    }
-
-    fn bytes_total(&mut self) -> usize {
-        self.0.spare()
-    }
-
-    unsafe fn set_init(&mut self, received: usize) {
-        self.0.received(received);
-    }
-}
-
-/// A buffer on its way through a send: the kernel reads the first `n` bytes of its data.
-pub(super) struct Sending {
-    pub(super) buf: Buf,
-    pub(super) n: usize,
-}
-
-// WHY UNSAFE: the kernel reads through this pointer, so monoio's `IoBuf` is an unsafe trait.
-// SAFETY: as for `Receiving`; `data()[..n]` is checked before each operation.
-unsafe impl IoBuf for Sending {
-    fn read_ptr(&self) -> *const u8 {
-        self.buf.data()[..self.n].as_ptr()
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.n
-    }
-}
-
-/// A vector on its way through a send, from the first byte not sent yet.
-pub(super) struct SendingBytes {
-    pub(super) bytes: Vec<u8>,
-    pub(super) sent: usize,
-}
-
-// WHY UNSAFE: as for `Sending`.
-// SAFETY: a vector's bytes are on the heap and stay there while it is neither changed nor dropped,
-// and monoio owns it until the completion.
-unsafe impl IoBuf for SendingBytes {
-    fn read_ptr(&self) -> *const u8 {
-        self.bytes[self.sent..].as_ptr()
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.bytes.len() - self.sent
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,6 +352,24 @@ mod tests {
         assert!(permit.is_some() && pool.try_hold_waiting().is_none());
         drop(permit);
         assert!(pool.try_hold_waiting().is_some());
+    }
+
+    #[test]
+    fn trimming_takes_only_what_was_not_used() {
+        let pool = BufPool::new(DATA, 10, 0);
+        let burst: Vec<_> = (0..10).map(|i| filled(&pool, &[i; DATA])).collect();
+        drop(burst);
+        assert_eq!(pool.trim(100), 0, "all were in use since the start");
+        let busy: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
+        drop(busy);
+        assert_eq!(pool.trim(5), 5, "no more than asked for");
+        assert_eq!(pool.trim(5), 5, "two that were cold before, three that are now");
+        assert_eq!(pool.trim(5), 0, "each once");
+        let all: Vec<_> = (0..10).map(|_| pool.take().unwrap()).collect();
+        assert!(all.iter().all(|buf| buf.slot().iter().all(|byte| *byte == 0)), "given back");
+        drop(all);
+        assert_eq!(pool.trim(5), 0);
+        assert_eq!(pool.trim(5), 5, "and cold again");
     }
 
     #[test]

@@ -7,11 +7,16 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::ring_fd::RingFd;
 use super::sys;
+use super::task::sleep;
+
+/// How often a core that has no descriptor left to wait with looks into its mailbox.
+const NO_BELL_PAUSE: Duration = Duration::from_millis(50);
 
 /// Makes a mailbox for at most `bound` messages. The sender may be cloned and used from any thread,
 /// the mailbox goes to one core.
@@ -89,8 +94,7 @@ pub struct Mailbox<T> {
 }
 
 impl<T> Mailbox<T> {
-    /// The next message; waits for it. `None` when all senders are gone and all was received, or
-    /// when the descriptors have run out so that waiting is impossible.
+    /// The next message; waits for it. `None` when all senders are gone and all was received.
     ///
     /// # Cancel safety
     /// Cancel safe: no message is taken before the last await.
@@ -105,7 +109,7 @@ impl<T> Mailbox<T> {
                 self.bell.asleep.store(false, Ordering::SeqCst);
                 return received;
             }
-            self.sleep().await?;
+            self.sleep().await;
         }
     }
 
@@ -124,12 +128,14 @@ impl<T> Mailbox<T> {
     }
 
     /// Waits for the bell. The ring gets a descriptor of its own each time, so that a mailbox
-    /// holds nothing that belongs to one thread; messages are rare.
-    async fn sleep(&self) -> Option<()> {
-        let ring = RingFd::new(self.bell.fd.try_clone().ok()?).ok()?;
-        let rung = ring.readable().await;
+    /// holds nothing that belongs to one thread; messages are rare. Without a free descriptor it
+    /// looks again a little later.
+    async fn sleep(&self) {
+        match self.bell.fd.try_clone().and_then(RingFd::new) {
+            Ok(ring) if ring.readable().await.is_ok() => {}
+            _ => sleep(NO_BELL_PAUSE).await,
+        }
         self.bell.asleep.store(false, Ordering::SeqCst);
         sys::eventfd_drain(&self.bell.fd);
-        rung.ok()
     }
 }

@@ -5,8 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -87,8 +86,8 @@ impl Listener {
     ///
     /// # Errors
     /// When none could be taken: out of descriptors (EMFILE, ENFILE) or of memory (ENOBUFS,
-    /// ENOMEM). The connection is still in the queue, so calling again at once would spin: wait
-    /// some time first.
+    /// ENOMEM), or the socket is no listener (any more). The connection is still in the queue, so
+    /// calling again at once would spin: wait some time first.
     ///
     /// # Cancel safety
     /// Cancel safe: connections are taken only after the last await.
@@ -104,13 +103,9 @@ impl Listener {
                 Ok((fd, Some(peer))) => out.push((Stream::adopt(fd)?, peer)),
                 Ok((_, None)) => {} // an address family that was not listened on
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if is_out_of_resources(&error) => {
-                    if out.len() == before {
-                        return Err(error);
-                    }
-                    break; // the next call says so again
-                }
-                Err(_) => {} // that connection's own trouble; accept(2) says to go on
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) if out.len() == before => return Err(error),
+                Err(_) => break, // the next call says so again
             }
         }
         Ok(out.len() - before)
@@ -132,8 +127,24 @@ impl Listener {
     }
 }
 
-fn is_out_of_resources(error: &io::Error) -> bool {
-    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+/// Whether accept(2) reports a connection that died in the queue, and the next one may be fine.
+/// Source: "Error handling" in accept(2).
+fn is_of_the_connection(error: &io::Error) -> bool {
+    let codes = [
+        libc::ECONNABORTED,
+        libc::ECONNRESET,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::EINTR,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::ENONET,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EPERM, // a firewall's doing
+        libc::EPROTO,
+        libc::ETIMEDOUT,
+    ];
     error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }
 

@@ -22,6 +22,7 @@ pub mod deadline;
 pub mod doorbell;
 pub mod join;
 pub mod listener;
+mod loan;
 pub mod machine;
 pub mod pipe;
 pub mod probe;

@@ -45,6 +45,16 @@ impl Slots {
         Some(unsafe { self.chunks[chunk].base.add(place * self.stride) })
     }
 
+    /// Gives the memory of `slot` back to the kernel; it is zero when used again.
+    /// `slot` must be one of these and nobody's at the moment, or its user loses his bytes.
+    pub(super) fn release(&self, slot: NonNull<u8>) {
+        let at = slot.as_ptr() as usize;
+        debug_assert!(self.chunks.iter().any(|chunk| chunk.has(at)), "a slot of this");
+        // WHY UNSAFE: there is no safe madvise(2).
+        // SAFETY: the range is one slot of a mapping of ours, of plain bytes that may become zero.
+        unsafe { libc::madvise(slot.as_ptr().cast(), self.stride, libc::MADV_DONTNEED) };
+    }
+
     /// Slots handed out so far.
     pub(super) fn handed_out(&self) -> usize {
         self.handed_out
@@ -74,6 +84,12 @@ impl Chunk {
         };
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self { base, bytes })
+    }
+}
+
+impl Chunk {
+    fn has(&self, at: usize) -> bool {
+        (self.base.as_ptr() as usize..self.base.as_ptr() as usize + self.bytes).contains(&at)
     }
 }
 
@@ -111,6 +127,8 @@ mod tests {
         }
         assert_eq!(resident_pages(chunk.0, chunk.1), 10);
         assert_eq!(slots.chunks.len(), 2);
+        slots.release(taken[3]);
+        assert_eq!(resident_pages(chunk.0, chunk.1), 9);
     }
 
     #[test]

@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::buf::{Buf, Receiving, Sending, SendingBytes};
+use super::buf::Buf;
 use super::deadline::Link;
+use super::loan::{Receiving, Sending, SendingBytes};
 use super::ring_fd::RingFd;
 use super::sys;
 

@@ -43,7 +43,7 @@ pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
 
 /// Runs `future` as a task of this core. If it panics it is dropped, `on_panic` is told, and the
 /// core goes on; nothing is printed, as whoever is told knows what was being done and writes that
-/// down too.
+/// down too. `on_panic` itself is not guarded.
 ///
 /// # Panics
 /// Outside [`super::run`].

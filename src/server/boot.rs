@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::Receiver;
-use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use tokio::{net::TcpListener, sync::Notify, time::timeout_at};
 
 use crate::{
     base::limits::MAILBOX_MESSAGES_MAX,
@@ -94,6 +94,13 @@ struct Boot {
     state: Arc<State>,
 }
 
+/// The workers that were started, and the way to each.
+#[derive(Default)]
+struct Workers {
+    threads: Vec<Worker>,
+    mailboxes: Vec<(usize, Send)>,
+}
+
 impl Boot {
     fn new(started: Instant, source: Source, loaded: Loaded) -> Result<Self, ServerError> {
         let Loaded { mut snapshot, fixed, .. } = loaded;
@@ -101,7 +108,7 @@ impl Boot {
         series.assign(&mut snapshot);
         let snapshot = Arc::new(snapshot);
         let driver = rt::probe().map_err(ServerError::Driver)?;
-        machine::prepare(&fixed.runtime);
+        machine::prepare(&fixed.runtime, &driver);
         let sockets = listen::bind_all(&snapshot, fixed.runtime.workers.len())?;
         let admin = fixed.admin.as_ref().map(listen::bind_admin).transpose()?;
         let stats: Vec<Arc<CoreStats>> =
@@ -123,8 +130,8 @@ impl Boot {
         let waker = Arc::clone(&wake);
         let (reports, receiver) = reports(move || waker.notify_one());
         let listeners = self.addresses();
-        let (workers, mailboxes) = self.start_workers(&reports)?;
-        wait_until_ready(&receiver, &wake, workers.len()).await?;
+        let Workers { threads, mailboxes } = self.start_workers(&reports)?;
+        wait_until_ready(&receiver, &wake, threads.len()).await?;
         self.state.set_phase(Phase::Ready);
         self.announce(&listeners, admin);
         on_ready(Running { listeners, admin, stop: stop.clone() });
@@ -134,7 +141,7 @@ impl Boot {
             source: self.source,
             fixed: self.fixed,
             writer: self.writer,
-            workers,
+            workers: threads,
             reports: receiver,
         };
         control.run(signals, &wake, &stop.0).await
@@ -151,11 +158,8 @@ impl Boot {
         Ok(Some(address))
     }
 
-    fn start_workers(
-        &mut self,
-        reports: &ReportSender,
-    ) -> Result<(Vec<Worker>, Vec<(usize, Send)>), ServerError> {
-        let (mut workers, mut mailboxes) = (Vec::new(), Vec::new());
+    fn start_workers(&mut self, reports: &ReportSender) -> Result<Workers, ServerError> {
+        let mut workers = Workers::default();
         let parts = self.sockets.drain(..).zip(self.log_senders.drain(..));
         for ((settings, stats), (listeners, log)) in
             self.fixed.runtime.workers.iter().zip(&self.state.cores).zip(parts)
@@ -173,11 +177,11 @@ impl Boot {
                 log: Some(log),
             })
             .map_err(fail)?;
-            workers.push(Worker { core, thread, ended: false });
+            workers.threads.push(Worker { core, thread, ended: false });
             let send: Send = Box::new(move |message: ToWorker| sender.send(message).is_ok());
-            mailboxes.push((core, send));
+            workers.mailboxes.push((core, send));
         }
-        Ok((workers, mailboxes))
+        Ok(workers)
     }
 
     /// Names and addresses of the listeners, with the ports the kernel chose.
@@ -222,24 +226,23 @@ async fn wait_until_ready(
     wake: &Notify,
     cores: usize,
 ) -> Result<(), ServerError> {
+    let deadline = tokio::time::Instant::now() + START_MAX;
     let mut ready = 0;
-    let all = async {
-        loop {
-            while let Ok(report) = reports.try_recv() {
-                match report {
-                    FromWorker::Ready { .. } => ready += 1,
-                    FromWorker::Failed { core, step, error } => {
-                        return Err(ServerError::Worker { core, step, error });
-                    }
-                    _ => {}
+    loop {
+        while let Ok(report) = reports.try_recv() {
+            match report {
+                FromWorker::Ready { .. } => ready += 1,
+                FromWorker::Failed { core, step, error } => {
+                    return Err(ServerError::Worker { core, step, error });
                 }
+                _ => {}
             }
-            if ready == cores {
-                return Ok(());
-            }
-            wake.notified().await;
         }
-    };
-    let late = |_| ServerError::Control(std::io::ErrorKind::TimedOut.into());
-    timeout(START_MAX, all).await.map_err(late)?
+        if ready == cores {
+            return Ok(());
+        }
+        if timeout_at(deadline, wake.notified()).await.is_err() {
+            return Err(ServerError::Late { ready, cores });
+        }
+    }
 }

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     controlplane::{
         broadcast::Broadcast,
-        export::access_log::Writer,
+        export::access_log::{Sink, Writer},
         log,
         state::{Phase, State},
     },
@@ -44,6 +44,8 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    reopen: Signal,
+    upgrade: Signal,
 }
 
 impl Signals {
@@ -53,6 +55,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
         })
     }
 }
@@ -105,9 +109,15 @@ impl Control {
                     }
                 }
                 _ = signals.hangup.recv() => match reloading.task {
+                    _ if deadline.is_some() => self.reopen_log(), // these rules are the last ones
                     Some(_) => reloading.again = true,
                     None => reloading.task = Some(self.start_reload()),
                 },
+                // Both would end the process if nobody listened.
+                _ = signals.reopen.recv() => self.reopen_log(),
+                _ = signals.upgrade.recv() => log::warn(format_args!(
+                    "SIGUSR2: a new binary cannot take the sockets over yet; restart instead"
+                )),
                 _ = signals.terminate.recv() => match deadline {
                     Some(_) => return self.end("second signal"),
                     None => deadline = Some(self.start_drain("SIGTERM")),
@@ -210,7 +220,7 @@ impl Control {
         self.broadcast.publish(snapshot);
     }
 
-    /// SIGHUP means a rotated access log too, whatever became of the rules.
+    /// SIGHUP means a rotated access log too, whatever became of the rules; SIGUSR1 only that.
     fn reopen_log(&self) {
         let snapshot = Arc::clone(&self.state.rules().snapshot);
         match rules::open_log(&snapshot) {
@@ -221,7 +231,7 @@ impl Control {
         }
     }
 
-    fn redirect_log(&self, sink: Option<crate::controlplane::export::access_log::Sink>) {
+    fn redirect_log(&self, sink: Option<Sink>) {
         if !self.writer.redirect(sink) {
             log::error(format_args!("access log: its writer hangs; the file was not opened anew"));
         }

@@ -29,6 +29,13 @@ pub enum ServerError {
     Driver(DriverError),
     /// The control side could not be set up.
     Control(io::Error),
+    /// Not all workers accept connections in time.
+    Late {
+        /// How many do.
+        ready: usize,
+        /// How many should.
+        cores: usize,
+    },
     /// A worker could not start, or its loop ended with an error.
     Worker {
         /// The number of its CPU.
@@ -66,6 +73,11 @@ impl fmt::Display for ServerError {
                 f,
                 "the control thread could not be set up: {error}; see `ulimit -n` (open files) and \
                  `ulimit -u` (threads)"
+            ),
+            Self::Late { ready, cores } => write!(
+                f,
+                "only {ready} of {cores} cores were ready in time; the machine is overloaded: try \
+                 again, or name fewer `cores` in [runtime]"
             ),
             Self::Worker { core, step, error } => {
                 write!(f, "core {core}: {step}: {error}")?;

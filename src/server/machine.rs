@@ -2,7 +2,7 @@
 
 use crate::{
     controlplane::{config::RuntimeConfig, log},
-    rt::machine,
+    rt::{Probe, machine},
 };
 
 /// Descriptors that are not connections: rings, listeners, eventfds, logs, the control side.
@@ -10,7 +10,14 @@ const DESCRIPTORS_BESIDE: u64 = 64;
 
 /// Raises the limit of open files as far as it may be, and says what is too little, each with its
 /// remedy. Nothing here is fatal.
-pub(super) fn prepare(runtime: &RuntimeConfig) {
+pub(super) fn prepare(runtime: &RuntimeConfig, probe: &Probe) {
+    if !probe.flags.defer_taskrun {
+        log::warn(format_args!(
+            "Linux {} lacks IORING_SETUP_DEFER_TASKRUN: everything works, with more system calls; \
+             Linux 6.1 has it",
+            probe.kernel
+        ));
+    }
     let wanted = files_wanted(runtime);
     match machine::raise_open_files_max(wanted) {
         Ok(allowed) if allowed >= wanted => {}
@@ -19,9 +26,8 @@ pub(super) fn prepare(runtime: &RuntimeConfig) {
             "the limit of open files could not be read or raised: {error}; see `ulimit -n`"
         )),
     }
-    let kernel = machine::kernel_version();
     let locked = machine::locked_memory_max().unwrap_or(u64::MAX);
-    if !kernel.is_at_least(5, 12) && locked < rings_bytes(runtime) {
+    if !probe.kernel.is_at_least(5, 12) && locked < rings_bytes(runtime) {
         log::warn(format_args!(
             "this kernel counts rings as locked memory and only {} KiB are allowed; raise \
              `ulimit -l` (LimitMEMLOCK= in systemd) to {} KiB",

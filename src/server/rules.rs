@@ -66,8 +66,7 @@ pub(super) fn load(source: &Source, version: u64) -> Result<Loaded, ConfigErrors
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;
-    let (snapshot, more) =
-        compile::compile(config, version, Resolve::Yes, &mut compile::StatsSlots::default())?;
+    let (snapshot, more) = compile::compile(config, version, Resolve::Yes)?;
     warnings.extend(more);
     Ok(Loaded { snapshot, fixed, level, warnings })
 }

@@ -30,13 +30,14 @@ pub(super) fn read(table: Option<Table<'_>>) -> Admin {
         None => Some(default_address()),
     };
     let token = token(&table);
-    if let (Some(value), Some(address), true) = (&given, address, enabled) {
-        if !address.ip().to_canonical().is_loopback() && table.get("token").is_none() {
-            value.error(
-                format!("{address} can be reached by others, and there is no token"),
-                "write token = \"${RINGWAY_ADMIN_TOKEN}\", or an address on 127.0.0.1",
-            );
-        }
+    let exposed = |address: &SocketAddr| {
+        enabled && !address.ip().to_canonical().is_loopback() && table.get("token").is_none()
+    };
+    if let (Some(value), Some(address)) = (&given, address.filter(exposed)) {
+        value.error(
+            format!("{address} can be reached by others, and there is no token"),
+            "write token = \"${RINGWAY_ADMIN_TOKEN}\", or an address on 127.0.0.1",
+        );
     }
     let settings = address.map(|address| AdminSettings { address, token });
     Admin { settings: settings.filter(|_| enabled), place: given.map(|value| value.place()) }
@@ -97,6 +98,12 @@ fn explain_address(text: &str) -> (&'static str, String) {
     }
     if text.parse::<std::net::Ipv4Addr>().is_ok() {
         return ("it has no port", format!("write \"{text}:8080\""));
+    }
+    if let Some((host, port)) = text.rsplit_once(':').filter(|_| !text.ends_with(']')) {
+        let host_ok = host.parse::<std::net::Ipv6Addr>().is_ok();
+        if host_ok && port.len() >= 2 && port.parse::<u16>().is_ok() {
+            return ("an IPv6 address needs brackets", format!("write \"[{host}]:{port}\""));
+        }
     }
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<std::net::Ipv6Addr>() {
         return ("it has no port", format!("write \"[{address}]:8080\""));

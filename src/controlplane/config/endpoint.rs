@@ -44,7 +44,8 @@ fn from_url(value: &Value<'_>, weight: u32) -> Option<EndpointConfig> {
     let (host, port) = match parse_url(&text) {
         Ok(parsed) => parsed,
         Err((problem, hint)) => {
-            value.error(format!("\"{}\": {problem}", value.shown(&text)), hint);
+            let shown = without_userinfo(value.shown(&text));
+            value.error(format!("\"{shown}\": {problem}"), hint);
             return None;
         }
     };
@@ -54,6 +55,16 @@ fn from_url(value: &Value<'_>, weight: u32) -> Option<EndpointConfig> {
         EndpointHost::Name(name) => format!("{name}:{port}"),
     };
     Some(EndpointConfig { authority: authority.into(), host, port, weight, place: value.place() })
+}
+
+/// A URL without its password.
+fn without_userinfo(text: &str) -> String {
+    match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => {
+            format!("{}://...{}", &text[..scheme], &text[at..])
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// What is wrong with a URL, and what to write.
@@ -152,6 +163,13 @@ fn split_port(text: &str) -> Result<(&str, Option<&str>), UrlError> {
         1 => {
             let colon = after_brackets + text[after_brackets..].find(':').unwrap_or(0);
             Ok((&text[..colon], Some(&text[colon + 1..])))
+        }
+        _ if text.rsplit_once(':').is_some_and(|(host, port)| {
+            host.parse::<Ipv6Addr>().is_ok() && port.len() >= 2 && port.parse::<u16>().is_ok()
+        }) =>
+        {
+            let (host, port) = text.rsplit_once(':').unwrap_or((text, "80"));
+            wrong("an IPv6 address needs brackets", format!("write \"http://[{host}]:{port}\""))
         }
         _ if text.parse::<Ipv6Addr>().is_ok() => {
             wrong("an IPv6 address needs brackets", format!("write \"http://[{text}]:8081\""))

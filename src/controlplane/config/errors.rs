@@ -157,6 +157,11 @@ impl Report {
         *self.incomplete.borrow()
     }
 
+    /// Whether any line is not TOML.
+    pub(super) fn has_broken_lines(&self) -> bool {
+        !self.broken_lines.borrow().is_empty()
+    }
+
     /// Whether a line between two of a file is not TOML.
     pub(super) fn is_broken_between(&self, file: u32, first: u32, last: u32) -> bool {
         let broken = self.broken_lines.borrow();

@@ -68,7 +68,7 @@ pub(super) enum Kind {
     Later(&'static str),
 }
 
-const MILLISECOND: Duration = Duration::from_millis(1);
+const MICROSECOND: Duration = Duration::from_micros(1);
 const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -342,14 +342,14 @@ pub(super) static LIMITS: Section = Section {
     keys: &[
         key(
             "header_timeout",
-            Kind::Duration(MILLISECOND, DAY, false),
+            Kind::Duration(MICROSECOND, DAY, false),
             "10s",
             "For a whole request head, from its first byte; then 408.",
         )
         .or(&["client_header_timeout", "read_timeout"]),
         key(
             "body_timeout",
-            Kind::Duration(MILLISECOND, DAY, false),
+            Kind::Duration(MICROSECOND, DAY, false),
             "30s",
             "Longest pause inside a request body; then 408. Also the longest time in which a \
             client reads nothing of its response.",
@@ -357,7 +357,7 @@ pub(super) static LIMITS: Section = Section {
         .or(&["client_body_timeout", "write_timeout"]),
         key(
             "idle_timeout",
-            Kind::Duration(MILLISECOND, DAY, false),
+            Kind::Duration(MICROSECOND, DAY, false),
             "60s",
             "How long a keep-alive connection without a request stays open.",
         )
@@ -490,7 +490,7 @@ pub(super) static ROUTE: Section = Section {
         .or(&["preserve_host"]),
         key(
             "timeout",
-            Kind::Duration(MILLISECOND, DAY, false),
+            Kind::Duration(MICROSECOND, DAY, false),
             "",
             "For the whole exchange; then 504. None without it.",
         ),
@@ -565,14 +565,14 @@ pub(super) static TIMEOUTS: Section = Section {
     keys: &[
         key(
             "connect",
-            Kind::Duration(MILLISECOND, DAY, false),
+            Kind::Duration(MICROSECOND, DAY, false),
             "1s",
             "To establish a connection; then 504.",
         )
         .or(&["connect_timeout"]),
         key(
             "response",
-            Kind::Duration(MILLISECOND, DAY, false),
+            Kind::Duration(MICROSECOND, DAY, false),
             "60s",
             "Longest silence of an endpoint, also between two reads of a body; then 504.",
         )
@@ -587,7 +587,7 @@ pub(super) static POOL: Section = Section {
     keys: &[
         key(
             "idle",
-            Kind::Duration(MILLISECOND, DAY, false),
+            Kind::Duration(MICROSECOND, DAY, false),
             "60s",
             "How long an unused connection is kept.",
         )
@@ -601,7 +601,7 @@ pub(super) static POOL: Section = Section {
         .or(&["idle_max", "max_idle", "keepalive"]),
         key(
             "age_max",
-            Kind::Duration(MILLISECOND, YEAR, true),
+            Kind::Duration(MICROSECOND, YEAR, true),
             "unlimited",
             "Age at which a connection is not used again.",
         )

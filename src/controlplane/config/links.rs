@@ -23,6 +23,8 @@ pub(super) struct Named<T> {
     by_name: HashMap<Box<str>, usize>,
     /// Whether the name of one is missing or unusable, so that nothing can be called dangling.
     nameless: bool,
+    /// Whether one is not listed, because its name is missing or taken.
+    bad: bool,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,7 @@ struct Item<T> {
 
 impl<T> Named<T> {
     pub(super) fn new() -> Self {
-        Self { items: Vec::new(), by_name: HashMap::new(), nameless: false }
+        Self { items: Vec::new(), by_name: HashMap::new(), nameless: false, bad: false }
     }
 
     /// Checks and registers the name of a table; the second of the same name is refused.
@@ -45,7 +47,10 @@ impl<T> Named<T> {
         let value = table.require(key);
         let name = value.and_then(|value| Some((check_name(&value)?, value)));
         let Some((name, value)) = name else {
-            self.nameless = true;
+            // A name that is there but can't be known, or that may stand on a line that is lost.
+            let unknown = value.is_some_and(|value| value.is_text() && value.text().is_none());
+            self.nameless |= unknown || table.may_lack_lines();
+            self.bad = true;
             return None;
         };
         if let Some(&first) = self.by_name.get(&*name) {
@@ -53,6 +58,7 @@ impl<T> Named<T> {
             let message =
                 format!("the name \"{}\" is already taken at {first}", value.shown(&name));
             value.error(message, "give each its own name");
+            self.bad = true;
             return None;
         }
         Some(name.into_owned().into())
@@ -87,7 +93,7 @@ impl<T> Named<T> {
 
     /// Whether there is none, not even one with mistakes.
     pub(super) fn is_empty(&self) -> bool {
-        self.items.is_empty() && !self.nameless
+        self.items.is_empty() && !self.bad
     }
 
     /// How many there are.
@@ -112,6 +118,9 @@ impl<T> Named<T> {
 
     /// All values, if none has a mistake.
     pub(super) fn complete(self) -> Option<Vec<T>> {
+        if self.bad {
+            return None;
+        }
         self.items.into_iter().map(|item| item.value).collect()
     }
 }
@@ -214,7 +223,7 @@ pub(super) fn check_presence(
             "there is no [[listener]], so no client can connect",
             "add [[listener]] with name = \"edge\" and address = \"0.0.0.0:8080\"",
         );
-    } else if routes.is_empty() {
+    } else if routes.is_empty() && !report.has_errors() {
         report.warning(
             place,
             "route",

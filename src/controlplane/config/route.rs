@@ -9,7 +9,7 @@ use super::{
     names,
     table::Table,
     upstream::UpstreamConfig,
-    value::Value,
+    value::{Pair, Value},
 };
 use crate::{
     base::{
@@ -263,8 +263,8 @@ struct Keys<'a> {
     path: Option<(Cow<'a, str>, Value<'a>)>,
     hosts: Vec<(Cow<'a, str>, Value<'a>)>,
     methods: Vec<(Cow<'a, str>, Value<'a>)>,
-    headers: Vec<(&'a str, Cow<'a, str>, Value<'a>)>,
-    query: Vec<(&'a str, Cow<'a, str>, Value<'a>)>,
+    headers: Vec<Pair<'a>>,
+    query: Vec<Pair<'a>>,
     priority: i64,
     strip_path: bool,
     rewrite: Option<(Cow<'a, str>, Value<'a>)>,
@@ -288,7 +288,7 @@ impl<'a> Keys<'a> {
         if let [first, others @ ..] = &given[..] {
             for other in others {
                 let message = format!("there is already a {}", first.key.name);
-                other.error(message, "a route has one of path, path_prefix and path_regex");
+                other.error(message, "remove one: a route has path, path_prefix or path_regex");
                 complete = false;
             }
         }
@@ -298,7 +298,6 @@ impl<'a> Keys<'a> {
         let methods = list(table, "methods", &mut complete);
         let headers = table.get("headers").map(|value| value.pairs()).unwrap_or_default();
         let query = table.get("query").map(|value| value.pairs()).unwrap_or_default();
-        check_header_names(&headers);
         Self {
             path,
             hosts,
@@ -339,33 +338,35 @@ impl<'a> Keys<'a> {
         let (key, rest) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
         let index: Option<usize> =
             rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.parse().ok());
-        let pair = |pairs: &[(&'a str, Cow<'a, str>, Value<'a>)]| {
-            let name = rest.trim_start_matches('.');
-            pairs.iter().find(|(key, ..)| *key == name).map(|(_, _, value)| *value)
+        let pair = |pairs: &[Pair<'a>]| {
+            let pair = pairs.iter().find(|pair| Some(pair.name) == rest.strip_prefix('.'))?;
+            // A name that can't be one is at fault itself, not what it stands for.
+            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            let name_ok = !pair.name.is_empty() && pair.name.bytes().all(token);
+            Some(if name_ok || key == "query" { pair.value.place() } else { pair.name_place })
         };
         let element =
-            |list: &[(Cow<'a, str>, Value<'a>)]| list.get(index?).map(|(_, value)| *value);
-        let value = match key {
+            |list: &[(Cow<'a, str>, Value<'a>)]| list.get(index?).map(|(_, value)| value.place());
+        let place = match key {
             "hosts" => element(&self.hosts),
             "methods" => element(&self.methods),
             "headers" => pair(&self.headers),
             "query" => pair(&self.query),
-            "path" => self.path.as_ref().map(|(_, value)| *value),
+            "path" => self.path.as_ref().map(|(_, value)| value.place()),
             _ => None,
         };
-        let value = value.or_else(|| table.get(key));
-        let place = value.map_or_else(|| table.place(), |value| value.place());
+        let place = place.or_else(|| Some(table.get(key)?.place())).unwrap_or(table.place());
         let shown = match key {
             "headers" | "query" => format!("route.{field}"),
-            "path" => value.map_or_else(|| "route.path".into(), |value| value.path()),
+            "path" => self.path.as_ref().map_or("route.path".into(), |(_, value)| value.path()),
             _ => format!("route.{key}"),
         };
         table.report.error(place, &shown, one_line(&error.message), one_line(&error.hint));
     }
 }
 
-fn specs<'k>(pairs: &'k [(&str, Cow<'_, str>, Value<'_>)]) -> Vec<(&'k str, ValueSpec<'k>)> {
-    pairs.iter().map(|(name, text, _)| (*name, ValueSpec::parse(text))).collect()
+fn specs<'k>(pairs: &'k [Pair<'_>]) -> Vec<(&'k str, ValueSpec<'k>)> {
+    pairs.iter().map(|pair| (pair.name, ValueSpec::parse(&pair.text))).collect()
 }
 
 /// Messages of other rooms may have line ends; a problem is one line.
@@ -395,17 +396,6 @@ fn list<'a>(table: &Table<'a>, name: &str, complete: &mut bool) -> Vec<(Cow<'a, 
         }
     }
     texts
-}
-
-/// Names of fields are the same in any case, keys of TOML are not.
-fn check_header_names(headers: &[(&str, Cow<'_, str>, Value<'_>)]) {
-    for (at, (name, _, value)) in headers.iter().enumerate() {
-        let same =
-            |(other, ..): &&(&str, Cow<'_, str>, Value<'_>)| other.eq_ignore_ascii_case(name);
-        if let Some((other, ..)) = headers[..at].iter().find(same) {
-            value.error(format!("\"{name}\" and \"{other}\" are the same field"), "remove one");
-        }
-    }
 }
 
 /// `"preserve"`, `"upstream"`, or a host with or without a port.

@@ -31,7 +31,8 @@ pub(super) fn repair(source: &Source, report: &Report) -> Source {
             slips.iter().for_each(|slip| report_slip(&source, slip, report));
             return source;
         };
-        if !repair_slip(&mut source, slip, slips[0].start, report) {
+        let first = slips.iter().find(|slip| slip.is_in_brackets()).unwrap_or(slip);
+        if !repair_slip(&mut source, slip, first.start, report) {
             slips.iter().for_each(|slip| report_slip(&source, slip, report));
             break;
         }
@@ -51,6 +52,12 @@ impl Slip {
     /// Whether the parser lost more than the line of the slip.
     fn is_breaking(&self) -> bool {
         self.message.starts_with("key with no value") || self.message.starts_with("unclosed")
+    }
+
+    /// Whether an array or inline table that runs on may be the reason.
+    fn is_in_brackets(&self) -> bool {
+        ["array", "inline table", "key-value pair"].iter().any(|word| self.message.contains(word))
+            && !self.message.contains("array table")
     }
 }
 
@@ -165,8 +172,21 @@ fn report_slip(source: &Source, slip: &Slip, report: &Report) {
     let line = source.line_range(slip.start);
     let text = source.text[line.clone()].trim();
     let bare = source.text.get(slip.start..slip.end).unwrap_or("");
-    let word = bare_value(&source.text[slip.start.min(line.end)..line.end], bare);
     let mut start = slip.start;
+    let is_scalar = [
+        "string values",
+        "invalid float",
+        "invalid integer",
+        "invalid date",
+        "invalid bool",
+        "unexpected leading",
+    ];
+    if is_scalar.iter().any(|prefix| slip.message.starts_with(prefix)) {
+        // The complaint may begin inside the word.
+        let before = &source.text[line.start..start.min(line.end)];
+        start = line.start + before.rfind([' ', '\t', '=', ',', '[', '{']).map_or(0, |at| at + 1);
+    }
+    let word = bare_value(&source.text[start.min(line.end)..line.end], bare);
     let (message, hint) = match slip.message.as_str() {
         "duplicate key" => return report_duplicate(source, slip, report),
         m if m.starts_with("string values must be quoted") && bare.trim().is_empty() => {
@@ -252,7 +272,10 @@ fn no_value(line: &str) -> (String, String) {
     if let Some((key, _)) = line.split_once(':') {
         return (message, format!("write {key} = ...; TOML has \"=\", not \":\""));
     }
-    (message, format!("write {key} = ..."))
+    match key.starts_with(|c: char| c.is_alphanumeric() || c == '"') {
+        true => (message, format!("write {key} = ...")),
+        false => (message, "write key = value, or remove the line".into()),
+    }
 }
 
 /// Names the place of the first of two keys.
@@ -260,7 +283,12 @@ fn report_duplicate(source: &Source, slip: &Slip, report: &Report) {
     let name = source.text.get(slip.start..slip.end).unwrap_or("");
     let name = name.trim_matches(['"', '\'']);
     let (tree, _) = DeTable::parse_recoverable(&source.text);
-    let first = last_before(tree.get_ref(), name, slip.start);
+    let line = source.line_range(slip.start);
+    let header = source.text[line.clone()].trim();
+    let first = match header.starts_with('[') {
+        true => source.text[..line.start].rfind(header),
+        false => last_before(tree.get_ref(), name, slip.start),
+    };
     let (message, hint) = match first {
         Some(offset) => (
             format!("\"{name}\" is already at line {}", source.place(offset).line),
@@ -275,6 +303,9 @@ fn duplicate_hint(source: &Source, slip: &Slip) -> String {
     let line = source.text[source.line_range(slip.start)].trim();
     let name = line.trim_matches(['[', ']', ' ']);
     match name {
+        "listener" | "route" | "upstream" if line.starts_with("[[") => {
+            format!("tables such as [{name}.x] belong below it; write [[{name}]], each time")
+        }
         "listener" | "route" | "upstream" => {
             format!("write [[{name}]] with two brackets, each time")
         }

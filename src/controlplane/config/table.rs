@@ -29,6 +29,8 @@ pub(super) struct Table<'a> {
     entries: &'a DeTable<'a>,
     /// Offset of its header, or of its brace.
     start: usize,
+    /// Whether it holds unknown keys, which may be known ones misspelt.
+    misspelt: bool,
 }
 
 impl<'a> Table<'a> {
@@ -49,7 +51,8 @@ impl<'a> Table<'a> {
         entries: &'a DeTable<'a>,
         start: usize,
     ) -> Self {
-        let table = Self { source, report, section, entries, start };
+        let misspelt = entries.keys().any(|name| section.key(name.get_ref()).is_none());
+        let table = Self { source, report, section, entries, start, misspelt };
         for (name, value) in entries {
             match section.key(name.get_ref()).map(|key| &key.kind) {
                 Some(Kind::Later(instead)) if !is_empty(value.get_ref()) => {
@@ -72,11 +75,29 @@ impl<'a> Table<'a> {
         self.report.error(self.place(), self.section.path, message, hint);
     }
 
-    /// The value of a key, if it is there.
+    /// The value of a key, if it is there; that of a misspelt key too, which was reported, so that
+    /// its value is checked all the same and the key is not called missing.
     pub(super) fn get(&self, name: &str) -> Option<Value<'a>> {
+        let exact = self.entries.get_key_value(name).map(|(_, value)| value);
+        let value = exact.or_else(|| self.misspelt_values(name).next())?;
+        Some(self.value(name, value))
+    }
+
+    fn value(&self, name: &str, value: &'a Spanned<DeValue<'a>>) -> Value<'a> {
         let key = self.declared(name);
-        let (_, value) = self.entries.get_key_value(name)?;
-        Some(Value { source: self.source, report: self.report, section: self.section, key, value })
+        Value { source: self.source, report: self.report, section: self.section, key, value }
+    }
+
+    /// The values of unknown keys that look like a known one.
+    fn misspelt_values(&self, name: &str) -> impl Iterator<Item = &'a Spanned<DeValue<'a>>> {
+        let section = self.section;
+        let entries = self.misspelt.then_some(self.entries).into_iter().flatten();
+        entries
+            .filter(move |(key, _)| {
+                section.key(key.get_ref()).is_none()
+                    && nearest_key(section, key.get_ref()) == Some(name)
+            })
+            .map(|(_, value)| value)
     }
 
     /// The value of a key that must be there; reports at the header if it is not.
@@ -88,11 +109,21 @@ impl<'a> Table<'a> {
         value
     }
 
-    /// Reports that a key is missing, unless a line that is not TOML may have held it.
+    /// Whether lines of it may be lost because they are not TOML.
+    pub(super) fn may_lack_lines(&self) -> bool {
+        let place = self.place();
+        self.report.has_broken_lines() && {
+            let last = self.source.last_line_of_table(self.start);
+            self.report.is_broken_between(place.file, place.line, last)
+        }
+    }
+
+    /// Reports that a key is missing, unless it stands there under another name or a line that is not TOML may have held it.
     pub(super) fn report_missing(&self, name: &str) {
         let place = self.place();
-        let last = self.source.last_line_of_table(self.start);
-        if self.report.is_broken_between(place.file, place.line, last) {
+        let alias =
+            |key: &Spanned<Cow<'_, str>>| self.declared(name).aliases.contains(&&**key.get_ref());
+        if self.may_lack_lines() || self.entries.keys().any(alias) {
             return;
         }
         let path = join(self.section.path, name);
@@ -106,11 +137,6 @@ impl<'a> Table<'a> {
             _ => format!("add {name}"),
         };
         self.report.error(place, &path, message, hint);
-    }
-
-    /// A text of the key, if it is there and one.
-    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.get(name)?.text()
     }
 
     /// `true` or `false`, or the default.
@@ -169,7 +195,9 @@ impl<'a> Table<'a> {
 
     /// The tables of a key; none if it is not there.
     pub(super) fn tables(&self, name: &str) -> Vec<Table<'a>> {
-        self.get(name).map(|value| value.tables()).unwrap_or_default()
+        let exact = self.entries.get_key_value(name).map(|(_, value)| value);
+        let values = exact.into_iter().chain(self.misspelt_values(name));
+        values.flat_map(|value| self.value(name, value).tables()).collect()
     }
 
     /// Reports a value that only later versions have.
@@ -207,6 +235,7 @@ impl<'a> Table<'a> {
     fn hint_for_unknown(&self, written: &str) -> String {
         let lower = written.to_ascii_lowercase();
         let known = || self.section.keys.iter().map(|key| key.name);
+        let any = SECTIONS.iter().flat_map(|section| section.keys).map(|key| key.name);
         let alias = |key: &&Key| key.aliases.contains(&&*lower);
         if let Some(name) = known().find(|name| *name == lower) {
             return format!("did you mean \"{name}\"? Names are lower case");
@@ -222,19 +251,31 @@ impl<'a> Table<'a> {
                 _ => section.header(),
             })
             .collect();
-        if let Some(name) = names::nearest(&lower, known()) {
+        if let Some(name) = nearest_key(self.section, &lower) {
             return format!("did you mean \"{name}\"?");
         }
         if !homes.is_empty() {
             return format!("it is a key of {}", homes.join(" and "));
         }
-        format!("remove it; keys here: {}", known().collect::<Vec<_>>().join(", "))
+        if let Some(name) = names::nearest(&lower, any) {
+            let home = SECTIONS.iter().find(|section| section.key(name).is_some());
+            let home = home.map(|section| section.header()).unwrap_or_default();
+            return format!("did you mean \"{name}\"? It is a key of {home}");
+        }
+        let here = self.section.keys.iter().filter(|key| !matches!(key.kind, Kind::Later(_)));
+        let here: Vec<&str> = here.map(|key| key.name).collect();
+        format!("remove it; keys here: {}", here.join(", "))
     }
 }
 
 /// Stands in for a key that no section declares; only a slip in this room can ask for one.
 static UNDECLARED: Key =
     Key { name: "", kind: Kind::Boolean, default: "", required: false, doc: "", aliases: &[] };
+
+/// The key of a section that was probably meant.
+fn nearest_key(section: &'static Section, written: &str) -> Option<&'static str> {
+    names::nearest(written, section.keys.iter().map(|key| key.name))
+}
 
 /// `a.b`, or `b` at the top.
 pub(super) fn join(path: &str, name: &str) -> String {

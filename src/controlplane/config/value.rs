@@ -17,6 +17,15 @@ use super::{
     units,
 };
 
+/// A named string of a table.
+pub(super) struct Pair<'a> {
+    pub(super) name: &'a str,
+    /// Where the name stands.
+    pub(super) name_place: Place,
+    pub(super) text: Cow<'a, str>,
+    pub(super) value: Value<'a>,
+}
+
 /// A value, its place, and the declaration of its key.
 #[derive(Clone, Copy)]
 pub(super) struct Value<'a> {
@@ -41,11 +50,6 @@ impl<'a> Value<'a> {
     /// Reports what is wrong with it.
     pub(super) fn error(&self, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) {
         self.report.error(self.place(), &self.path(), message, hint);
-    }
-
-    /// Reports what is odd about it.
-    pub(super) fn warning(&self, message: impl Into<Box<str>>, hint: impl Into<Box<str>>) {
-        self.report.warning(self.place(), &self.path(), message, hint);
     }
 
     /// A string, its expressions replaced.
@@ -114,7 +118,11 @@ impl<'a> Value<'a> {
                     None if shown.starts_with('-') => min,
                     _ => max,
                 };
-                self.error(format!("{shown} is outside {min}..={max}"), format!("write {nearest}"));
+                let message = match (min, max) {
+                    (i64::MIN, i64::MAX) => format!("{shown} does not fit into 64 bits"),
+                    _ => format!("{shown} is outside {min}..={max}"),
+                };
+                self.error(message, format!("write {nearest}"));
                 None
             }
         }
@@ -123,7 +131,7 @@ impl<'a> Value<'a> {
     /// A duration within the range of its key.
     pub(super) fn duration(&self) -> Option<Duration> {
         let Kind::Duration(min, max, unlimited) = self.key.kind else { return None };
-        let text = self.unit_text("a duration such as \"5s\"", "s")?;
+        let text = self.unit_text("a duration such as \"5s\"")?;
         if unlimited && text == "unlimited" {
             return Some(Duration::MAX);
         }
@@ -147,7 +155,7 @@ impl<'a> Value<'a> {
     /// A size in bytes within the range of its key.
     pub(super) fn size(&self) -> Option<u64> {
         let Kind::Size(min, max, unlimited) = self.key.kind else { return None };
-        let text = self.unit_text("a size such as \"64KiB\"", "B")?;
+        let text = self.unit_text("a size such as \"64KiB\"")?;
         if unlimited && text == "unlimited" {
             return Some(u64::MAX);
         }
@@ -213,7 +221,7 @@ impl<'a> Value<'a> {
     }
 
     /// The named strings of a table, each with the place of its value.
-    pub(super) fn pairs(&self) -> Vec<(&'a str, Cow<'a, str>, Value<'a>)> {
+    pub(super) fn pairs(&self) -> Vec<Pair<'a>> {
         let DeValue::Table(table) = self.value.get_ref() else {
             self.wrong_type("a table of names and strings");
             return Vec::new();
@@ -222,9 +230,12 @@ impl<'a> Value<'a> {
             let value = Value { value, ..*self };
             let path = || join(&self.path(), name.get_ref());
             match value.value.get_ref() {
-                DeValue::String(text) => {
-                    Some((&**name.get_ref(), value.interpolated(text)?, value))
-                }
+                DeValue::String(text) => Some(Pair {
+                    name: name.get_ref(),
+                    name_place: self.source.place(name.span().start),
+                    text: value.interpolated(text)?,
+                    value,
+                }),
                 other => {
                     let message = format!("expected a string, found {}", article(other.type_str()));
                     let hint = match other {
@@ -278,6 +289,10 @@ impl<'a> Value<'a> {
 
     /// An array of tables.
     pub(super) fn tables(&self) -> Vec<Table<'a>> {
+        if self.is_table() && self.is_implicit() {
+            self.report_implicit();
+            return Vec::new();
+        }
         if self.is_table() {
             let path = self.path();
             let message = format!("expected an array of tables, found a table named {path}");
@@ -286,6 +301,22 @@ impl<'a> Value<'a> {
         }
         let Some(elements) = self.elements() else { return Vec::new() };
         elements.iter().filter_map(Value::table).collect()
+    }
+
+    /// Whether it is a table without a header or brace of its own: `[a.b]` and `a.b = 1` make an `a`.
+    fn is_implicit(&self) -> bool {
+        !self.source.text[self.value.span().start..].starts_with(['[', '{'])
+    }
+
+    fn report_implicit(&self) {
+        let path = self.path();
+        let line = self.source.line_range(self.value.span().start);
+        let indent = self.source.text[line.clone()].len()
+            - self.source.text[line.clone()].trim_start().len();
+        let place = self.source.place(line.start + indent);
+        let message = format!("this is part of a [[{path}]], but there is none above it");
+        self.report.error(place, &path, message, format!("put it below its [[{path}]]"));
+        self.report.set_incomplete();
     }
 
     /// Reports that it is something else than was expected.
@@ -323,11 +354,17 @@ impl<'a> Value<'a> {
             (Kind::Integer(..), DeValue::String(_)) if unquoted.parse::<i64>().is_ok() => {
                 format!("write {unquoted} without quotes")
             }
+            (Kind::Integer(i64::MIN, i64::MAX), _) => "write a whole number".into(),
             (Kind::Integer(min, max), _) => format!("write a number in {min}..={max}"),
             (Kind::Duration(..), DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!("write \"{raw}s\" for seconds or \"{raw}ms\" for milliseconds")
             }
             (Kind::Duration(..), _) => "write a number and a unit in quotes: \"5s\"".into(),
+            (Kind::Size(..), DeValue::Integer(_))
+                if raw.parse::<u64>().is_ok_and(|size| size >= 1024) =>
+            {
+                format!("write \"{}\"", units::show_size(raw.parse().unwrap_or_default()))
+            }
             (Kind::Size(..), DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!("write \"{raw}B\" for bytes or \"{raw}KiB\" for kibibytes")
             }
@@ -345,7 +382,7 @@ impl<'a> Value<'a> {
     }
 
     /// The text of a value with a unit, which must be a string.
-    fn unit_text(&self, expected: &str, _unit: &str) -> Option<Cow<'a, str>> {
+    fn unit_text(&self, expected: &str) -> Option<Cow<'a, str>> {
         if self.is_text() {
             return self.text();
         }
@@ -354,9 +391,18 @@ impl<'a> Value<'a> {
     }
 
     fn unit_error(&self, text: &str, message: String, hint: String, unlimited: bool) {
-        if matches!(text, "unlimited" | "none" | "off" | "infinite" | "never") {
+        if matches!(
+            text,
+            "unlimited" | "none" | "off" | "infinite" | "infinity" | "never" | "forever" | "inf"
+        ) {
             let message = format!("\"{text}\" is not possible here");
-            let hint = if unlimited { "write \"unlimited\"".into() } else { hint };
+            let hint = match self.key.kind {
+                _ if unlimited => "write \"unlimited\"".into(),
+                Kind::Duration(_, max, _) => {
+                    format!("write a duration up to \"{}\"", units::show_duration(max))
+                }
+                _ => hint,
+            };
             return self.error(message, hint);
         }
         self.error(message, hint);

@@ -277,6 +277,16 @@ mod tests {
         }
     }
 
+    /// The data plane hands over `Method::index`; the labels are named in telemetry, which does not
+    /// know HTTP.
+    #[test]
+    fn methods_are_named_by_their_index() {
+        for method in crate::proto::h1::Method::ALL {
+            let label = names::method(method.index() as u8);
+            assert!(label == method.name() || label == OTHER, "{method:?} is {label}");
+        }
+    }
+
     #[test]
     fn every_metric_appears_and_no_series_twice() {
         let state = fixtures::state(2);
