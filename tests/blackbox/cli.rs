@@ -240,6 +240,18 @@ fn the_demo_prints_lines_that_work() {
     assert!(statuses.iter().any(|status| *status >= 400), "{urls:?} {statuses:?}");
 }
 
+/// The README's first command: three requests and what came back, then it ends.
+#[test]
+fn the_demo_shows_requests_and_ends() {
+    let output = ringway(&["demo", "--once"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", text(&output.stderr));
+    for part in ["/people/7", "x-ringway-reason: upstream_connect_refused", "http_requests_total{"]
+    {
+        assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+    }
+}
+
 /// The rows of the tables can fail: a table that expects the wrong thing is refused.
 #[test]
 fn the_tables_of_these_tests_can_fail() {
