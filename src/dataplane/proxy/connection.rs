@@ -35,7 +35,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, listener:
         }
         watch.enter(Phase::Idle, shard.deadlines.now_tick());
         if let Err(end) = client.wait(&shard.buffers, &listener.limits).await {
-            break refuse(&shard, &mut client, &table, listener, end).await;
+            break Box::pin(refuse(&shard, &mut client, &table, listener, end)).await;
         }
         watch.enter(Phase::Busy, shard.deadlines.now_tick());
         // The rules of the moment a request arrives, not of the moment its connection went idle.
@@ -47,7 +47,7 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, listener:
         let head_bytes =
             match client.read_head(&mut context, &shard.buffers, &listener.limits).await {
                 HeadEnd::Head(head_bytes) => head_bytes,
-                end => break refuse(&shard, &mut client, &table, listener, end).await,
+                end => break Box::pin(refuse(&shard, &mut client, &table, listener, end)).await,
             };
         let exchange = Exchange {
             shard: &shard,
@@ -62,13 +62,14 @@ pub async fn serve(shard: Rc<Shard>, stream: Stream, peer: SocketAddr, listener:
             progress: Default::default(),
             record: Record::new(),
         };
-        match exchange.run().await {
+        // In memory of its own: the task of an idle connection stays small.
+        match shard.futures.place(|| exchange.run()).await {
             Reuse::Keep => {}
             end => break end,
         }
     };
     watch.enter(Phase::Busy, shard.deadlines.now_tick());
-    close(&shard, &mut client, end).await;
+    Box::pin(close(&shard, &mut client, end)).await; // boxed like `refuse`: rare, and not small
 }
 
 /// Tells the client why its request could not be read.
@@ -102,5 +103,21 @@ async fn close(shard: &Shard, client: &mut Downstream, end: Reuse) {
                 client.linger(&shard.buffers).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of the future a function returns, without calling it.
+    fn size_of_future<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_is_small() {
+        let bytes = size_of_future(serve);
+        assert!(bytes <= 1100, "{bytes} bytes for each connection, idle or not");
     }
 }

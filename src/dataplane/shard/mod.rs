@@ -21,7 +21,7 @@ pub use table::{Table, UpstreamState};
 use super::context::ContextPool;
 use crate::{
     base::{ids::ListenerIndex, limits},
-    rt::{BufPool, Deadlines, PipePool},
+    rt::{BufPool, Deadlines, FuturePool, PipePool},
     snapshot::{Snapshot, WorkerSettings},
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
 };
@@ -34,6 +34,8 @@ pub struct Shard {
     pub connections_max: usize,
     /// Buffers for heads and bodies.
     pub buffers: BufPool,
+    /// Memory for the futures that serve requests.
+    pub futures: FuturePool,
     /// Contexts of requests.
     pub contexts: ContextPool,
     /// Pipes for `splice(2)`.
@@ -74,6 +76,7 @@ impl Shard {
                 limits::BUFFERS_MAX_PER_CORE,
                 limits::BUFFERS_HELD_WAITING_MAX,
             ),
+            futures: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             contexts: ContextPool::default(),
             pipes: PipePool::new(settings.pipes_max, limits::PIPE_BYTES),
             deadlines: Deadlines::new(limits::TICK),
