@@ -189,7 +189,7 @@ fn damaged_responses() {
         }
         None => vec![Step::Send(reply(200, seen.head.word(1)))],
     });
-    let conf = Conf::to(origin.address).one_core().timeout("response = \"100ms\"");
+    let conf = Conf::to(origin.address).one_core().timeout("response = \"200ms\"");
     let proxy = Ringway::start(&conf);
     let mut failures = Vec::new();
     for number in 0..2500 {
@@ -199,12 +199,16 @@ fn damaged_responses() {
             Ok(_) | Err(ReadError::Eof(_) | ReadError::Reset(_)) => Ok(()),
             Err(error) => Err(format!("{error:?}")),
         };
-        let mut other = proxy.connect();
         let path = format!("/probe-{number}");
-        other.get(&path);
-        match other.try_response("GET") {
-            Ok(answer) if answer.text() == path => {}
-            other => result = Err(format!("ANOTHER CLIENT got {other:?}")),
+        // A busy machine may make the origin late; a time-out is no answer of somebody else.
+        let mut probe = proxy.connect().fetch(&path);
+        for _ in 0..5 {
+            if probe.reason() == Some("upstream_timeout") {
+                probe = proxy.connect().fetch(&path);
+            }
+        }
+        if probe.text() != path {
+            result = Err(format!("ANOTHER CLIENT got {} {:?}", probe.status(), probe.text()));
         }
         if let Err(what) = result {
             failures.push(format!("seed {SEED}, number {number}: {what}"));
