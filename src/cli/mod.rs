@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod check;
+pub mod explain;
 pub mod schema;
 
 use std::process::ExitCode;
