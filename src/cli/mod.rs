@@ -4,6 +4,7 @@ pub mod check;
 mod demo;
 mod proxy;
 mod run;
+pub mod explain;
 pub mod schema;
 mod serve;
 
