@@ -10,7 +10,7 @@ use regex::Regex;
 use ringway::{
     base::ids::{ListenerIndex, RouteIndex},
     policy::route::{
-        Captures, FieldSource, PathSpec, RouteMatch, RouteQuery, RouteSpec, RouteTable,
+        Captures, Conflict, FieldSource, PathSpec, RouteMatch, RouteQuery, RouteSpec, RouteTable,
         TableBuilder, TargetRule, ValueSpec,
     },
 };
@@ -336,7 +336,15 @@ fn value_specs<'a>(wants: &[(&'a str, Want)]) -> Vec<(&'a str, ValueSpec<'static
     wants.iter().map(|(name, want)| (*name, spec(*want))).collect()
 }
 
-fn build(routes: &[Route]) -> (RouteTable, Vec<TargetRule>) {
+/// What the table is made of.
+struct Built {
+    table: RouteTable,
+    rules: Vec<TargetRule>,
+    /// Routes that are said never to match.
+    dead: Vec<usize>,
+}
+
+fn build(routes: &[Route]) -> Built {
     let mut builder = TableBuilder::new(MERGES.len());
     for listener in (0..MERGES.len()).filter(|listener| !MERGES[*listener]) {
         builder.keep_slashes(ListenerIndex(listener as u16));
@@ -365,8 +373,12 @@ fn build(routes: &[Route]) -> (RouteTable, Vec<TargetRule>) {
             Err(errors) => panic!("{text}: {route:?}: {errors:?}"),
         }
     }
-    let _ = builder.conflicts(); // must not fail, whatever the routes
-    (builder.build(), rules)
+    let shadowed = |conflict| match conflict {
+        Conflict::Shadowed { route, .. } => Some(route.0 as usize),
+        Conflict::Same { .. } => None, // the second may match on a listener that is its own
+    };
+    let dead = builder.conflicts().into_iter().filter_map(shadowed).collect();
+    Built { table: builder.build(), rules, dead }
 }
 
 // The oracle.
@@ -562,13 +574,8 @@ fn expected_target(route: &Route, request: &Request, captures: &[(usize, usize)]
     target
 }
 
-fn compare_one(
-    routes: &[Route],
-    table: &RouteTable,
-    rules: &[TargetRule],
-    request: &Request,
-    captures: &mut Captures,
-) {
+fn compare_one(routes: &[Route], built: &Built, request: &Request, captures: &mut Captures) {
+    let Built { table, rules, dead } = built;
     let query = RouteQuery {
         listener: ListenerIndex(request.listener),
         host: request.host.as_bytes(),
@@ -588,6 +595,7 @@ fn compare_one(
     let found = table.find(&query, captures);
     assert_eq!(found, expected);
     if let Some(met) = winner {
+        assert!(!dead.contains(&met.route), "{} was said to be shadowed", met.route);
         let mut target = Vec::new();
         rules[met.route].write(query.path, captures, &mut target);
         let expected = expected_target(&routes[met.route], request, &met.captures);
@@ -628,12 +636,12 @@ fn compare(seed: u64) {
     for _ in 0..random.below(24) + 1 {
         routes.push(route(&mut random));
     }
-    let (table, rules) = build(&routes);
+    let built = build(&routes);
     let mut captures = Captures::default();
     for _ in 0..REQUESTS {
         let request = request(&mut random, &routes);
         let _shown = Shown(seed, &routes, &request);
-        compare_one(&routes, &table, &rules, &request, &mut captures);
+        compare_one(&routes, &built, &request, &mut captures);
     }
 }
 

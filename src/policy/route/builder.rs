@@ -130,8 +130,9 @@ impl TableBuilder {
     }
 
     /// Routes that get in each other's way: those that are alike, and those that never match
-    /// because others take their requests. What regexes have in common is only seen where one side
-    /// is a literal, so a shadowed route may go unnoticed; none is named that isn't.
+    /// because others take all their requests. It looks at each route alone and at what a
+    /// `path_regex` matches not at all, so a shadowed route may go unnoticed; none is named that
+    /// isn't.
     pub fn conflicts(&self) -> Vec<Conflict> {
         conflict::find(self)
     }
@@ -203,8 +204,7 @@ impl TableBuilder {
 
     fn push(&mut self, scope: u32, leaf: u32, shape: u32, class: PathClass, rest: bool) {
         let route = self.routes.len() as u32;
-        let next = super::hash::NONE;
-        self.tree.push(TreeEntry { route, scope, leaf, next, shape, class, rest });
+        self.tree.entries.push(TreeEntry { route, scope, leaf, shape, class, rest });
     }
 
     /// A number that two routes share if they have the same hosts and the same path.
