@@ -22,7 +22,7 @@ use crate::{
     dataplane::worker::{self, WorkerInput},
     rt::{self, Bound},
     server::{
-        control::{Control, Signals, Worker},
+        control::{Control, Requests, Stops, Worker},
         error::ServerError,
         listen, machine,
         rules::{self, Fixed, Loaded, Source},
@@ -69,17 +69,21 @@ impl Stopper {
 /// Why the process could not start or had to end; each says what to do.
 pub fn run(source: Source, on_ready: impl FnOnce(Running)) -> Result<(), ServerError> {
     let started = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServerError::Control)?;
+    let requests = {
+        let _entered = runtime.enter();
+        Requests::install().map_err(ServerError::Control)?
+    };
     let loaded = rules::load(&source, 1).map_err(ServerError::Config)?;
     log::set_level(loaded.level);
     for warning in &loaded.warnings {
         log::warn(format_args!("{warning}"));
     }
     let boot = Boot::new(started, source, loaded)?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ServerError::Control)?
-        .block_on(boot.serve(on_ready))
+    runtime.block_on(boot.serve(requests, on_ready))
 }
 
 /// What the start has got together before the first worker runs.
@@ -122,8 +126,12 @@ impl Boot {
     }
 
     /// Starts admin API and workers, then stays in the control loop.
-    async fn serve(mut self, on_ready: impl FnOnce(Running)) -> Result<(), ServerError> {
-        let signals = Signals::install().map_err(ServerError::Control)?;
+    async fn serve(
+        mut self,
+        requests: Requests,
+        on_ready: impl FnOnce(Running),
+    ) -> Result<(), ServerError> {
+        let stops = Stops::install().map_err(ServerError::Control)?;
         let stop = Stopper(Arc::new(Notify::new()));
         let admin = self.start_admin()?;
         let wake = Arc::new(Notify::new());
@@ -144,7 +152,7 @@ impl Boot {
             workers: threads,
             reports: receiver,
         };
-        control.run(signals, &wake, &stop.0).await
+        control.run(requests, stops, &wake, &stop.0).await
     }
 
     fn start_admin(&mut self) -> Result<Option<SocketAddr>, ServerError> {
