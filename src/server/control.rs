@@ -276,8 +276,8 @@ impl Control {
         let open: i64 = self.state.cores.iter().map(|core| core.connections_open.get()).sum();
         if self.workers.iter().all(|worker| worker.ended) {
             self.writer.finish(LOG_END_MAX);
-        } else {
-            log::warn(format_args!("{open} connections were open"));
+        } else if open > 0 {
+            log::warn(format_args!("{open} connections were cut"));
         }
         log::info(format_args!("stopped: {why}"));
         Ok(())
