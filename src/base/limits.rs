@@ -78,6 +78,15 @@ pub const REGEX_CACHE_BYTES_MAX: usize = 512 * 1024;
 /// Nesting of groups in a regex.
 pub const REGEX_NESTING_MAX: u32 = 64;
 
+/// Nodes of the routing tree looked at for each place of a route, to see if others shadow it.
+pub const SHADOW_NODES_MAX: usize = 256;
+
+/// Routes at one such node that are compared; with more the warning may be missed.
+pub const SHADOW_ENTRIES_MAX: usize = 64;
+
+/// Different sets of listeners from which on they are not compared with each other for shadows.
+pub const SHADOW_SETS_MAX: usize = 512;
+
 /// Routes with metric series of their own; later ones share the series `other`, so that a scrape
 /// stays small however many routes there are.
 pub const ROUTE_SERIES_MAX: usize = 1024;

@@ -30,13 +30,14 @@ pub(super) fn read(table: Option<Table<'_>>) -> Admin {
         None => Some(default_address()),
     };
     let token = token(&table);
-    if let (Some(value), Some(address), true) = (&given, address, enabled) {
-        if !address.ip().to_canonical().is_loopback() && table.get("token").is_none() {
-            value.error(
-                format!("{address} can be reached by others, and there is no token"),
-                "write token = \"${RINGWAY_ADMIN_TOKEN}\", or an address on 127.0.0.1",
-            );
-        }
+    let exposed = |address: &SocketAddr| {
+        enabled && !address.ip().to_canonical().is_loopback() && table.get("token").is_none()
+    };
+    if let (Some(value), Some(address)) = (&given, address.filter(exposed)) {
+        value.error(
+            format!("{address} can be reached by others, and there is no token"),
+            "write token = \"${RINGWAY_ADMIN_TOKEN}\", or an address on 127.0.0.1",
+        );
     }
     let settings = address.map(|address| AdminSettings { address, token });
     Admin { settings: settings.filter(|_| enabled), place: given.map(|value| value.place()) }

@@ -272,7 +272,10 @@ fn no_value(line: &str) -> (String, String) {
     if let Some((key, _)) = line.split_once(':') {
         return (message, format!("write {key} = ...; TOML has \"=\", not \":\""));
     }
-    (message, format!("write {key} = ..."))
+    match key.starts_with(|c: char| c.is_alphanumeric() || c == '"') {
+        true => (message, format!("write {key} = ...")),
+        false => (message, "write key = value, or remove the line".into()),
+    }
 }
 
 /// Names the place of the first of two keys.
@@ -300,6 +303,9 @@ fn duplicate_hint(source: &Source, slip: &Slip) -> String {
     let line = source.text[source.line_range(slip.start)].trim();
     let name = line.trim_matches(['[', ']', ' ']);
     match name {
+        "listener" | "route" | "upstream" if line.starts_with("[[") => {
+            format!("tables such as [{name}.x] belong below it; write [[{name}]], each time")
+        }
         "listener" | "route" | "upstream" => {
             format!("write [[{name}]] with two brackets, each time")
         }

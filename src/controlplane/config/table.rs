@@ -262,7 +262,9 @@ impl<'a> Table<'a> {
             let home = home.map(|section| section.header()).unwrap_or_default();
             return format!("did you mean \"{name}\"? It is a key of {home}");
         }
-        format!("remove it; keys here: {}", known().collect::<Vec<_>>().join(", "))
+        let here = self.section.keys.iter().filter(|key| !matches!(key.kind, Kind::Later(_)));
+        let here: Vec<&str> = here.map(|key| key.name).collect();
+        format!("remove it; keys here: {}", here.join(", "))
     }
 }
 

@@ -118,7 +118,11 @@ impl<'a> Value<'a> {
                     None if shown.starts_with('-') => min,
                     _ => max,
                 };
-                self.error(format!("{shown} is outside {min}..={max}"), format!("write {nearest}"));
+                let message = match (min, max) {
+                    (i64::MIN, i64::MAX) => format!("{shown} does not fit into 64 bits"),
+                    _ => format!("{shown} is outside {min}..={max}"),
+                };
+                self.error(message, format!("write {nearest}"));
                 None
             }
         }
@@ -285,6 +289,10 @@ impl<'a> Value<'a> {
 
     /// An array of tables.
     pub(super) fn tables(&self) -> Vec<Table<'a>> {
+        if self.is_table() && self.is_implicit() {
+            self.report_implicit();
+            return Vec::new();
+        }
         if self.is_table() {
             let path = self.path();
             let message = format!("expected an array of tables, found a table named {path}");
@@ -293,6 +301,22 @@ impl<'a> Value<'a> {
         }
         let Some(elements) = self.elements() else { return Vec::new() };
         elements.iter().filter_map(Value::table).collect()
+    }
+
+    /// Whether it is a table without a header or brace of its own: `[a.b]` and `a.b = 1` make an `a`.
+    fn is_implicit(&self) -> bool {
+        !self.source.text[self.value.span().start..].starts_with(['[', '{'])
+    }
+
+    fn report_implicit(&self) {
+        let path = self.path();
+        let line = self.source.line_range(self.value.span().start);
+        let indent = self.source.text[line.clone()].len()
+            - self.source.text[line.clone()].trim_start().len();
+        let place = self.source.place(line.start + indent);
+        let message = format!("this is part of a [[{path}]], but there is none above it");
+        self.report.error(place, &path, message, format!("put it below its [[{path}]]"));
+        self.report.set_incomplete();
     }
 
     /// Reports that it is something else than was expected.
@@ -330,6 +354,7 @@ impl<'a> Value<'a> {
             (Kind::Integer(..), DeValue::String(_)) if unquoted.parse::<i64>().is_ok() => {
                 format!("write {unquoted} without quotes")
             }
+            (Kind::Integer(i64::MIN, i64::MAX), _) => "write a whole number".into(),
             (Kind::Integer(min, max), _) => format!("write a number in {min}..={max}"),
             (Kind::Duration(..), DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!("write \"{raw}s\" for seconds or \"{raw}ms\" for milliseconds")

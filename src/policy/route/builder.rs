@@ -71,6 +71,7 @@ impl TableBuilder {
         builder.guards.push(Guard { methods: 0, checks: Box::new([]) });
         builder.guard_keys.push(GuardKey::default());
         builder.guard_numbers.insert(GuardKey::default(), GUARD_NONE);
+        builder.shapes.intern(0, &[]); // SHAPE_NONE
         builder
     }
 
@@ -108,7 +109,7 @@ impl TableBuilder {
                 for host in &checked.hosts {
                     let scope = self.tree.scope(set, host);
                     let leaf = self.tree.search_leaf(scope, *regex, prefix);
-                    self.push(scope, leaf, 0, PathClass::Regex, false);
+                    self.push(scope, leaf, SHAPE_NONE, PathClass::Regex, false);
                 }
             }
         }
@@ -129,8 +130,9 @@ impl TableBuilder {
     }
 
     /// Routes that get in each other's way: those that are alike, and those that never match
-    /// because others take their requests. What regexes have in common is only seen where one side
-    /// is a literal, so a shadowed route may go unnoticed; none is named that isn't.
+    /// because others take all their requests. It looks at each route alone and at what a
+    /// `path_regex` matches not at all, so a shadowed route may go unnoticed; none is named that
+    /// isn't.
     pub fn conflicts(&self) -> Vec<Conflict> {
         conflict::find(self)
     }
@@ -202,8 +204,7 @@ impl TableBuilder {
 
     fn push(&mut self, scope: u32, leaf: u32, shape: u32, class: PathClass, rest: bool) {
         let route = self.routes.len() as u32;
-        let next = super::hash::NONE;
-        self.tree.push(TreeEntry { route, scope, leaf, next, shape, class, rest });
+        self.tree.entries.push(TreeEntry { route, scope, leaf, shape, class, rest });
     }
 
     /// A number that two routes share if they have the same hosts and the same path.
@@ -218,6 +219,9 @@ impl TableBuilder {
         self.likeness.intern(0, &text).0
     }
 }
+
+/// The shape of paths that are not compared segment by segment.
+const SHAPE_NONE: u32 = 0;
 
 /// The guard of a route without conditions.
 pub(super) const GUARD_NONE: u32 = 0;

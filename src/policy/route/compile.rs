@@ -74,7 +74,7 @@ pub(super) fn compile(builder: TableBuilder) -> RouteTable {
 }
 
 /// The numbers of all entries of the tree, the first candidate first.
-fn rank_entries(builder: &TableBuilder) -> Vec<u32> {
+pub(super) fn rank_entries(builder: &TableBuilder) -> Vec<u32> {
     let places = shape_places(&builder.shapes);
     let mut keyed: Vec<(RankKey, u32)> = (0..builder.tree.entries.len() as u32)
         .map(|number| (rank_key(builder, &places, number), number))
@@ -84,7 +84,7 @@ fn rank_entries(builder: &TableBuilder) -> Vec<u32> {
 }
 
 /// The place of each shape among all shapes.
-pub(super) fn shape_places(shapes: &Interner) -> Vec<u32> {
+fn shape_places(shapes: &Interner) -> Vec<u32> {
     let mut sorted: Vec<u32> = (0..shapes.len() as u32).collect();
     sorted.sort_unstable_by_key(|shape| shapes.get(*shape));
     let mut places = vec![0; sorted.len().max(1)]; // regexes have no shape: 0
@@ -94,7 +94,7 @@ pub(super) fn shape_places(shapes: &Interner) -> Vec<u32> {
     places
 }
 
-pub(super) fn rank_key(builder: &TableBuilder, shape_places: &[u32], number: u32) -> RankKey {
+fn rank_key(builder: &TableBuilder, shape_places: &[u32], number: u32) -> RankKey {
     let entry = &builder.tree.entries[number as usize];
     let route = &builder.routes[entry.route as usize];
     RankKey {

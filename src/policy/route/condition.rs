@@ -201,11 +201,11 @@ fn decode(encoded: &[u8]) -> impl Iterator<Item = u8> {
     let mut left = encoded;
     std::iter::from_fn(move || {
         let (&first, rest) = left.split_first()?;
-        if let (b'%', [high, low, after @ ..]) = (first, rest) {
-            if let (Some(high), Some(low)) = (digit(*high), digit(*low)) {
-                left = after;
-                return Some(high << 4 | low);
-            }
+        if let (b'%', [high, low, after @ ..]) = (first, rest)
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            left = after;
+            return Some(high << 4 | low);
         }
         left = rest;
         Some(first)

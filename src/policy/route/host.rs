@@ -75,7 +75,10 @@ fn refuse_what_is_no_host(text: &str) -> Result<(), Problem> {
             )),
         };
     }
-    let bare = text.rsplit_once(']').map_or(text, |(_, after)| after);
+    let bare = match text.strip_prefix('[') {
+        Some(inner) => inner.split_once(']').map_or("", |(_, after)| after),
+        None => text,
+    };
     if let Some((_, port)) = bare.rsplit_once(':') {
         let host = &text[..text.len() - port.len() - 1];
         return Err(Problem::new(

@@ -1,7 +1,7 @@
 //! The literal text of a path key, brought into the form that request paths have.
 
 use super::error::Problem;
-use super::normal::{self as uri, UriError};
+use crate::proto::uri::{self, UriError};
 
 /// Appends `text` as it may stand in a path: characters that can't are percent-encoded, so that
 /// `/café menu` means what a client sends for it.

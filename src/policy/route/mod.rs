@@ -21,7 +21,6 @@ mod explain;
 mod hash;
 mod host;
 mod literal;
-mod normal;
 mod pattern;
 mod rank;
 mod regexes;

@@ -130,8 +130,8 @@ impl<'a> Pattern<'a> {
                 Some((name, regex)) => (name, Some(regex)),
                 None => (inner, None),
             }
-        } else if segment.starts_with(':') {
-            (&segment[1..], None)
+        } else if let Some(name) = segment.strip_prefix(':') {
+            (name, None)
         } else if segment.starts_with('*') {
             (segment, None)
         } else {

@@ -35,6 +35,32 @@ pub(super) struct TreeNode {
     pub(super) tail: u32,
     /// The first of the path regexes whose literal beginning ends here, in [`Tree::searches`].
     pub(super) searches: u32,
+    pub(super) parent: u32,
+    pub(super) by: By,
+}
+
+/// How a node is reached from its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    Root,
+    /// With this key of [`Tree::literal_keys`].
+    Literal(u32),
+    /// With a segment that this regex matches.
+    Regex(u32),
+    Any,
+}
+
+/// What the entries of a leaf have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// The path with this key of [`Tree::exact_keys`].
+    Exact(u32),
+    /// Patterns that end at this node.
+    End(u32),
+    /// Prefixes and rests that begin at this node.
+    Tail(u32),
+    /// A regex over the whole path.
+    Search,
 }
 
 /// An edge behind a literal segment; its key (parent and segment) has the same number.
@@ -67,8 +93,6 @@ pub(super) struct TreeEntry {
     pub(super) route: u32,
     pub(super) scope: u32,
     pub(super) leaf: u32,
-    /// The next entry of the same leaf.
-    pub(super) next: u32,
     pub(super) shape: u32,
     pub(super) class: PathClass,
     /// Of a tail: whether something must follow.
@@ -92,8 +116,7 @@ pub(super) struct Tree {
     /// Edges and searches by node and regex.
     regex_numbers: HashMap<(u32, u32), u32>,
     search_numbers: HashMap<(u32, u32), u32>,
-    /// The entry added last to each leaf.
-    pub(super) leaves: Vec<u32>,
+    pub(super) leaves: Vec<Leaf>,
     pub(super) entries: Vec<TreeEntry>,
 }
 
@@ -139,7 +162,7 @@ impl Tree {
     pub(super) fn exact_leaf(&mut self, scope: u32, path: &[u8]) -> u32 {
         let (key, new) = self.exact_keys.intern(scope, path);
         if new {
-            let leaf = self.new_leaf();
+            let leaf = self.new_leaf(Leaf::Exact(key));
             self.exact_leaves.push(leaf);
         }
         self.exact_leaves[key as usize]
@@ -172,12 +195,16 @@ impl Tree {
         if known != NONE {
             return known;
         }
-        let leaf = self.new_leaf();
         match tail {
-            Tail::End => self.nodes[node].end = leaf,
-            Tail::Rest | Tail::Prefix => self.nodes[node].tail = leaf,
+            Tail::End => {
+                self.nodes[node].end = self.new_leaf(Leaf::End(node as u32));
+                self.nodes[node].end
+            }
+            Tail::Rest | Tail::Prefix => {
+                self.nodes[node].tail = self.new_leaf(Leaf::Tail(node as u32));
+                self.nodes[node].tail
+            }
         }
-        leaf
     }
 
     /// The leaf of a path regex, hung where the literal segments of its beginning lead to, so that
@@ -197,18 +224,11 @@ impl Tree {
             return self.searches[*known as usize].leaf;
         }
         self.search_numbers.insert((node, regex), self.searches.len() as u32);
-        let leaf = self.new_leaf();
+        let leaf = self.new_leaf(Leaf::Search);
         let next = self.nodes[node as usize].searches;
         self.nodes[node as usize].searches = self.searches.len() as u32;
         self.searches.push(Search { regex, leaf, next });
         leaf
-    }
-
-    pub(super) fn push(&mut self, entry: TreeEntry) {
-        let last = &mut self.leaves[entry.leaf as usize];
-        let number = self.entries.len() as u32;
-        self.entries.push(TreeEntry { next: *last, ..entry });
-        *last = number;
     }
 
     /// The child of `node` behind a literal segment, if there is one.
@@ -219,7 +239,7 @@ impl Tree {
 
     fn root(&mut self, scope: u32) -> u32 {
         if self.scopes[scope as usize].root == NONE {
-            self.scopes[scope as usize].root = self.new_node();
+            self.scopes[scope as usize].root = self.new_node(NONE, By::Root);
         }
         self.scopes[scope as usize].root
     }
@@ -227,7 +247,7 @@ impl Tree {
     fn literal_child(&mut self, node: u32, segment: &[u8]) -> u32 {
         let (edge, new) = self.literal_keys.intern(node, segment);
         if new {
-            let child = self.new_node();
+            let child = self.new_node(node, By::Literal(edge));
             let next = self.nodes[node as usize].literals;
             self.literal_edges.push(LiteralEdge { child, next });
             self.nodes[node as usize].literals = edge;
@@ -237,7 +257,7 @@ impl Tree {
 
     fn any_child(&mut self, node: u32) -> u32 {
         if self.nodes[node as usize].any == NONE {
-            self.nodes[node as usize].any = self.new_node();
+            self.nodes[node as usize].any = self.new_node(node, By::Any);
         }
         self.nodes[node as usize].any
     }
@@ -247,14 +267,14 @@ impl Tree {
             return self.regex_edges[*known as usize].child;
         }
         self.regex_numbers.insert((node, regex), self.regex_edges.len() as u32);
-        let child = self.new_node();
+        let child = self.new_node(node, By::Regex(regex));
         let next = self.nodes[node as usize].regexes;
         self.nodes[node as usize].regexes = self.regex_edges.len() as u32;
         self.regex_edges.push(RegexEdge { regex, child, next });
         child
     }
 
-    fn new_node(&mut self) -> u32 {
+    fn new_node(&mut self, parent: u32, by: By) -> u32 {
         let node = TreeNode {
             literals: NONE,
             any: NONE,
@@ -262,13 +282,15 @@ impl Tree {
             end: NONE,
             tail: NONE,
             searches: NONE,
+            parent,
+            by,
         };
         self.nodes.push(node);
         self.nodes.len() as u32 - 1
     }
 
-    fn new_leaf(&mut self) -> u32 {
-        self.leaves.push(NONE);
+    fn new_leaf(&mut self, leaf: Leaf) -> u32 {
+        self.leaves.push(leaf);
         self.leaves.len() as u32 - 1
     }
 }
