@@ -103,6 +103,34 @@ fn one_that_was_cleared_or_moved_does_not_fire_then() {
     });
 }
 
+/// An upload and its response move at the same time, each under its own deadline.
+#[test]
+fn both_directions_have_a_deadline_of_their_own() {
+    on_core(|| async {
+        let deadlines = ticking();
+        let (stream, _peer) = pair();
+        let (reading, writing) = (deadlines.register(&stream), deadlines.register(&stream));
+        reading.set(Duration::from_millis(30), Shut::Read, 1);
+        writing.set(Duration::from_millis(90), Shut::Both, 2);
+        let pool = BufPool::new(1024, 1, 0);
+        let receive = async {
+            let received = stream.recv(pool.take().unwrap()).await.0.unwrap();
+            (received, reading.fired(), writing.fired())
+        };
+        let (received, (sent, _)) =
+            rt::join(receive, stream.send_bytes(vec![1; 32 * 1024 * 1024])).await;
+        assert_eq!(received, (0, Some(1), None), "the send goes on");
+        assert_eq!(sent.unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!(writing.fired(), Some(2));
+
+        drop(stream); // both are struck
+        reading.set(TICK, Shut::Both, 3);
+        writing.set(TICK, Shut::Both, 3);
+        rt::sleep(TICK * 5).await;
+        assert_eq!((reading.fired(), writing.fired()), (Some(1), Some(2)));
+    });
+}
+
 /// A client stalled half of a minute before, its connection was closed, and the next one got the
 /// same descriptor: the old deadline must not cut it off. In every order of dropping.
 #[test]

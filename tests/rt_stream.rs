@@ -242,6 +242,24 @@ fn accepts_in_batches() {
 }
 
 #[test]
+fn closing_a_listener_ends_its_accept_and_later_ones() {
+    on_core(|| async {
+        let listener = Listener::adopt(rt::bind(SocketAddr::from(LOOPBACK)).unwrap()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let close = async {
+            rt::sleep(Duration::from_millis(10)).await;
+            listener.close();
+        };
+        let mut accepted = Vec::new();
+        let (ended, ()) = rt::join(listener.accept_batch(&mut accepted, 8), close).await;
+        assert_eq!(ended.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert!(listener.accept_batch(&mut accepted, 8).await.is_err(), "no spinning");
+        let refused = rt::connect(addr, Duration::from_secs(5)).await;
+        assert_eq!(refused.unwrap_err(), ConnectError::Refused);
+    });
+}
+
+#[test]
 fn only_connected_tcp_sockets_become_streams() {
     on_core(|| async {
         let file = std::fs::File::open("/dev/null").unwrap();

@@ -201,9 +201,9 @@ impl ChunkDecoder {
     fn take_size(&mut self, byte: u8) -> Result<Step, ChunkError> {
         if let Some(digit) = hex_value(byte) {
             //= https://www.rfc-editor.org/rfc/rfc9112#section-7.1
-            //# A recipient MUST anticipate potentially large hexadecimal numerals
-            //# and prevent parsing errors due to integer conversion overflows or
-            //# precision loss due to integer representation.
+            //# Therefore, recipients MUST anticipate potentially large hexadecimal
+            //# numerals and prevent parsing errors due to integer conversion
+            //# overflows or precision loss due to integer representation.
             if self.size_digits == SIZE_DIGITS_MAX {
                 return Err(ChunkError::Size);
             }

@@ -69,6 +69,8 @@ struct Facts {
     connection: Options,
     /// The value of Host, without the colon of an empty port.
     host: Option<Part>,
+    /// Host had such a colon.
+    host_cut: bool,
     expect: Option<Expect>,
     /// Upgrade names a protocol that may be passed on.
     protocol: bool,
@@ -450,9 +452,9 @@ impl RequestHead {
         self.target_part.end() + b" HTTP/1.1\r\n".len()
     }
 
-    /// The value of Host, without the colon of an empty port.
-    pub(super) fn host_field(&self) -> Option<Part> {
-        self.facts.host
+    /// Whether the Host line says exactly `host`, so that it can be sent as it is.
+    pub(super) fn host_field_is(&self, buf: &[u8], host: &[u8]) -> bool {
+        !self.facts.host_cut && self.facts.host.is_some_and(|part| part.of(buf) == host)
     }
 }
 
@@ -463,6 +465,7 @@ impl Facts {
         }
         let authority = parse_authority(value).map_err(|_| HeadError::HostInvalid)?;
         self.host = Some(Part::new(part.start(), part.start() + authority.end()));
+        self.host_cut = authority.end() < value.len();
         Ok(())
     }
 

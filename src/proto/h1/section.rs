@@ -275,7 +275,9 @@ impl Section {
 mod tests {
     use super::*;
 
-    fn read(text: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, HeadError> {
+    type Pair = (Vec<u8>, Vec<u8>);
+
+    fn read(text: &[u8]) -> Result<Vec<Pair>, HeadError> {
         let mut section = Section::default();
         loop {
             match section.next(text, 3)? {
@@ -290,7 +292,7 @@ mod tests {
         }
     }
 
-    fn pair(name: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
+    fn pair(name: &str, value: &str) -> Pair {
         (name.into(), value.into())
     }
 

@@ -44,7 +44,7 @@ pub fn write_request_head(
     head: &RequestHead,
     f: &RequestForward<'_>,
 ) {
-    let host_kept = head.host_field().is_some_and(|host| host.of(buf) == f.host);
+    let host_kept = head.host_field_is(buf, f.host);
     let mut run = start_run(out, buf, head, f, host_kept);
     let mut trust = Trusted::default();
     for line in head.lines() {
@@ -158,10 +158,9 @@ fn push_client(
 fn push_forwarded(out: &mut Vec<u8>, about: &ForwardedOut<'_>) {
     out.extend_from_slice(b"forwarded: for=");
     if about.client_ip.contains(&b':') {
-        //= https://www.rfc-editor.org/rfc/rfc7239#section-6
-        //# Note that IPv6 addresses may not be quoted in
-        //# X-Forwarded-For and may not be enclosed by square brackets, but they
-        //# are quoted and enclosed in square brackets in "Forwarded".
+        //= https://www.rfc-editor.org/rfc/rfc7239#section-4
+        //# Note that as ":" and "[]" are not valid characters in "token", IPv6
+        //# addresses are written as "quoted-string".
         for part in [&b"\"["[..], about.client_ip, b"]\""] {
             out.extend_from_slice(part);
         }

@@ -41,10 +41,12 @@ pub(crate) fn files_max() -> u64 {
     line.split_whitespace().nth(3).and_then(|n| n.parse().ok()).unwrap_or(u64::MAX)
 }
 
-/// Where a program of the machine is, if it is there.
+/// Where a program is: on the search path, or where `scripts/setup` unpacks what it fetches.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+    let own = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.tools/usr/bin"));
+    let directories = std::env::split_paths(&path).chain([own]);
+    directories.map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
 /// Runs the binary under test with `args` to its end.

@@ -1,0 +1,148 @@
+//! `flame`: samples a proxy's threads under load and draws where the time goes.
+
+use inferno::collapse::Collapse;
+use inferno::collapse::perf::Folder;
+use inferno::flamegraph;
+use ringway_bench::args::Args;
+use ringway_bench::fleet::{self, Running, Scratch};
+use ringway_bench::load::{Plan, Target};
+use ringway_bench::peers::{self, Peer};
+use ringway_bench::procfs;
+use ringway_bench::scenario::Scenario;
+use ringway_bench::setup::{self, Cubic};
+use ringway_bench::sys::{self, Placement};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+const HELP: &str = "\
+Draws a flame graph of one proxy, alone on its core, in one scenario of bench/compare.
+
+  --scenario NAME   (small)
+  --peer NAME       ringway, nginx, haproxy...   (ringway)
+  --ringway PATH    a binary with frame pointers (target/flamegraph/release/ringway)
+  --seconds N       how long to sample           (5)
+  --out FILE        (flamegraphs/DATE-COMMIT-SCENARIO.svg)";
+
+/// Samples per second: not a divisor of any timer's frequency.
+const FREQUENCY: &str = "1997";
+/// Until the load runs evenly.
+const WARMUP_NS: u64 = 500_000_000;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flame: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let mut args = Args::from_env();
+    if args.flag("--help") {
+        println!("{HELP}");
+        return Ok(());
+    }
+    let scenario = Scenario::named(&args.value("--scenario", "small".to_owned())?)?;
+    let name = args.value("--peer", "ringway".to_owned())?;
+    let root = peers::bench_dir().join("..");
+    let binary = root.join("target/flamegraph/release/ringway");
+    let binary = args.text("--ringway")?.map_or(binary, PathBuf::from);
+    let seconds = args.value("--seconds", 5u64)?;
+    let out = args.text("--out")?.map(PathBuf::from);
+    args.finish()?;
+    if peers::installed("perf").is_none() {
+        return Err("perf is not installed; apt-get install linux-perf".to_owned());
+    }
+    sys::catch_interrupts();
+    let peer = Peer::named(&name, &binary)?;
+    let scratch = Scratch::new()?;
+    let samples = sample(&peer, scenario, seconds, scratch.path())?;
+    let out = match out {
+        Some(path) => path,
+        None => {
+            let dir = root.join("flamegraphs");
+            fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+            let what = if name == "ringway" { String::new() } else { format!("-{name}") };
+            let commit = setup::commit();
+            dir.join(format!("{}-{commit}-{}{what}.svg", setup::today(), scenario.name))
+        }
+    };
+    draw(&samples, &format!("{name}: {}", scenario.what), &out)?;
+    println!("{}", out.display());
+    Ok(())
+}
+
+/// Runs the scenario against the proxy and returns a file with what perf saw.
+fn sample(peer: &Peer, scenario: Scenario, seconds: u64, dir: &Path) -> Result<PathBuf, String> {
+    let cores = sys::allowed_cores().map_err(|error| format!("cores: {error}"))?;
+    let (client, core) = (cores[0], *cores.get(1).unwrap_or(&cores[0]));
+    let place = |core| Placement { core, fifo: false }; // perf must get its turn
+    let _cubic = Cubic::ensure()?;
+    let ports = setup::free_ports(2)?;
+    let origin = Running::origin(ports[0], place(client), dir)?;
+    let proxy = Running::peer(peer, ports[1], ports[0], place(core), dir, false)?;
+    let plan = Plan {
+        scenario,
+        cycles: 1,
+        warmup_cycles: 0,
+        slice_ms: (seconds + 2) * 500, // a cycle loads its target twice
+        targets: vec![Target { name: peer.name.clone(), port: proxy.port, pid: proxy.pid() }],
+        origin_pid: Some(origin.pid()),
+    };
+    let scripted = dir.join("perf.txt");
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| fleet::run_load(&plan, place(client), dir));
+        sys::sleep_ns(WARMUP_NS);
+        let recorded = record(proxy.pid(), seconds, dir);
+        let loaded = load.join().map_err(|_| "the load generator's thread died".to_owned())?;
+        recorded.and(loaded)
+    })?;
+    let data = dir.join("perf.data");
+    let mut script = Command::new("perf");
+    script.arg("script").arg("--no-inline").arg("-i").arg(data);
+    script.stdout(File::create(&scripted).map_err(|error| format!("perf: {error}"))?);
+    script.stderr(Stdio::null());
+    if !fleet::finish(script, Duration::from_secs(120))? {
+        return Err("perf script failed".to_owned());
+    }
+    proxy.stop()?;
+    origin.stop()?;
+    Ok(scripted)
+}
+
+/// Samples all threads of the proxy, kernel included, by the clock: hardware counters are not
+/// there on most virtual machines.
+fn record(pid: u32, seconds: u64, dir: &Path) -> Result<(), String> {
+    let threads: Vec<String> = procfs::family(pid)
+        .into_iter()
+        .flat_map(procfs::threads)
+        .map(|thread| thread.to_string())
+        .collect();
+    let mut perf = Command::new("perf");
+    perf.args(["record", "-q", "-e", "cpu-clock", "-F", FREQUENCY, "-g"])
+        .args(["-t", &threads.join(",")])
+        .arg("-o")
+        .arg(dir.join("perf.data"))
+        .args(["--", "sleep", &seconds.to_string()])
+        .stdin(Stdio::null());
+    let patience = Duration::from_secs(seconds + 30);
+    if fleet::finish(perf, patience)? { Ok(()) } else { Err("perf record failed".to_owned()) }
+}
+
+fn draw(samples: &Path, title: &str, out: &Path) -> Result<(), String> {
+    let wrong = |error: std::io::Error| format!("{}: {error}", out.display());
+    let mut folded = Vec::new();
+    Folder::default().collapse_file(Some(samples), &mut folded).map_err(wrong)?;
+    if folded.is_empty() {
+        return Err("perf saw no samples".to_owned());
+    }
+    let mut options = flamegraph::Options::default();
+    options.title = title.to_owned();
+    options.count_name = "ns".to_owned();
+    let file = File::create(out).map_err(wrong)?;
+    flamegraph::from_reader(&mut options, folded.as_slice(), file).map_err(wrong)
+}
