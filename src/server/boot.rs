@@ -138,10 +138,16 @@ impl Boot {
         let waker = Arc::clone(&wake);
         let (reports, receiver) = reports(move || waker.notify_one());
         let listeners = self.addresses();
+        self.introduce(&listeners, admin);
         let Workers { threads, mailboxes } = self.start_workers(&reports)?;
         wait_until_ready(&receiver, &wake, threads.len()).await?;
         self.state.set_phase(Phase::Ready);
-        self.announce(&listeners, admin);
+        log::info(format_args!(
+            "ready: {} from {}, after {} ms",
+            rules::summary(&self.snapshot),
+            self.source.name(),
+            self.state.started.elapsed().as_millis(),
+        ));
         on_ready(Running { listeners, admin, stop: stop.clone() });
         let control = Control {
             broadcast: Broadcast::new(Arc::clone(&self.snapshot), mailboxes),
@@ -199,8 +205,8 @@ impl Boot {
         names.zip(sockets.iter().map(Bound::local_addr)).collect()
     }
 
-    /// The start-up report.
-    fn announce(&self, listeners: &[(String, SocketAddr)], admin: Option<SocketAddr>) {
+    /// The start-up report: what runs, on what, and where it is reached.
+    fn introduce(&self, listeners: &[(String, SocketAddr)], admin: Option<SocketAddr>) {
         let cores: Vec<usize> = self.fixed.runtime.workers.iter().map(|w| w.core).collect();
         let (version, driver) = (env!("CARGO_PKG_VERSION"), &self.state.driver);
         log::info(format_args!("version {version}, {driver}, cores {}", machine::ranges(&cores)));
@@ -213,12 +219,6 @@ impl Boot {
             )),
             None => log::info(format_args!("admin is off")),
         }
-        log::info(format_args!(
-            "ready: {} from {}, after {} ms",
-            rules::summary(&self.snapshot),
-            self.source.name(),
-            self.state.started.elapsed().as_millis(),
-        ));
     }
 }
 
