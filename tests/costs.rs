@@ -11,8 +11,11 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU64, Ordering},
-    sync::mpsc,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -21,6 +24,9 @@ use ringway::server::{self, Source};
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// One test at a time: what one allocates is not the other's.
+static TURN: Mutex<()> = Mutex::new(());
 
 // SAFETY: each call is passed on unchanged to the system's allocator; counting touches no memory of
 // the caller.
@@ -132,13 +138,17 @@ fn config(listen: &str, admin: &str, origin: SocketAddr, core: usize, pin: bool)
 /// A steady keep-alive GET allocates nothing, with routing, limits, deadlines and metrics on.
 #[test]
 fn a_steady_request_allocates_nothing() {
-    let text = config("127.0.0.1:0", "enabled = false", origin(), first_core(), false);
+    let _turn = TURN.lock();
+    let listen = free_address().to_string();
+    let text = config(&listen, "enabled = false", origin(), first_core(), false);
     let (sender, receiver) = mpsc::channel();
     let serving = std::thread::spawn(move || {
         let source = Source::Text { name: "costs.toml".to_owned(), text };
         server::run(source, move |running| sender.send(running).expect("the test waits"))
     });
-    let running = receiver.recv_timeout(Duration::from_secs(20)).expect("ringway is ready");
+    let Ok(running) = receiver.recv_timeout(Duration::from_secs(20)) else {
+        panic!("ringway is not ready: {:?}", serving.join());
+    };
     let mut clients: Vec<Client> =
         (0..8).map(|_| Client::connect(running.listeners[0].1)).collect();
     let mut rounds = |count: usize| {
@@ -227,6 +237,7 @@ fn count(pid: u32, events: &[&str], work: impl FnOnce()) -> Option<Vec<u64>> {
 /// ring is entered for many requests at once.
 #[test]
 fn ring_operations_and_system_calls_per_request() {
+    let _turn = TURN.lock();
     let core = first_core();
     bind_to(core);
     let (listen, admin) = (free_address(), free_address());

@@ -77,24 +77,34 @@ impl Source {
         code[..tests.unwrap_or(code.len())].to_vec()
     }
 
-    /// Whether the whole file is compiled for tests only: its parent declares it so.
+    /// Whether the whole file is compiled for tests only: its parent, or a parent's parent, declares
+    /// it so.
     fn is_test_only(&self, sources: &[Source]) -> bool {
-        let stem = self.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
-        let declaration = format!("mod {stem};");
-        sources.iter().any(|other| {
-            let lines: Vec<&str> = other.text.lines().map(str::trim).collect();
-            lines.windows(2).any(|pair| {
-                pair[0] == "#[cfg(test)]"
-                    && pair[1].ends_with(&declaration)
-                    && is_parent(other, self)
-            })
-        }) || self.name.contains("/tests/")
+        let directory = self.path.parent().expect("a file has a directory");
+        let name = match self.path.file_stem().and_then(|stem| stem.to_str()) {
+            Some("mod") => directory.file_name().and_then(|name| name.to_str()),
+            stem => stem,
+        };
+        let declaration = format!("mod {};", name.unwrap_or(""));
+        let Some(parent) = sources.iter().find(|other| is_parent(other, self)) else {
+            return false;
+        };
+        let lines: Vec<&str> = parent.text.lines().map(str::trim).collect();
+        let declared = lines
+            .windows(2)
+            .any(|pair| pair[0] == "#[cfg(test)]" && pair[1].ends_with(&declaration));
+        declared || parent.is_test_only(sources)
     }
 }
 
 fn is_parent(parent: &Source, child: &Source) -> bool {
-    let directory = child.path.parent().expect("a file has a directory");
-    parent.path == directory.join("mod.rs") || parent.path == directory.with_extension("rs")
+    let mut directory = child.path.parent().expect("a file has a directory");
+    if child.path.ends_with("mod.rs") {
+        directory = directory.parent().expect("a module has a parent");
+    }
+    parent.path != child.path
+        && (parent.path == directory.join("mod.rs")
+            || parent.path == directory.with_extension("rs"))
 }
 
 /// Replaces what stands in comments and literals by spaces; keeps the lines.

@@ -7,6 +7,7 @@ mod support;
 
 mod cli;
 mod drain;
+mod edges;
 mod hop_by_hop;
 mod hosts_targets;
 mod limits;
