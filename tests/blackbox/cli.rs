@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::Mutex,
 };
 
 use crate::support::{
@@ -211,9 +212,13 @@ fn proxy_needs_no_file() {
     assert!(status.success(), "{status:?}");
 }
 
+/// One demo at a time: each looks for a free port and takes it a moment later.
+static DEMO: Mutex<()> = Mutex::new(());
+
 /// The demo prints curl lines that work: one routes, one shows an error answer, one the metrics.
 #[test]
 fn the_demo_prints_lines_that_work() {
+    let _turn = DEMO.lock();
     let mut running = Running::start(&["demo"]);
     let stdout = running.0.stdout.take().expect("piped");
     let mut urls = Vec::new();
@@ -238,6 +243,19 @@ fn the_demo_prints_lines_that_work() {
     }
     assert!(statuses.iter().filter(|status| **status == 200).count() >= 2, "{urls:?} {statuses:?}");
     assert!(statuses.iter().any(|status| *status >= 400), "{urls:?} {statuses:?}");
+}
+
+/// The README's first command: three requests and what came back, then it ends.
+#[test]
+fn the_demo_shows_requests_and_ends() {
+    let _turn = DEMO.lock();
+    let output = ringway(&["demo", "--once"]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{said}\n{}", text(&output.stderr));
+    for part in ["/people/7", "x-ringway-reason: upstream_connect_refused", "http_requests_total{"]
+    {
+        assert!(said.contains(part), "{part:?} is missing in:\n{said}");
+    }
 }
 
 /// The rows of the tables can fail: a table that expects the wrong thing is refused.

@@ -11,6 +11,7 @@ mod edges;
 mod hop_by_hop;
 mod hosts_targets;
 mod limits;
+mod mutations;
 mod observe;
 mod pools;
 mod protocol;

@@ -194,6 +194,7 @@ fn the_admin_api_wants_its_token() {
 fn the_start_report_says_what_runs() {
     let origin = Origin::echo();
     let proxy = Ringway::start(&Conf::to(origin.address).one_core());
+    proxy.wait_for_line("ready");
     let report = proxy.stderr().join("\n");
     for word in [env!("CARGO_PKG_VERSION"), "io_uring", &proxy.address().to_string()] {
         assert!(report.contains(word), "{word:?} is not in the report:\n{report}");

