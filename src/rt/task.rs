@@ -183,7 +183,7 @@ mod tests {
         let task = async {
             let room = [1u8; 4000];
             yield_now().await;
-            drop(std::hint::black_box(room));
+            std::hint::black_box(room);
         };
         let bare = size_of_val(&task);
         let guarded = Guarded { future: Some(task), on_panic: Some(|_: PanicPlace| {}) };
