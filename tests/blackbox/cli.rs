@@ -158,6 +158,17 @@ fn the_examples_are_valid() {
 }
 
 #[test]
+fn the_configuration_in_the_readme_is_valid() {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("ringway.toml");
+    std::fs::write(&file, block.expect("a TOML block")).expect("write");
+    let output = ringway(&["check", "-c", &file.display().to_string()]);
+    assert!(output.status.success(), "{}", text(&output.stderr) + &text(&output.stdout));
+}
+
+#[test]
 fn a_busy_port_is_an_error_at_start() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
