@@ -3,7 +3,7 @@
 //! [`run`] is called by the commands that serve (`run`, `proxy`, `demo`). The calling thread becomes
 //! the control thread. Order of the start: rules, machine, sockets, workers, then ready; whatever
 //! can fail fails before the first connection is accepted, and says what to do.
-//! Tests: in each file, `tests/lifecycle.rs` with the real binary.
+//! Tests: in each file; with the real binary in `tests/blackbox/` (`cli`, `drain`, `reload`, `observe`).
 
 mod boot;
 mod control;

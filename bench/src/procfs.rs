@@ -1,7 +1,8 @@
 //! What /proc says: CPU time and memory of a process with its children, listening sockets.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 
 /// CPU time in nanoseconds of all threads of `pid` and of its descendants (nginx's workers), from
 /// `/proc/PID/task/*/schedstat`. Exact only while they sleep: the kernel adds a running slice late.
@@ -56,20 +57,25 @@ fn kib(path: &str, key: &str) -> Option<u64> {
 
 /// Inodes of the sockets that listen on `port`, on any address, IPv4 and IPv6.
 pub fn listeners(port: u16) -> Vec<u64> {
-    ["/proc/net/tcp", "/proc/net/tcp6"]
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .flat_map(|table| table.lines().filter_map(|line| listener(line, port)).collect::<Vec<_>>())
-        .collect()
+    let tables =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().filter_map(|path| File::open(path).ok());
+    tables.flat_map(|table| listeners_in(BufReader::new(table), port)).collect()
 }
 
-/// The inode of a line of /proc/net/tcp, if that socket listens on `port`. Source: proc_net(5).
-fn listener(line: &str, port: u16) -> Option<u64> {
+/// The kernel lists listening sockets first. Reading on would take long: after a scenario with a
+/// connection per request a hundred thousand others follow, in TIME_WAIT.
+fn listeners_in(table: impl BufRead, port: u16) -> Vec<u64> {
+    let rows = table.lines().skip(1).map_while(|line| listener(&line.ok()?));
+    rows.filter(|&(_, local)| local == port).map(|(inode, _)| inode).collect()
+}
+
+/// Inode and port of a row of /proc/net/tcp if that socket listens. Source: proc_net(5).
+fn listener(row: &str) -> Option<(u64, u16)> {
     const LISTEN: &str = "0A";
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let local = fields.get(1)?.rsplit_once(':')?.1;
-    let ours = *fields.get(3)? == LISTEN && u16::from_str_radix(local, 16) == Ok(port);
-    if ours { fields.get(9)?.parse().ok() } else { None }
+    let fields: Vec<&str> = row.split_whitespace().collect();
+    let port = u16::from_str_radix(fields.get(1)?.rsplit_once(':')?.1, 16).ok()?;
+    let inode = fields.get(9)?.parse().ok()?;
+    (*fields.get(3)? == LISTEN).then_some((inode, port))
 }
 
 /// Inodes of all sockets that `pid` and its descendants hold.

@@ -103,7 +103,10 @@ impl Parts {
             false => "access = { to = \"stdout\", format = \"common\" }",
         };
         format!(
-            r#"[admin]
+            r#"[runtime]
+connections_max = 1000
+
+[admin]
 address = "{admin}"
 
 [log]
@@ -246,8 +249,8 @@ impl Tour {
         for Step { title, curl, .. } in &self.steps {
             text += &format!("\n  # {title}\n  {curl}\n");
         }
-        text += "\nBy host (two endpoints, 3 : 1):  add  -H 'host: shop.example'\n\
-                 Ctrl-C ends the demo. Requests appear below.\n\n";
+        text += "\nWith  -H 'host: shop.example'  requests go to two endpoints, 3 : 1.\n\
+                 Requests appear below; Ctrl-C ends the demo.\n\n";
         let _ = io::stdout().lock().write_all(text.as_bytes());
     }
 

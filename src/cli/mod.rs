@@ -2,6 +2,7 @@
 
 pub mod check;
 mod demo;
+pub mod explain;
 mod proxy;
 mod run;
 pub mod schema;
@@ -24,6 +25,7 @@ Examples:
   ringway demo                                          see it work, nothing to prepare
   ringway proxy --listen :8080 --to http://127.0.0.1:3000
   ringway check -c ringway.toml                         find every mistake at once
+  ringway explain -c ringway.toml GET http://a.test/x   which route, and why
   ringway run -c ringway.toml                           serve
   ringway run -c /etc/ringway/                          all *.toml files of a directory
 
@@ -34,6 +36,7 @@ Examples:
   ringway demo                                          see it work, nothing to prepare
   ringway proxy --listen :8080 --to http://127.0.0.1:3000
   ringway check -c ringway.toml                         find every mistake at once
+  ringway explain -c ringway.toml GET http://a.test/x   which route, and why
   ringway run -c ringway.toml                           serve
   ringway run -c /etc/ringway/                          all *.toml files of a directory
   kill -HUP $(pidof ringway)                            reload routes and upstreams
@@ -83,6 +86,8 @@ enum Command {
     Run(run::Args),
     #[command(about = "Name every mistake of a configuration, change nothing")]
     Check(check::Args),
+    #[command(about = "Tell which route a request takes, and why not the others")]
+    Explain(explain::Args),
     Proxy(proxy::Args),
     Demo(demo::Args),
     #[command(about = "Print the JSON Schema of the configuration, for editors")]
@@ -97,6 +102,7 @@ pub fn main() -> ExitCode {
         Some(Command::Proxy(args)) => proxy::run(args),
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::Check(args)) => check::run(args),
+        Some(Command::Explain(args)) => explain::run(args),
         Some(Command::Schema(args)) => schema::run(args),
         None => test(cli.config),
     }

@@ -7,7 +7,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{
-            AtomicU64,
+            AtomicU8,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -22,7 +22,7 @@ use crate::{
 
 /// Where in its life the process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
+#[repr(u8)]
 pub enum Phase {
     /// Not all cores accept connections yet.
     Starting,
@@ -56,7 +56,7 @@ pub struct State {
     pub log: Arc<WriterStats>,
     /// What moves connections and bytes, for `/v1/status`: `io_uring` and its setup flags.
     pub driver: String,
-    phase: AtomicU64,
+    phase: AtomicU8,
     rules: Mutex<Rules>,
 }
 
@@ -118,7 +118,7 @@ impl State {
         rules: Rules,
     ) -> Self {
         let started_unix = unix_now() - started.elapsed().as_secs_f64();
-        let phase = AtomicU64::new(Phase::Starting as u64);
+        let phase = AtomicU8::new(Phase::Starting as u8);
         Self { started, started_unix, cores, log, driver, phase, rules: Mutex::new(rules) }
     }
 
@@ -133,7 +133,7 @@ impl State {
 
     /// Moves on; never back.
     pub fn set_phase(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u64, SeqCst);
+        self.phase.fetch_max(phase as u8, SeqCst);
     }
 
     /// The rules in force, locked: copy what is needed and let go.

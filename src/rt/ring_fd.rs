@@ -10,6 +10,8 @@ use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use monoio::BufResult;
@@ -41,32 +43,36 @@ impl RingFd {
         Ok(Self { io: ManuallyDrop::new(UnsafeCell::new(io)), raw, unfinished: Cell::new(0) })
     }
 
-    /// One receive. `Ok(0)` is the end of the stream.
-    pub(super) async fn recv<B: IoBufMut>(&self, buf: B) -> BufResult<usize, B> {
+    /// One receive, begun by the call. `Ok(0)` is the end of the stream.
+    pub(super) fn recv<B: IoBufMut>(&self, buf: B) -> impl Future<Output = BufResult<usize, B>> {
         // WHY UNSAFE: monoio's `read` wants `&mut`, but a task has to receive and send on one
         // socket at a time; the safe way, `Rc<RefCell<_>>`, would keep the borrow over the await.
         // SAFETY: the reference ends with this statement: `read` submits at once and its future
         // owns a handle to the descriptor, it keeps no reference (monoio's own `split` relies on
         // that). The type is `!Sync` and nothing in `read` calls back into this one.
-        let receiving = unsafe { &mut *self.io.get() }.read(buf);
-        self.finish(receiving).await
+        self.count(unsafe { &mut *self.io.get() }.read(buf))
     }
 
-    /// One send, perhaps short. A peer that is gone is an error, not a signal (MSG_NOSIGNAL).
-    pub(super) async fn send<B: IoBuf>(&self, buf: B) -> BufResult<usize, B> {
+    /// One send, perhaps short, begun by the call. A peer that is gone is an error, not a signal
+    /// (MSG_NOSIGNAL).
+    pub(super) fn send<B: IoBuf>(&self, buf: B) -> impl Future<Output = BufResult<usize, B>> {
         // WHY UNSAFE, SAFETY: as in `recv`; `write` submits at once too.
-        let sending = unsafe { &mut *self.io.get() }.write(buf);
-        self.finish(sending).await
+        self.count(unsafe { &mut *self.io.get() }.write(buf))
     }
 
     /// Waits until a receive would not block: bytes, end of stream or an error (POLLIN).
-    pub(super) async fn readable(&self) -> io::Result<()> {
-        self.finish(self.io().readable(false)).await
+    pub(super) fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        self.count(self.io().readable(false))
     }
 
     /// Waits until a send would not block, or would fail (POLLOUT).
-    pub(super) async fn writable(&self) -> io::Result<()> {
-        self.finish(self.io().writable(false)).await
+    pub(super) fn writable(&self) -> impl Future<Output = io::Result<()>> {
+        self.count(self.io().writable(false))
+    }
+
+    fn count<F: Future>(&self, operation: F) -> Counted<'_, F> {
+        self.unfinished.set(self.unfinished.get() + 1);
+        Counted { unfinished: &self.unfinished, operation }
     }
 
     /// Whether an operation is in flight or was abandoned, so that a close would be late.
@@ -79,13 +85,29 @@ impl RingFd {
         // SAFETY: exclusive references exist only within one statement of `recv` and `send`.
         unsafe { &*self.io.get() }
     }
+}
 
-    /// Awaits an operation and counts it: one whose future is dropped stays counted.
-    async fn finish<T>(&self, operation: impl Future<Output = T>) -> T {
-        self.unfinished.set(self.unfinished.get() + 1);
-        let result = operation.await;
-        self.unfinished.set(self.unfinished.get() - 1);
-        result
+/// An operation that is counted as unfinished until its result was taken; one that is dropped
+/// before stays counted. Not an `async` block, which would hold the operation twice: this is part of
+/// the future of every connection.
+struct Counted<'a, F> {
+    unfinished: &'a Cell<u32>,
+    operation: F,
+}
+
+impl<F: Future> Future for Counted<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let unfinished = self.unfinished;
+        // WHY UNSAFE: a projection; the safe way, boxing, is an allocation per operation.
+        // SAFETY: `operation` is only reached through this pin; the type has no `Drop` and is
+        // `Unpin` only if `F` is.
+        let poll = unsafe { self.map_unchecked_mut(|this| &mut this.operation) }.poll(cx);
+        if poll.is_ready() {
+            unfinished.set(unfinished.get() - 1);
+        }
+        poll
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     dataplane::worker::{self, WorkerInput},
     rt::{self, Bound},
     server::{
-        control::{Control, Signals, Worker},
+        control::{Control, Requests, Stops, Worker},
         error::ServerError,
         listen, machine,
         rules::{self, Fixed, Loaded, Source},
@@ -69,17 +69,21 @@ impl Stopper {
 /// Why the process could not start or had to end; each says what to do.
 pub fn run(source: Source, on_ready: impl FnOnce(Running)) -> Result<(), ServerError> {
     let started = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ServerError::Control)?;
+    let requests = {
+        let _entered = runtime.enter();
+        Requests::install().map_err(ServerError::Control)?
+    };
     let loaded = rules::load(&source, 1).map_err(ServerError::Config)?;
     log::set_level(loaded.level);
     for warning in &loaded.warnings {
         log::warn(format_args!("{warning}"));
     }
     let boot = Boot::new(started, source, loaded)?;
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(ServerError::Control)?
-        .block_on(boot.serve(on_ready))
+    runtime.block_on(boot.serve(requests, on_ready))
 }
 
 /// What the start has got together before the first worker runs.
@@ -122,18 +126,28 @@ impl Boot {
     }
 
     /// Starts admin API and workers, then stays in the control loop.
-    async fn serve(mut self, on_ready: impl FnOnce(Running)) -> Result<(), ServerError> {
-        let signals = Signals::install().map_err(ServerError::Control)?;
+    async fn serve(
+        mut self,
+        requests: Requests,
+        on_ready: impl FnOnce(Running),
+    ) -> Result<(), ServerError> {
+        let stops = Stops::install().map_err(ServerError::Control)?;
         let stop = Stopper(Arc::new(Notify::new()));
         let admin = self.start_admin()?;
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);
         let (reports, receiver) = reports(move || waker.notify_one());
         let listeners = self.addresses();
+        self.introduce(&listeners, admin);
         let Workers { threads, mailboxes } = self.start_workers(&reports)?;
         wait_until_ready(&receiver, &wake, threads.len()).await?;
         self.state.set_phase(Phase::Ready);
-        self.announce(&listeners, admin);
+        log::info(format_args!(
+            "ready: {} from {}, after {} ms",
+            rules::summary(&self.snapshot),
+            self.source.name(),
+            self.state.started.elapsed().as_millis(),
+        ));
         on_ready(Running { listeners, admin, stop: stop.clone() });
         let control = Control {
             broadcast: Broadcast::new(Arc::clone(&self.snapshot), mailboxes),
@@ -144,7 +158,7 @@ impl Boot {
             workers: threads,
             reports: receiver,
         };
-        control.run(signals, &wake, &stop.0).await
+        control.run(requests, stops, &wake, &stop.0).await
     }
 
     fn start_admin(&mut self) -> Result<Option<SocketAddr>, ServerError> {
@@ -191,8 +205,8 @@ impl Boot {
         names.zip(sockets.iter().map(Bound::local_addr)).collect()
     }
 
-    /// The start-up report.
-    fn announce(&self, listeners: &[(String, SocketAddr)], admin: Option<SocketAddr>) {
+    /// The start-up report: what runs, on what, and where it is reached.
+    fn introduce(&self, listeners: &[(String, SocketAddr)], admin: Option<SocketAddr>) {
         let cores: Vec<usize> = self.fixed.runtime.workers.iter().map(|w| w.core).collect();
         let (version, driver) = (env!("CARGO_PKG_VERSION"), &self.state.driver);
         log::info(format_args!("version {version}, {driver}, cores {}", machine::ranges(&cores)));
@@ -205,12 +219,6 @@ impl Boot {
             )),
             None => log::info(format_args!("admin is off")),
         }
-        log::info(format_args!(
-            "ready: {} from {}, after {} ms",
-            rules::summary(&self.snapshot),
-            self.source.name(),
-            self.state.started.elapsed().as_millis(),
-        ));
     }
 }
 

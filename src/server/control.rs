@@ -39,25 +39,50 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 /// How long the last access log lines may take to reach their file.
 const LOG_END_MAX: Duration = Duration::from_secs(1);
 
-/// The signals that matter.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+/// Signals that ask for something. Caught from the beginning: a reload that comes too early must
+/// not end the process.
+pub(super) struct Requests {
     hangup: Signal,
     reopen: Signal,
     upgrade: Signal,
 }
 
-impl Signals {
+impl Requests {
+    /// From now on these signals no longer end the process.
+    pub(super) fn install() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
+/// Signals that end the process in order. Caught when there is something to drain: until then
+/// Ctrl-C ends a start that hangs (in a name server, say).
+pub(super) struct Stops {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stops {
     /// From now on these signals no longer end the process by themselves.
     pub(super) fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            upgrade: signal(SignalKind::user_defined2())?,
         })
+    }
+
+    /// Waits for one of them.
+    ///
+    /// # Cancel safety
+    /// A signal that came is not lost.
+    async fn recv(&mut self) -> &'static str {
+        select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 
@@ -91,7 +116,8 @@ impl Control {
     /// Runs until the process has to end.
     pub(super) async fn run(
         mut self,
-        mut signals: Signals,
+        mut requests: Requests,
+        mut stops: Stops,
         wake: &Notify,
         stop: &Notify,
     ) -> Result<(), ServerError> {
@@ -108,23 +134,19 @@ impl Control {
                         reloading.task = Some(self.start_reload());
                     }
                 }
-                _ = signals.hangup.recv() => match reloading.task {
+                _ = requests.hangup.recv() => match reloading.task {
                     _ if deadline.is_some() => self.reopen_log(), // these rules are the last ones
                     Some(_) => reloading.again = true,
                     None => reloading.task = Some(self.start_reload()),
                 },
                 // Both would end the process if nobody listened.
-                _ = signals.reopen.recv() => self.reopen_log(),
-                _ = signals.upgrade.recv() => log::warn(format_args!(
+                _ = requests.reopen.recv() => self.reopen_log(),
+                _ = requests.upgrade.recv() => log::warn(format_args!(
                     "SIGUSR2: a new binary cannot take the sockets over yet; restart instead"
                 )),
-                _ = signals.terminate.recv() => match deadline {
+                name = stops.recv() => match deadline {
                     Some(_) => return self.end("second signal"),
-                    None => deadline = Some(self.start_drain("SIGTERM")),
-                },
-                _ = signals.interrupt.recv() => match deadline {
-                    Some(_) => return self.end("second signal"),
-                    None => deadline = Some(self.start_drain("SIGINT")),
+                    None => deadline = Some(self.start_drain(name)),
                 },
                 () = stop.notified(), if deadline.is_none() => {
                     deadline = Some(self.start_drain("asked to"));
@@ -254,8 +276,8 @@ impl Control {
         let open: i64 = self.state.cores.iter().map(|core| core.connections_open.get()).sum();
         if self.workers.iter().all(|worker| worker.ended) {
             self.writer.finish(LOG_END_MAX);
-        } else {
-            log::warn(format_args!("{open} connections were open"));
+        } else if open > 0 {
+            log::warn(format_args!("{open} connections were cut"));
         }
         log::info(format_args!("stopped: {why}"));
         Ok(())

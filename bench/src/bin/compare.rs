@@ -142,7 +142,7 @@ fn options(mut args: Args) -> Result<Options, String> {
         memory: names.contains(&"memory"),
         layouts: layouts(&args.value("--layouts", "T,S".to_owned())?, cores.as_deref())?,
         cycles: args.value("--cycles", if smoke { 1 } else { 20 })?,
-        slice_ms: args.value("--slice-ms", if smoke { 30 } else { 100 })?,
+        slice_ms: args.value("--slice-ms", if smoke { 20 } else { 100 })?,
         idle: args.value("--idle", if smoke { 200 } else { 9000 })?,
         logs: args.flag("--logs"),
         fifo: !args.flag("--no-fifo") && setup::fifo_permitted(),

@@ -7,6 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -25,10 +26,20 @@ use crate::base::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX, TICK};
 
 /// Serves until the future is dropped.
 pub async fn serve(listener: TcpListener, router: Router) {
-    let free = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    serve_within(listener, router, ADMIN_CONNECTIONS_MAX, ADMIN_IDLE_MAX).await;
+}
+
+/// The same with bounds of the caller's choice.
+pub(super) async fn serve_within(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    silence_max: Duration,
+) {
+    let free = Arc::new(Semaphore::new(connections_max));
     let service = router.into_make_service_with_connect_info::<Peer>();
     // Ends only with an error of the listener, and `Bounded::accept` retries those.
-    let _ = axum::serve(Bounded { listener, free }, service).await;
+    let _ = axum::serve(Bounded { listener, free, silence_max }, service).await;
 }
 
 /// The address of a caller, as handlers ask for it.
@@ -45,6 +56,7 @@ impl Connected<IncomingStream<'_, Bounded>> for Peer {
 struct Bounded {
     listener: TcpListener,
     free: Arc<Semaphore>,
+    silence_max: Duration,
 }
 
 impl Listener for Bounded {
@@ -58,7 +70,9 @@ impl Listener for Bounded {
                 continue;
             };
             match self.listener.accept().await {
-                Ok((stream, peer)) => return (Connection::new(stream, permit), peer),
+                Ok((stream, peer)) => {
+                    return (Connection::new(stream, permit, self.silence_max), peer);
+                }
                 // Out of descriptors, or the caller left already: try again a little later.
                 Err(_) => sleep(TICK).await,
             }
@@ -70,17 +84,18 @@ impl Listener for Bounded {
     }
 }
 
-/// One caller. Silence longer than [`ADMIN_IDLE_MAX`] ends the connection, whoever is silent: a
+/// One caller. Silence longer than `silence_max` ends the connection, whoever is silent: a
 /// caller that sends nothing, or one that does not read its answer.
 struct Connection {
     stream: TcpStream,
+    silence_max: Duration,
     silence_ends: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, silence_ends: Box::pin(sleep(ADMIN_IDLE_MAX)), _place: place }
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit, silence_max: Duration) -> Self {
+        Self { stream, silence_max, silence_ends: Box::pin(sleep(silence_max)), _place: place }
     }
 
     /// Passes a result on; while there is none, watches the clock.
@@ -90,7 +105,8 @@ impl Connection {
         result: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if result.is_ready() {
-            self.silence_ends.as_mut().reset(Instant::now() + ADMIN_IDLE_MAX);
+            let end = Instant::now() + self.silence_max;
+            self.silence_ends.as_mut().reset(end);
             return result;
         }
         self.silence_ends.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))

@@ -4,13 +4,22 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     thread,
+    time::Duration,
 };
 
 use super::*;
-use crate::controlplane::fixtures;
+use crate::{base::limits, controlplane::fixtures};
 
 /// Serves on a port of the kernel's choice until the test ends.
 fn start(token: Option<&str>) -> (SocketAddr, Arc<State>) {
+    start_within(token, limits::ADMIN_CONNECTIONS_MAX, limits::ADMIN_IDLE_MAX)
+}
+
+fn start_within(
+    token: Option<&str>,
+    connections_max: usize,
+    silence_max: Duration,
+) -> (SocketAddr, Arc<State>) {
     let state = Arc::new(fixtures::state(2));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("non-blocking");
@@ -21,7 +30,8 @@ fn start(token: Option<&str>) -> (SocketAddr, Arc<State>) {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            serve(tokio::net::TcpListener::from_std(listener).expect("a listener"), router).await;
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            serve::serve_within(listener, router, connections_max, silence_max).await;
         });
     });
     (address, state)
@@ -95,12 +105,12 @@ fn an_unknown_path_or_method_is_told_what_there_is() {
     assert_eq!(call(address, "HEAD", "/healthz", "").0, 200);
 }
 
+/// The places are bounded, and whoever is silent loses its place: the next caller waits for that.
 #[test]
 fn silent_callers_do_not_keep_others_out() {
-    let (address, _state) = start(None);
-    let silent: Vec<_> = (0..crate::base::limits::ADMIN_CONNECTIONS_MAX - 1)
-        .map(|_| TcpStream::connect(address).expect("connected"))
-        .collect();
+    let (address, _state) = start_within(None, 3, Duration::from_millis(50));
+    let mut silent: Vec<_> =
+        (0..3).map(|_| TcpStream::connect(address).expect("connected")).collect();
     assert_eq!(get(address, "/healthz").0, 200);
-    drop(silent);
+    assert_eq!(silent[0].read(&mut [0]).ok(), Some(0), "closed for its silence");
 }

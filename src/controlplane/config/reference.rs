@@ -1,4 +1,4 @@
-//! The tables of `docs/configuration.md`, made from the declarations in [`super::keys`].
+//! The tables of `docs/configuration.md`, made from the declarations in `keys.rs`.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! The JSON Schema of the configuration, made from the declarations in [`super::keys`], so that
+//! The JSON Schema of the configuration, made from the declarations in `keys.rs`, so that
 //! editors complete keys and mark mistakes while they are typed.
 
 use serde_json::{Map, Value, json};

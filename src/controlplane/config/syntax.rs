@@ -100,7 +100,10 @@ fn close_bracket(source: &mut Source, first: usize, closing: char, report: &Repo
     let opening = if closing == ']' { '[' } else { '{' };
     let mut line = source.line_range(first);
     let own = source.text[line.start..first.min(line.end)].trim();
-    let own_line_goes_on = !own.is_empty();
+    // `key =` is the next key of the table, taken for an element.
+    let next_key = source.text[first..].starts_with('=')
+        && own.chars().all(|c| c.is_alphanumeric() || "_-.\"'".contains(c));
+    let own_line_goes_on = !own.is_empty() && !next_key;
     if !own_line_goes_on {
         let before = source.text[..line.start].trim_end().len();
         line = source.line_range(before);

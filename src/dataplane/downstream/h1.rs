@@ -1,7 +1,10 @@
 //! One client connection that speaks HTTP/1: reads request heads, drops what nobody wants, closes
 //! so that the last answer arrives.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use crate::{
     base::{ids::ListenerIndex, limits, reason::Reason},
@@ -77,11 +80,11 @@ impl Downstream {
     ///
     /// # Cancel safety
     /// Not cancel safe: received bytes could be lost.
-    pub async fn wait(&mut self, pool: &BufPool, limits: &ListenerLimits) -> Result<(), HeadEnd> {
+    pub async fn wait(&mut self, pool: &BufPool, idle: Duration) -> Result<(), HeadEnd> {
         if self.input.is_some() {
             return Ok(()); // pipelined
         }
-        self.socket.read_within(limits.idle_timeout, tag::IDLE);
+        self.socket.read_within(idle, tag::IDLE);
         match self.socket.fill(&mut self.input, pool).await {
             Ok(0) => Err(HeadEnd::Closed),
             Ok(_) => Ok(()),

@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    base::ids::{EndpointIndex, UpstreamIndex},
+    base::ids::{EndpointIndex, ListenerIndex, UpstreamIndex},
     dataplane::upstream::EndpointPool,
     policy::balance::Balancer,
     rt::Deadlines,
-    snapshot::{Snapshot, Upstream},
+    snapshot::{Listener, Snapshot, Upstream},
     telemetry::CoreStats,
 };
 
@@ -85,6 +85,11 @@ impl Table {
             })
             .collect();
         Self { snapshot, upstreams }
+    }
+
+    /// The listener a connection came in by, if these rules still have it.
+    pub fn listener(&self, index: ListenerIndex) -> Option<&Listener> {
+        self.snapshot.listeners.get(usize::from(index.0))
     }
 
     /// What this core keeps for an upstream of this table's snapshot.

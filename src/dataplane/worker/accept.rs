@@ -63,11 +63,7 @@ fn admit(
     };
     let reports = reports.clone();
     let (task, at_panic) = (Rc::clone(shard), Rc::clone(shard));
-    let serve = async move {
-        let _place = place; // given back also when the task panics
-        proxy::serve(task, stream, peer, index).await;
-    };
-    rt::spawn_guarded(serve, move |place| {
+    rt::spawn_guarded(proxy::serve(task, stream, peer, index, place), move |place| {
         at_panic.stats.panics.inc();
         reports.send(FromWorker::Panicked { core: at_panic.core, place: place.to_string().into() });
     });

@@ -6,7 +6,7 @@ use super::{
     hash::{Index, Interner, NONE, hash},
     rank::{RANK_LAST, Rank, RankKey, mirror_priority},
     regexes,
-    table::{Entry, Exact, ListenerSet, Node, RegexEdge, RouteTable, Scope, Search},
+    table::{Entry, Exact, ListenerSet, Node, RegexEdge, RegexNode, RouteTable, Scope, Search},
     tree::{SPACE_ANY, SPACE_EXACT, SPACES, Tree},
 };
 
@@ -25,6 +25,7 @@ pub(super) fn compile(builder: TableBuilder) -> RouteTable {
         label_starts: Vec::new(),
         label_bytes: 0,
         nodes: Vec::new(),
+        regex_nodes: Vec::new(),
         literal_nodes: Vec::new(),
         regex_edges: Vec::new(),
         searches: Vec::new(),
@@ -35,7 +36,8 @@ pub(super) fn compile(builder: TableBuilder) -> RouteTable {
             scopes[number].root = flattener.flatten(scope.root, NONE, (0, 0));
         }
     }
-    let Flattener { labels, nodes, literal_nodes, regex_edges, searches, .. } = flattener;
+    let Flattener { labels, nodes, regex_nodes, literal_nodes, regex_edges, searches, .. } =
+        flattener;
     let sets_of_listener = make_sets(merges.len(), &sets, &scopes);
     let spaces_and_names = scopes.iter().enumerate().map(|(number, scope)| {
         (hash(scope.space, tree.scope_keys.get(number as u32)), number as u32)
@@ -64,6 +66,7 @@ pub(super) fn compile(builder: TableBuilder) -> RouteTable {
         node_index: Index::build(literal_nodes.into_iter()),
         labels: labels.into_keys().0,
         nodes: nodes.into(),
+        regex_nodes: regex_nodes.into(),
         regex_edges: regex_edges.into(),
         searches: searches.into(),
         entries,
@@ -208,6 +211,7 @@ struct Flattener<'t> {
     label_starts: Vec<u32>,
     label_bytes: u32,
     nodes: Vec<Node>,
+    regex_nodes: Vec<RegexNode>,
     /// The nodes behind literals, by hash of parent and first segment.
     literal_nodes: Vec<(u64, u32)>,
     regex_edges: Vec<RegexEdge>,
@@ -228,8 +232,7 @@ impl Flattener<'_> {
             parent,
             rank_min: RANK_LAST,
             any: NONE,
-            regexes: (0, 0),
-            searches,
+            regexes: NONE,
             end,
             tail,
         });
@@ -243,8 +246,8 @@ impl Flattener<'_> {
             rank_min = rank_min.min(self.nodes[child as usize].rank_min);
             at = self.tree.literal_edges[at as usize].next;
         }
-        let regexes = self.flatten_regexes(source.regexes, number);
-        for edge in regexes.0..regexes.1 {
+        let edges = self.flatten_regexes(source.regexes, number);
+        for edge in edges.0..edges.1 {
             let child = self.regex_edges[edge as usize].child;
             rank_min = rank_min.min(self.nodes[child as usize].rank_min);
         }
@@ -252,6 +255,11 @@ impl Flattener<'_> {
         if source.any != NONE {
             any = self.flatten(source.any, number, (0, 0));
             rank_min = rank_min.min(self.nodes[any as usize].rank_min);
+        }
+        let mut regexes = NONE;
+        if source.regexes != NONE || source.searches != NONE {
+            regexes = self.regex_nodes.len() as u32;
+            self.regex_nodes.push(RegexNode { edges, searches });
         }
         let node = &mut self.nodes[number as usize];
         (node.any, node.regexes, node.rank_min) = (any, regexes, rank_min);

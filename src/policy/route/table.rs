@@ -32,6 +32,7 @@ pub struct RouteTable {
     pub(super) node_index: Index,
     pub(super) labels: Box<[u8]>,
     pub(super) nodes: Box<[Node]>,
+    pub(super) regex_nodes: Box<[RegexNode]>,
     pub(super) regex_edges: Box<[RegexEdge]>,
     pub(super) searches: Box<[Search]>,
     pub(super) entries: Box<[Entry]>,
@@ -75,8 +76,10 @@ pub(super) struct Exact {
     pub(super) entries: u32,
 }
 
-/// A point between two segments of a pattern.
+/// A point between two segments of a pattern. Half a cache line, so that a step through a large
+/// table waits for memory once.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 pub(super) struct Node {
     /// The segments that lead here from the parent, in [`RouteTable::labels`]: more than one
     /// where nothing branches in between.
@@ -89,14 +92,23 @@ pub(super) struct Node {
     pub(super) rank_min: Rank,
     /// Where any segment leads.
     pub(super) any: u32,
-    /// Where segments that match regexes lead, in [`RouteTable::regex_edges`].
-    pub(super) regexes: Span,
-    /// Regexes over the whole path, in [`RouteTable::searches`].
-    pub(super) searches: Span,
+    /// What regexes do here, in [`RouteTable::regex_nodes`].
+    pub(super) regexes: u32,
     /// Entries of patterns that end here.
     pub(super) end: u32,
     /// Entries of prefixes, and of patterns with a rest, that end here.
     pub(super) tail: u32,
+}
+
+const _: () = assert!(size_of::<Node>() == 32);
+
+/// The part of a [`Node`] that few have.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RegexNode {
+    /// Where segments that match regexes lead, in [`RouteTable::regex_edges`].
+    pub(super) edges: Span,
+    /// Regexes over the whole path, in [`RouteTable::searches`].
+    pub(super) searches: Span,
 }
 
 /// Where a segment that matches a regex leads.

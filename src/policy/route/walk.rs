@@ -126,8 +126,8 @@ impl<V: Visitor> Walk<'_, V> {
         } else if node.end != NONE {
             self.entries(node.end, taken, false, None);
         }
-        if node.searches.0 != node.searches.1 {
-            self.searches(number);
+        if node.regexes != NONE {
+            self.searches(node.regexes);
         }
         if node.tail != NONE {
             self.tail(number, at, taken);
@@ -156,12 +156,14 @@ impl<V: Visitor> Walk<'_, V> {
         let node = &table.nodes[number as usize];
         let Some(span) = self.spans.get_mut(taken) else { return };
         *span = (start as u32, end as u32);
-        let (first, last) = node.regexes;
-        for edge in &table.regex_edges[first as usize..last as usize] {
-            let child = &table.nodes[edge.child as usize];
-            let regex = &table.regexes[edge.regex as usize];
-            if child.rank_min < self.visitor.limit() && regex.is_match(&self.path[start..end]) {
-                self.node(edge.child, end, taken + 1);
+        if node.regexes != NONE {
+            let (first, last) = table.regex_nodes[node.regexes as usize].edges;
+            for edge in &table.regex_edges[first as usize..last as usize] {
+                let child = &table.nodes[edge.child as usize];
+                let regex = &table.regexes[edge.regex as usize];
+                if child.rank_min < self.visitor.limit() && regex.is_match(&self.path[start..end]) {
+                    self.node(edge.child, end, taken + 1);
+                }
             }
         }
         if node.any != NONE {
@@ -169,9 +171,9 @@ impl<V: Visitor> Walk<'_, V> {
         }
     }
 
-    fn searches(&mut self, number: u32) {
+    fn searches(&mut self, regexes: u32) {
         let table = self.table;
-        let (first, last) = table.nodes[number as usize].searches;
+        let (first, last) = table.regex_nodes[regexes as usize].searches;
         for search in &table.searches[first as usize..last as usize] {
             if table.entries[search.entries as usize].rank >= self.visitor.limit() {
                 return; // they come by rank
