@@ -372,3 +372,98 @@ pub(super) fn write_path_key(path: &CheckedPath<'_>, spec: &RouteSpec<'_>, out: 
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ListenerIndex, RouteIndex};
+
+    fn errors(spec: RouteSpec<'_>) -> Vec<(String, String)> {
+        let mut builder = TableBuilder::new(1);
+        let result = builder.add(RouteIndex(0), &spec);
+        let errors = result.expect_err("it has mistakes");
+        assert_eq!(builder.routes.len(), 0, "nothing was added");
+        let pair =
+            |error: RouteError| (error.field.into(), format!("{}; {}", error.message, error.hint));
+        errors.into_iter().map(pair).collect()
+    }
+
+    #[test]
+    fn all_mistakes_of_a_route_are_found_at_once() {
+        let found = errors(RouteSpec {
+            listeners: vec![ListenerIndex(3)],
+            hosts: vec!["ok.test", "a.test:80", ""],
+            path: PathSpec::Pattern("/{id"),
+            methods: vec!["GET", "get", "C T", "*", "CONNECT"],
+            headers: vec![
+                ("x y", ValueSpec::Present),
+                ("x-a", ValueSpec::Regex("(")),
+                ("X-A", ValueSpec::Present),
+            ],
+            query: vec![("", ValueSpec::Present)],
+            ..RouteSpec::default()
+        });
+        let fields: Vec<_> = found.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "listeners",
+                "hosts[1]",
+                "hosts[2]",
+                "path",
+                "methods[1]",
+                "methods[2]",
+                "methods[3]",
+                "methods[4]",
+                "headers.x y",
+                "headers.x-a",
+                "headers.X-A",
+                "query.",
+            ]
+        );
+        assert!(found[4].1.contains("write \"GET\""));
+    }
+
+    #[test]
+    fn targets_that_make_no_sense_are_refused() {
+        let strip = RouteSpec { strip_path: true, ..RouteSpec::default() };
+        for (spec, field) in [
+            (RouteSpec { rewrite: Some("/x"), ..strip.clone() }, "strip_path"),
+            (RouteSpec { path: PathSpec::Regex("^/a"), ..strip }, "strip_path"),
+            (RouteSpec { rewrite: Some("x"), ..RouteSpec::default() }, "rewrite"),
+            (RouteSpec { rewrite: Some("/{id}"), ..RouteSpec::default() }, "rewrite"),
+            (
+                RouteSpec {
+                    path: PathSpec::Regex("^/(?<a>.*)"),
+                    rewrite: Some("/{b}"),
+                    ..RouteSpec::default()
+                },
+                "rewrite",
+            ),
+        ] {
+            let found = errors(spec.clone());
+            assert_eq!(found.len(), 1, "{spec:?}: {found:?}");
+            assert_eq!(found[0].0, field, "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_regex_of_a_parameter_is_found() {
+        let path = PathSpec::Pattern("/{id:[0-9}/{name:(a}");
+        let found = errors(RouteSpec { path, ..RouteSpec::default() });
+        assert_eq!(found[0].0, "path");
+        let path = PathSpec::Pattern("/{id:a{2,1}}");
+        let found = errors(RouteSpec { path, ..RouteSpec::default() });
+        assert!(found[0].1.contains("a{2,1}"), "{found:?}");
+    }
+
+    #[test]
+    fn too_many_methods_are_refused() {
+        let mut builder = TableBuilder::new(1);
+        let names: Vec<String> = (0..65).map(|n| format!("M{n}")).collect();
+        let methods = names.iter().map(String::as_str).collect();
+        let spec = RouteSpec { methods, ..RouteSpec::default() };
+        let errors = builder.add(RouteIndex(0), &spec).unwrap_err();
+        assert_eq!((errors.len(), &*errors[0].field), (1, "methods[64]"));
+    }
+}
