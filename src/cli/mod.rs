@@ -3,6 +3,7 @@
 pub mod check;
 mod demo;
 pub mod explain;
+pub mod live;
 mod proxy;
 mod run;
 pub mod schema;

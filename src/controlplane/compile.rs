@@ -94,7 +94,14 @@ impl Resolver {
             name: config.name,
             stats: UPSTREAM_OTHER,
             strategy: config.strategy,
-            endpoints: config.endpoints.into_iter().map(|one| self.endpoint(one)).collect(),
+            // One that is disabled is as if it were gone: the cores stop picking it, and close what
+            // they keep for it.
+            endpoints: config
+                .endpoints
+                .into_iter()
+                .filter(|one| one.enabled)
+                .map(|one| self.endpoint(one))
+                .collect(),
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
             pool_idle: config.pool_idle,

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod broadcast;
 pub mod compile;
 pub mod config;
+pub mod explain;
 pub mod export;
 #[cfg(test)]
 pub(crate) mod fixtures;

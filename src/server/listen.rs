@@ -91,7 +91,8 @@ mod tests {
     fn a_busy_admin_port_says_so() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = other.local_addr().expect("an address");
-        let error = bind_admin(&AdminSettings { address, token: None }).expect_err("busy");
+        let error =
+            bind_admin(&AdminSettings { address, token: None, state_dir: None }).expect_err("busy");
         assert!(error.to_string().starts_with("the admin API: cannot listen on"));
     }
 }

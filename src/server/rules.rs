@@ -59,7 +59,7 @@ pub(super) struct Fixed {
 /// # Errors
 /// Every mistake, with its place and remedy.
 pub(super) fn load(source: &Source, version: u64) -> Result<Loaded, ConfigErrors> {
-    let config::Loaded { config, mut warnings } = match source {
+    let config::Loaded { config, mut warnings, .. } = match source {
         Source::Path(path) => config::load(path)?,
         Source::Text { name, text } => config::load_str(name, text)?,
     };

@@ -137,7 +137,7 @@ pub struct Upstream {
     pub name: Box<str>,
     /// How an endpoint is picked.
     pub strategy: Strategy,
-    /// At least one, in the order of the configuration.
+    /// Those that are enabled, in the order of the configuration; may be none.
     pub endpoints: Box<[Endpoint]>,
     /// To establish a connection.
     pub connect_timeout: Duration,
@@ -212,4 +212,6 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Bearer token that every call but the probes must carry.
     pub token: Option<Box<str>>,
+    /// Where changes made through the API are kept.
+    pub state_dir: Option<std::path::PathBuf>,
 }

@@ -8,6 +8,7 @@ use super::{
     errors::{Place, Report},
     syntax,
     text::Source,
+    tree::{Text, Texts},
 };
 
 /// The files of a configuration, in order, and repaired copies of those that are not TOML.
@@ -30,6 +31,24 @@ impl Files {
     /// Files that are already in memory.
     pub(super) fn of(name: &str, sources: Vec<Source>) -> Self {
         Self { name: name.into(), sources, repaired: std::cell::OnceCell::new() }
+    }
+
+    /// Files that were read before.
+    pub(super) fn again(texts: &Texts, report: &Report) -> Self {
+        let source =
+            |text: &Text| Source::new(report.add_file(&text.name), &text.directory, &text.text);
+        let name = texts.0.first().map_or("", |text| &*text.name);
+        Self::of(name, texts.0.iter().map(source).collect())
+    }
+
+    /// What was read.
+    pub(super) fn into_texts(self, report: &Report) -> Texts {
+        let text = |source: Source| Text {
+            name: report.file_name(source.file),
+            directory: source.directory,
+            text: source.text.into(),
+        };
+        Texts(self.sources.into_iter().map(text).collect())
     }
 
     /// Bytes of all files together.

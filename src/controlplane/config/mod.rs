@@ -1,7 +1,7 @@
 //! TOML to [`Config`]: every mistake of every file at once, with its place and a remedy.
 //!
 //! [`load`] is called by `run` (and again on SIGHUP) and `check`, [`load_str`] by the commands that
-//! write a configuration themselves. A [`Config`] is parsed, not validated: it cannot hold a bad
+//! write a configuration themselves, [`load_with`] where the admin API has added to it. A [`Config`] is parsed, not validated: it cannot hold a bad
 //! value, so nothing later checks. Steps: text to tree (`syntax`), tree to values (`table`,
 //! `value`, against the declarations in `keys`), values to sections (one file each), then what
 //! concerns several sections (`links`, `route`). Tests: at each file's end and
@@ -21,6 +21,7 @@ mod log;
 mod machine;
 mod memory;
 mod names;
+pub mod overlay;
 pub mod reference;
 mod route;
 mod runtime;
@@ -28,19 +29,30 @@ pub mod schema;
 mod syntax;
 mod table;
 mod text;
+pub mod tree;
 mod units;
 mod upstream;
 mod value;
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
-use self::{errors::Report, files::Files, table::Table, text::Source};
+use toml::{Spanned, de::DeTable};
+
 pub use self::{
+    endpoint::authority,
     errors::{ConfigErrors, Place, Problem, Severity},
     log::Level,
     route::RouteConfig,
     runtime::Driver,
     upstream::{EndpointConfig, EndpointHost, UpstreamConfig},
+};
+use self::{
+    errors::Report,
+    files::Files,
+    overlay::{Kind, Overlay},
+    table::Table,
+    text::Source,
+    tree::Texts,
 };
 use crate::{
     policy::route::RouteTable,
@@ -95,6 +107,19 @@ pub struct Loaded {
     pub config: Config,
     /// By file, line and column.
     pub warnings: Vec<Problem>,
+    /// What was read, to show it and to check changes against it.
+    pub texts: Texts,
+}
+
+/// Where the files of a configuration are taken from.
+#[derive(Clone, Copy, Debug)]
+pub enum Base<'a> {
+    /// A file or directory, read now.
+    Path(&'a Path),
+    /// A text in memory, with the name that stands for its file.
+    Text(&'a str, &'a str),
+    /// What was read before: for a change that must not take up half of an edit of the files.
+    Texts(&'a Texts),
 }
 
 /// Reads a file, or all `*.toml` files of a directory (in bytewise order of their names; hidden
@@ -103,9 +128,24 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, by file, line and column; warnings among them.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    load_with(Base::Path(path), &Overlay::default())
+}
+
+/// Reads a configuration and what the admin API added to it. An object of the API whose name a file
+/// has too steps aside, with a warning.
+///
+/// # Errors
+/// As [`load`]; problems of the API's objects have the overlay's name as their file.
+pub fn load_with(base: Base<'_>, overlay: &Overlay) -> Result<Loaded, ConfigErrors> {
     let report = Report::default();
-    let files = Files::read(path, &report);
-    load_files(files, report)
+    let files = match base {
+        Base::Path(path) => Files::read(path, &report),
+        Base::Text(name, text) => {
+            Files::of(name, vec![Source::new(report.add_file(name), Path::new(""), text)])
+        }
+        Base::Texts(texts) => Files::again(texts, &report),
+    };
+    load_files(files, overlay, report)
 }
 
 /// Reads a configuration that is already in memory; `name` stands for the file in messages.
@@ -113,32 +153,33 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// # Errors
 /// As [`load`].
 pub fn load_str(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
-    let report = Report::default();
-    let source = Source::new(report.add_file(name), Path::new(""), text);
-    load_files(Files::of(name, vec![source]), report)
+    load_with(Base::Text(name, text), &Overlay::default())
 }
 
-fn load_files(files: Files, report: Report) -> Result<Loaded, ConfigErrors> {
-    let config = read_config(&files, &report);
-    let text_bytes = files.text_bytes();
-    drop(files);
-    memory::give_back(text_bytes);
+fn load_files(files: Files, overlay: &Overlay, report: Report) -> Result<Loaded, ConfigErrors> {
+    let config = read_config(&files, overlay, &report);
+    memory::give_back(files.text_bytes());
+    let texts = files.into_texts(&report);
     let failed = report.has_errors();
     let (problems, names) = report.finish();
     match config {
         Some(mut config) if !failed => {
             config.files = names;
-            Ok(Loaded { config, warnings: problems })
+            Ok(Loaded { config, warnings: problems, texts })
         }
         _ => Err(ConfigErrors(problems)),
     }
 }
 
 /// Reads all sections of all files; `None` if a part of the result is missing.
-fn read_config(files: &Files, report: &Report) -> Option<Config> {
+fn read_config(files: &Files, overlay: &Overlay, report: &Report) -> Option<Config> {
     let trees = files.parse(report);
+    let added = beside(overlay, &trees, report);
+    let added = added.as_ref().map(|source| (source, syntax::parse_repaired(source)));
+    let all = trees.iter().map(|(source, tree)| (*source, tree));
+    let all = all.chain(added.iter().map(|(source, tree)| (*source, tree)));
     let roots: Vec<Table<'_>> =
-        trees.iter().map(|(source, tree)| Table::root(source, report, tree)).collect();
+        all.map(|(source, tree)| Table::root(source, report, tree)).collect();
     let runtime = runtime::read(links::only(&roots, "runtime"));
     let admin = admin::read(links::only(&roots, "admin"));
     let log = log::read(links::only(&roots, "log"));
@@ -160,4 +201,30 @@ fn read_config(files: &Files, report: &Report) -> Option<Config> {
         table: table?,
         files: Vec::new(),
     })
+}
+
+/// The objects of the API as one more file; those that a file names are left out, and said so.
+fn beside(
+    overlay: &Overlay,
+    trees: &[(&Source, Spanned<DeTable<'_>>)],
+    report: &Report,
+) -> Option<Source> {
+    if overlay.is_empty() {
+        return None;
+    }
+    let mut owned: HashSet<(Kind, String)> = HashSet::new();
+    for (source, tree) in trees {
+        for kind in [Kind::Route, Kind::Upstream] {
+            owned.extend(tree::names(tree, source, kind).map(|name| (kind, name)));
+        }
+    }
+    let is_aside = |kind: Kind, name: &str| owned.contains(&(kind, name.to_owned()));
+    let text = overlay.to_toml(is_aside);
+    let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
+    for object in overlay.objects().iter().filter(|one| is_aside(one.kind, &one.name)) {
+        let message = format!("the admin API has a {} too, which steps aside", object.title());
+        let place = Place { file: source.file, line: 1, column: 1 };
+        report.warning(place, object.kind.word(), message, "remove it from one of the two");
+    }
+    Some(source)
 }
