@@ -151,6 +151,10 @@ pub const MAILBOX_MESSAGES_MAX: usize = 64;
 /// rules; beyond the bound a report is dropped (a retired snapshot is then freed by its core).
 pub const REPORTS_MAX: usize = 4096;
 
+/// Changes of the rules waiting to be prepared: those that wait are applied together, so more than a
+/// few are a writer gone wild.
+pub const CHANGES_WAITING_MAX: usize = 256;
+
 /// Access log batches of one core waiting for the writer; beyond it records are dropped and counted.
 pub const LOG_BATCHES_MAX: usize = 64;
 

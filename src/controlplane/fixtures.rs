@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     base::{ids::UpstreamIndex, limits},
     controlplane::{
+        changes::Changes,
         export::access_log::WriterStats,
         series::Series,
         state::{Rules, State},
@@ -70,5 +71,6 @@ pub(crate) fn state(cores: usize) -> State {
     series.assign(&mut snapshot);
     let rules = Rules::new(Arc::new(snapshot), series, "ringway.toml".into());
     let cores = (0..cores).map(CoreStats::new).collect();
-    State::new(Instant::now(), cores, Arc::<WriterStats>::default(), "io_uring".into(), rules)
+    let (log, changes) = (Arc::<WriterStats>::default(), Changes::new().0);
+    State::new(Instant::now(), cores, log, "io_uring".into(), changes, rules)
 }

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod broadcast;
+pub mod changes;
 pub mod compile;
 pub mod config;
 pub mod explain;

@@ -15,7 +15,11 @@ use std::{
 };
 
 use crate::{
-    controlplane::{export::access_log::WriterStats, series::Series},
+    controlplane::{
+        changes::{Changes, Overlay},
+        export::access_log::WriterStats,
+        series::Series,
+    },
     snapshot::Snapshot,
     telemetry::CoreStats,
 };
@@ -56,6 +60,8 @@ pub struct State {
     pub log: Arc<WriterStats>,
     /// What moves connections and bytes, for `/v1/status`: `io_uring` and its setup flags.
     pub driver: String,
+    /// Where changes of the rules are submitted.
+    pub changes: Changes,
     phase: AtomicU8,
     rules: Mutex<Rules>,
 }
@@ -65,6 +71,8 @@ pub struct State {
 pub struct Rules {
     /// The newest rules that were accepted.
     pub snapshot: Arc<Snapshot>,
+    /// What the Admin API has said; part of the snapshot already.
+    pub overlay: Arc<Overlay>,
     /// Which counters belong to which name.
     pub series: Series,
     /// Where the rules come from.
@@ -84,6 +92,7 @@ impl Rules {
     pub fn new(snapshot: Arc<Snapshot>, series: Series, source: String) -> Self {
         Self {
             snapshot,
+            overlay: Arc::default(),
             series,
             source,
             accepted_unix: unix_now(),
@@ -115,11 +124,12 @@ impl State {
         cores: Vec<Arc<CoreStats>>,
         log: Arc<WriterStats>,
         driver: String,
+        changes: Changes,
         rules: Rules,
     ) -> Self {
         let started_unix = unix_now() - started.elapsed().as_secs_f64();
         let phase = AtomicU8::new(Phase::Starting as u8);
-        Self { started, started_unix, cores, log, driver, phase, rules: Mutex::new(rules) }
+        Self { started, started_unix, cores, log, driver, changes, phase, rules: Mutex::new(rules) }
     }
 
     /// Where in its life the process is.

@@ -14,6 +14,7 @@ use crate::{
     controlplane::{
         admin,
         broadcast::{Broadcast, Send},
+        changes::Changes,
         export::access_log::Writer,
         log,
         series::Series,
@@ -121,7 +122,9 @@ impl Boot {
         let writer = start_writer(&snapshot, batches)?;
         let rules = Rules::new(Arc::clone(&snapshot), series, source.name());
         let log = Arc::clone(writer.stats());
-        let state = Arc::new(State::new(started, stats, log, driver.to_string(), rules));
+        let (changes, _orders) = Changes::new();
+        let driver = driver.to_string();
+        let state = Arc::new(State::new(started, stats, log, driver, changes, rules));
         Ok(Self { source, fixed, snapshot, sockets, admin, writer, log_senders, state })
     }
 
