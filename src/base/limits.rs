@@ -167,6 +167,22 @@ pub const LOG_ORDERS_MAX: usize = 4;
 /// Connections to the admin API at once; further ones wait in the accept queue.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
+/// Bytes of one object in a call of the admin API.
+pub const ADMIN_OBJECT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a whole configuration in a call of the admin API: 100,000 routes fit. All of it lies in
+/// memory while it is checked.
+pub const ADMIN_CONFIG_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Routes or upstreams in one answer of the admin API; for more there are further pages.
+pub const ADMIN_PAGE_MAX: usize = 10_000;
+
+/// How many of them unless asked for otherwise.
+pub const ADMIN_PAGE_DEFAULT: usize = 1_000;
+
+/// Longest time a call of the admin API waits for the cores; 5 s unless asked for otherwise.
+pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(60);
+
 /// How long a connection to the admin API may be silent.
 pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 

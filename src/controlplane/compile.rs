@@ -60,6 +60,11 @@ pub fn compile(
     Ok((snapshot, warnings))
 }
 
+/// Compiles one upstream: the quick way for a change of endpoints. Blocks while names are looked up.
+pub fn compile_upstream(config: UpstreamConfig) -> Upstream {
+    Resolver { resolve: Resolve::Yes, known: HashMap::new(), failed: Vec::new() }.upstream(config)
+}
+
 /// Looks each name up once.
 struct Resolver {
     resolve: Resolve,

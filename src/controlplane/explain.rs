@@ -432,7 +432,7 @@ endpoints = [{ url = "http://127.0.0.1:9000" }]
     }
 
     fn json_of(asked_for: Asked<'_>) -> Value {
-        asked(asked_for, Explanation::to_json).unwrap()
+        asked(asked_for, |found| found.to_json()).unwrap()
     }
 
     #[test]
@@ -504,7 +504,7 @@ endpoints = [{ url = "http://127.0.0.1:9000" }]
 
     #[test]
     fn people_get_words() {
-        let text = |args: Asked<'_>| asked(args, Explanation::to_text);
+        let text = |args: Asked<'_>| asked(args, |found| found.to_text());
         assert_eq!(
             text(args("POST", "http://api.test/users/7", &[])).unwrap(),
             "405 method_not_allowed: no route takes the method; allow: GET\n  \

@@ -6,10 +6,13 @@ pub mod broadcast;
 pub mod changes;
 pub mod compile;
 pub mod config;
+pub mod diff;
 pub mod explain;
 pub mod export;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod hash;
 pub mod log;
 pub mod series;
 pub mod state;
+pub mod store;

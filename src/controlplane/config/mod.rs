@@ -9,6 +9,7 @@
 
 mod access;
 mod admin;
+pub mod canonical;
 mod defaults;
 mod endpoint;
 mod errors;
@@ -20,7 +21,7 @@ mod listener;
 mod log;
 mod machine;
 mod memory;
-mod names;
+pub mod names;
 pub mod overlay;
 pub mod reference;
 mod route;
@@ -30,11 +31,11 @@ mod syntax;
 mod table;
 mod text;
 pub mod tree;
-mod units;
+pub mod units;
 mod upstream;
 mod value;
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use toml::{Spanned, de::DeTable};
 
@@ -108,7 +109,23 @@ pub struct Loaded {
     /// By file, line and column.
     pub warnings: Vec<Problem>,
     /// What was read, to show it and to check changes against it.
+    pub known: Known,
+}
+
+/// What is kept of the files of a configuration in force.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Their texts.
     pub texts: Texts,
+    /// The objects of the admin API that step aside for one of the same name in a file.
+    pub aside: Arc<[(Kind, Box<str>)]>,
+}
+
+impl Known {
+    /// Whether an object of the admin API steps aside.
+    pub fn is_aside(&self, kind: Kind, name: &str) -> bool {
+        self.aside.iter().any(|(other, title)| *other == kind && **title == *name)
+    }
 }
 
 /// Where the files of a configuration are taken from.
@@ -156,25 +173,48 @@ pub fn load_str(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
     load_with(Base::Text(name, text), &Overlay::default())
 }
 
+/// Checks one upstream of the admin API by itself; nothing in it refers to other tables.
+///
+/// # Errors
+/// What is wrong with it; the overlay's name is the file.
+pub fn load_upstream(overlay: &Overlay, name: &str) -> Result<UpstreamConfig, ConfigErrors> {
+    let report = Report::default();
+    let text = overlay.to_toml(|kind, other| kind != Kind::Upstream || other != name);
+    let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
+    let tree = syntax::parse_repaired(&source);
+    let root = Table::root(&source, &report, &tree);
+    let upstream = upstream::read(&[root], &report).complete();
+    match upstream.and_then(|mut all| all.pop()).filter(|_| !report.has_errors()) {
+        Some(upstream) => Ok(upstream),
+        None => Err(ConfigErrors(report.finish().0)),
+    }
+}
+
 fn load_files(files: Files, overlay: &Overlay, report: Report) -> Result<Loaded, ConfigErrors> {
-    let config = read_config(&files, overlay, &report);
+    let mut aside = Vec::new();
+    let config = read_config(&files, overlay, &mut aside, &report);
     memory::give_back(files.text_bytes());
-    let texts = files.into_texts(&report);
+    let known = Known { texts: files.into_texts(&report), aside: aside.into() };
     let failed = report.has_errors();
     let (problems, names) = report.finish();
     match config {
         Some(mut config) if !failed => {
             config.files = names;
-            Ok(Loaded { config, warnings: problems, texts })
+            Ok(Loaded { config, warnings: problems, known })
         }
         _ => Err(ConfigErrors(problems)),
     }
 }
 
 /// Reads all sections of all files; `None` if a part of the result is missing.
-fn read_config(files: &Files, overlay: &Overlay, report: &Report) -> Option<Config> {
+fn read_config(
+    files: &Files,
+    overlay: &Overlay,
+    aside: &mut Vec<(Kind, Box<str>)>,
+    report: &Report,
+) -> Option<Config> {
     let trees = files.parse(report);
-    let added = beside(overlay, &trees, report);
+    let added = beside(overlay, &trees, aside, report);
     let added = added.as_ref().map(|source| (source, syntax::parse_repaired(source)));
     let all = trees.iter().map(|(source, tree)| (*source, tree));
     let all = all.chain(added.iter().map(|(source, tree)| (*source, tree)));
@@ -207,6 +247,7 @@ fn read_config(files: &Files, overlay: &Overlay, report: &Report) -> Option<Conf
 fn beside(
     overlay: &Overlay,
     trees: &[(&Source, Spanned<DeTable<'_>>)],
+    aside: &mut Vec<(Kind, Box<str>)>,
     report: &Report,
 ) -> Option<Source> {
     if overlay.is_empty() {
@@ -225,6 +266,7 @@ fn beside(
         let message = format!("the admin API has a {} too, which steps aside", object.title());
         let place = Place { file: source.file, line: 1, column: 1 };
         report.warning(place, object.kind.word(), message, "remove it from one of the two");
+        aside.push((object.kind, object.name.clone()));
     }
     Some(source)
 }

@@ -3,10 +3,7 @@
 use crate::base::limits::NAME_BYTES_MAX;
 
 /// The known name that was probably meant: nearly the same, in other case, or with other dashes.
-pub(super) fn nearest<'a>(
-    written: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
     let written = plain(written);
     known
@@ -19,7 +16,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// `did you mean "x"?`, or other advice.
-pub(super) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str>,
     otherwise: impl FnOnce() -> String,
@@ -28,7 +25,7 @@ pub(super) fn did_you_mean<'a>(
 }
 
 /// `"a", "b", "c"`, cut after a dozen.
-pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let mut out: Vec<String> = names.by_ref().take(12).map(|name| format!("\"{name}\"")).collect();
     match names.count() {

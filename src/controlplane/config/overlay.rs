@@ -137,9 +137,8 @@ impl Overlay {
     }
 
     /// Other objects under the same name.
-    pub fn replaced(&self, objects: impl IntoIterator<Item = Object>) -> Self {
-        let objects = objects.into_iter().map(Arc::new).collect();
-        Self { name: Arc::clone(&self.name), objects }
+    pub fn replaced(&self, objects: impl IntoIterator<Item = Arc<Object>>) -> Self {
+        Self { name: Arc::clone(&self.name), objects: objects.into_iter().collect() }
     }
 
     /// Its TOML; objects for which `is_aside` says yes as comments, so that lines stay the same.
@@ -167,6 +166,45 @@ impl Overlay {
             line < next
         })
     }
+}
+
+/// A whole configuration as TOML: `{"listener": [...], "admin": {...}}`.
+pub fn to_toml(sections: &Map<String, Value>) -> String {
+    let mut out = String::new();
+    let mut table = |header: String, keys: &Map<String, Value>| {
+        let _ = writeln!(out, "{header}");
+        for (key, value) in keys {
+            write_key(key, &mut out);
+            out.push_str(" = ");
+            write_value(value, &mut out);
+            out.push('\n');
+        }
+    };
+    let mut rest = Map::new();
+    for (section, value) in sections {
+        let mut quoted = String::new();
+        write_key(section, &mut quoted);
+        match value {
+            Value::Object(keys) => table(format!("[{quoted}]"), keys),
+            Value::Array(tables) if tables.iter().all(Value::is_object) => {
+                for keys in tables.iter().filter_map(Value::as_object) {
+                    table(format!("[[{quoted}]]"), keys);
+                }
+            }
+            _ => {
+                rest.insert(section.clone(), value.clone());
+            }
+        }
+    }
+    // Values at the top must stand before the first header.
+    let mut top = String::new();
+    for (key, value) in &rest {
+        write_key(key, &mut top);
+        top.push_str(" = ");
+        write_value(value, &mut top);
+        top.push('\n');
+    }
+    top + &out
 }
 
 /// A key, in quotes if it needs them. Source: TOML 1.0, "Keys".

@@ -11,7 +11,14 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{errors::Report, interpolate, overlay::Kind, syntax, text::Source};
+use super::{
+    Known,
+    errors::Report,
+    interpolate,
+    overlay::{Kind, Overlay},
+    syntax,
+    text::Source,
+};
 
 /// What stands for a secret.
 pub const MASK: &str = "***";
@@ -33,9 +40,9 @@ pub(super) struct Text {
 pub struct Item {
     /// Its id or name; `#` and a number for a route without id.
     pub name: Box<str>,
-    /// The file.
+    /// The file; empty for one of the admin API.
     pub file: Box<str>,
-    /// The line of its header, from 1.
+    /// The line of its header, from 1; 0 for one of the admin API.
     pub line: u32,
     /// Its keys.
     pub keys: Map<String, Value>,
@@ -62,6 +69,31 @@ impl Tree {
             tree.add(text);
         }
         tree
+    }
+
+    /// The tables of one text; what is not TOML in it is left out.
+    pub fn of_text(name: &str, text: &str) -> Self {
+        let mut tree = Self::default();
+        tree.add(&Text { name: name.into(), directory: PathBuf::new(), text: text.into() });
+        tree
+    }
+
+    /// Adds what the admin API said.
+    pub fn add_overlay(&mut self, overlay: &Overlay, known: &Known) {
+        for object in overlay.objects() {
+            if !known.is_aside(object.kind, &object.name) {
+                let items = match object.kind {
+                    Kind::Route => &mut self.routes,
+                    Kind::Upstream => &mut self.upstreams,
+                };
+                items.push(Item {
+                    name: object.name.clone(),
+                    file: "".into(),
+                    line: 0,
+                    keys: object.keys(),
+                });
+            }
+        }
     }
 
     /// The tables of one kind.
@@ -186,7 +218,7 @@ name = "u"
 endpoints = ["http://127.0.0.1:81"]
 "#;
         let text = text.replace("-0x0", "0x10");
-        let tree = Tree::read(&config::load_str("x.toml", &text).unwrap().texts);
+        let tree = Tree::read(&config::load_str("x.toml", &text).unwrap().known.texts);
         assert_eq!((&*tree.routes[0].name, tree.routes[0].line), ("#1", 7));
         assert_eq!((&*tree.routes[1].name, &*tree.routes[1].file), ("b", "x.toml"));
         let json = tree.to_json();
