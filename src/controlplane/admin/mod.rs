@@ -100,7 +100,7 @@ async fn show_status(Shared(state): Shared<Arc<State>>) -> impl IntoResponse {
 }
 
 async fn unknown_path(uri: Uri) -> Response {
-    let hint = "GET /v1/openapi.json lists all paths";
+    let hint = "there is /healthz, /readyz, /metrics, /v1/status; /v1/openapi.json lists all";
     problem(StatusCode::NOT_FOUND, &format!("no such path: {}", uri.path()), hint)
 }
 
@@ -115,5 +115,7 @@ fn problem(status: StatusCode, error: &str, hint: &str) -> Response {
     (status, Json(serde_json::json!({ "error": error, "hint": hint }))).into_response()
 }
 
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State as Shared, http::StatusCode, response::Response};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     Api,
@@ -18,7 +18,7 @@ use crate::controlplane::{
         self, Base,
         canonical::{self, meaning},
         overlay::{Kind, Object, Overlay},
-        tree::{Item, Tree},
+        tree::{Item, MASK, Tree},
     },
     diff,
 };
@@ -138,12 +138,13 @@ fn beside_files(files: &Tree, asked: &Tree) -> Result<Vec<Object>, Failure> {
     for section in canonical::sections() {
         let keys = |tree: &Tree| tree.sections.get(section).and_then(Value::as_object).cloned();
         let Some(given) = keys(asked) else { continue };
-        let of = |keys: Map<String, Value>| {
-            let mut all = meaning(section, &keys);
-            all.remove("token"); // masked in what callers read
-            all
-        };
-        if of(given) != of(keys(files).unwrap_or_default()) {
+        let (mut given, mut own) =
+            (meaning(section, &given), meaning(section, &keys(files).unwrap_or_default()));
+        if given.get("token").and_then(Value::as_str) == Some(MASK) {
+            given.remove("token"); // as callers read it
+            own.remove("token");
+        }
+        if given != own {
             conflict(format!("[{section}]"), "the files".to_owned());
         }
     }

@@ -79,7 +79,11 @@ fn fill_endpoint(section: &Section, element: &Value, out: &mut Meaning) {
     let mut inner = Meaning::new();
     fill(section, "", keys, &mut inner);
     inner.remove("url");
-    out.insert(format!("endpoint {name}"), inner.into_iter().collect());
+    let mut told = format!("weight {}", inner.get("weight").unwrap_or(&Value::Null));
+    if inner.get("enabled") == Some(&json!(false)) {
+        told.push_str(", disabled");
+    }
+    out.insert(format!("endpoint {name}"), told.into());
 }
 
 fn default(kind: &Kind, text: &str) -> Value {
@@ -147,8 +151,7 @@ mod tests {
         assert_eq!(route["timeout"], "90s");
         assert_eq!(route["host_header"], "preserve");
         let upstream = of("upstream", json!({ "endpoints": ["http://127.0.0.1:1"] }));
-        let endpoint = json!({ "weight": 1, "enabled": true });
-        assert_eq!(upstream["endpoint 127.0.0.1:1"], endpoint);
+        assert_eq!(upstream["endpoint 127.0.0.1:1"], "weight 1");
         assert_eq!(sections().collect::<Vec<_>>(), ["runtime", "admin", "log"]);
     }
 }

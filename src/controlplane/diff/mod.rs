@@ -266,12 +266,12 @@ mod tests {
         assert_eq!(
             lines(old, new),
             [
-                "listener \"edge\" changed: limits.idle_timeout \"60s\" -> \"75s\"",
+                "listener \"edge\" changed: limits.idle_timeout \"1m\" -> \"75s\"",
                 "upstream \"u\" changed: \
-                 endpoint 127.0.0.1:1 {\"enabled\":true,\"weight\":1} -> {\"enabled\":true,\"weight\":3}, \
-                 endpoint 127.0.0.1:2 removed: {\"enabled\":true,\"weight\":1}, \
-                 endpoint 127.0.0.1:3 added: {\"enabled\":true,\"weight\":1}",
-                "upstream \"v\" added: endpoint 127.0.0.1:9 {\"enabled\":true,\"weight\":1}",
+                 endpoint 127.0.0.1:1 \"weight 1\" -> \"weight 3\", \
+                 endpoint 127.0.0.1:2 removed: \"weight 1\", \
+                 endpoint 127.0.0.1:3 added: \"weight 1\"",
+                "upstream \"v\" added: endpoint 127.0.0.1:9 \"weight 1\"",
                 "route \"a\" changed: headers.x removed: \"1\", headers.y added: \"1\", \
                  timeout added: \"3s\", upstream \"u\" -> \"v\"",
                 "route \"gone\" removed: path \"/gone\", upstream \"u\"",
