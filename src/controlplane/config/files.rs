@@ -1,6 +1,9 @@
 //! Which files a configuration is made of, and their trees.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use toml::{Spanned, de::DeTable};
 
@@ -30,6 +33,15 @@ impl Files {
     /// Files that are already in memory.
     pub(super) fn of(name: &str, sources: Vec<Source>) -> Self {
         Self { name: name.into(), sources, repaired: std::cell::OnceCell::new() }
+    }
+
+    /// Adds texts behind the files.
+    pub(super) fn and(mut self, more: &[(Box<str>, Arc<str>)], report: &Report) -> Self {
+        let source = |(name, text): &(Box<str>, Arc<str>)| {
+            Source::new(report.add_file(name), Path::new(""), text)
+        };
+        self.sources.extend(more.iter().map(source));
+        self
     }
 
     /// Bytes of all files together.
