@@ -43,7 +43,7 @@ pub fn compile(
     let upstreams = upstreams.collect();
     let routes = config.routes.into_iter().map(|route| Route {
         stats: ROUTE_OTHER,
-        id: route.id,
+        id: (*route.id).into(), // a copy: the original lies among what parsing left behind
         upstream: route.upstream,
         extra: route.extra,
     });

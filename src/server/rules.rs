@@ -11,6 +11,7 @@ use crate::{
         config::{self, Config, ConfigErrors, Level, Problem, RuntimeConfig},
         export::access_log::Sink,
     },
+    rt,
     snapshot::{AccessLogTarget, AdminSettings, Listener, Snapshot},
 };
 
@@ -59,10 +60,16 @@ pub(super) struct Fixed {
 /// # Errors
 /// Every mistake, with its place and remedy.
 pub(super) fn load(source: &Source, version: u64) -> Result<Loaded, ConfigErrors> {
-    let config::Loaded { config, mut warnings } = match source {
-        Source::Path(path) => config::load(path)?,
-        Source::Text { name, text } => config::load_str(name, text)?,
-    };
+    // In a thread of its own: what parsing leaves behind is in that thread's heap, and goes with it.
+    let loaded = std::thread::scope(|scope| {
+        let parse = scope.spawn(|| match source {
+            Source::Path(path) => config::load(path),
+            Source::Text { name, text } => config::load_str(name, text),
+        });
+        parse.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let config::Loaded { config, mut warnings } = loaded?;
+    rt::memory::give_back();
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;
