@@ -155,6 +155,9 @@ pub const REPORTS_MAX: usize = 4096;
 /// few are a writer gone wild.
 pub const CHANGES_WAITING_MAX: usize = 256;
 
+/// How long the process that takes over after SIGUSR2 may need until all its cores serve.
+pub const UPGRADE_MAX: Duration = Duration::from_secs(60);
+
 /// Events of watched files waiting to be looked at; they all say the same.
 pub const WATCH_EVENTS_MAX: usize = 64;
 

@@ -141,7 +141,8 @@ impl Carry {
                 Arc::make_mut(upstream).identity = identity;
             }
             // One copy of what did not change, however many versions there are.
-            if let Some(before) = before.get(&*upstream.name).filter(|before| ***before == *upstream)
+            if let Some(before) =
+                before.get(&*upstream.name).filter(|before| ***before == *upstream)
             {
                 *upstream = Arc::clone(before);
             }

@@ -47,7 +47,7 @@ pub fn compile(
     let routes = config.routes.into_iter().map(|route| Route {
         stats: ROUTE_OTHER,
         key: RouteKey(0),
-        id: route.id,
+        id: (*route.id).into(), // a copy: the original lies among what parsing left behind
         upstream: route.upstream,
         extra: route.extra,
     });

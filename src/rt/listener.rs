@@ -141,11 +141,7 @@ impl Listener {
     ///
     /// # Errors
     /// As [`Listener::accept_batch`].
-    pub fn accept_now(
-        &self,
-        out: &mut Vec<(Stream, SocketAddr)>,
-        max: usize,
-    ) -> io::Result<usize> {
+    pub fn accept_now(&self, out: &mut Vec<(Stream, SocketAddr)>, max: usize) -> io::Result<usize> {
         let before = out.len();
         for _ in 0..max {
             match sys::accept(&self.ring) {

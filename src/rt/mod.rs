@@ -24,6 +24,7 @@ pub mod join;
 pub mod listener;
 mod loan;
 pub mod machine;
+pub mod memory;
 pub mod pipe;
 pub mod placed;
 pub mod probe;

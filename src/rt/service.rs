@@ -194,10 +194,7 @@ mod tests {
     fn what_does_not_fit_is_an_error() {
         let (a, b) = message_pair().unwrap();
         send_with_fds(&a, &[7; 64], &[]).unwrap();
-        assert_eq!(
-            recv_with_fds(&b, &mut [0; 8]).unwrap_err().kind(),
-            io::ErrorKind::InvalidData
-        );
+        assert_eq!(recv_with_fds(&b, &mut [0; 8]).unwrap_err().kind(), io::ErrorKind::InvalidData);
         let fds: Vec<_> = (0..=FDS_PER_MESSAGE_MAX).map(|_| a.as_fd()).collect();
         assert!(send_with_fds(&a, b"", &fds).is_err());
     }

@@ -91,7 +91,7 @@ impl Fixed {
     }
 }
 
-/// Reads and compiles a source.
+/// Reads and compiles a source. Call `rt::memory::give_back` when there is time.
 ///
 /// # Errors
 /// Every mistake, with its place and remedy.
@@ -100,10 +100,15 @@ pub(super) fn load(
     overlay: &Overlay,
     version: u64,
 ) -> Result<Loaded, ConfigErrors> {
-    let config::Loaded { config, mut warnings } = match source {
-        Source::Path(path) => config::load_with(path, &overlay.texts)?,
-        Source::Text { name, text } => config::load_str_with(name, text, &overlay.texts)?,
-    };
+    // In a thread of its own: what parsing leaves behind is in that thread's heap, and goes with it.
+    let loaded = std::thread::scope(|scope| {
+        let parse = scope.spawn(|| match source {
+            Source::Path(path) => config::load_with(path, &overlay.texts),
+            Source::Text { name, text } => config::load_str_with(name, text, &overlay.texts),
+        });
+        parse.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let config::Loaded { config, mut warnings } = loaded?;
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;

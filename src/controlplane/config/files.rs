@@ -44,11 +44,6 @@ impl Files {
         self
     }
 
-    /// Bytes of all files together.
-    pub(super) fn text_bytes(&self) -> usize {
-        self.sources.iter().map(|source| source.text.len()).sum()
-    }
-
     /// The trees of all files, with the text that their places refer to.
     pub(super) fn parse(&self, report: &Report) -> Vec<(&Source, Spanned<DeTable<'_>>)> {
         let clean: Vec<_> = self.sources.iter().map(syntax::parse).collect();

@@ -19,7 +19,6 @@ mod links;
 mod listener;
 mod log;
 mod machine;
-mod memory;
 mod names;
 pub mod reference;
 mod route;
@@ -140,9 +139,7 @@ pub fn load_str_with(
 
 fn load_files(files: Files, report: Report) -> Result<Loaded, ConfigErrors> {
     let config = read_config(&files, &report);
-    let text_bytes = files.text_bytes();
     drop(files);
-    memory::give_back(text_bytes);
     let failed = report.has_errors();
     let (problems, names) = report.finish();
     match config {

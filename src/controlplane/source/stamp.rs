@@ -65,6 +65,9 @@ mod tests {
         assert_ne!(second, first);
         fs::write(directory.path().join("b.toml"), "").expect("written");
         assert_ne!(Stamp::of(directory.path()), second);
-        assert_eq!(Stamp::of(&directory.path().join("none")), Stamp::of(&directory.path().join("none")));
+        assert_eq!(
+            Stamp::of(&directory.path().join("none")),
+            Stamp::of(&directory.path().join("none"))
+        );
     }
 }

@@ -14,7 +14,6 @@ use std::{
     ffi::OsStr,
     fmt, fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use notify::{
@@ -202,7 +201,7 @@ fn links_of(directory: &Path) -> BTreeSet<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::{os::unix::fs::symlink, time::Duration};
 
     use super::*;
 
