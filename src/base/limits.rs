@@ -155,6 +155,22 @@ pub const REPORTS_MAX: usize = 4096;
 /// few are a writer gone wild.
 pub const CHANGES_WAITING_MAX: usize = 256;
 
+/// How long the process that takes over after SIGUSR2 may need until all its cores serve.
+pub const UPGRADE_MAX: Duration = Duration::from_secs(60);
+
+/// Events of watched files waiting to be looked at; they all say the same.
+pub const WATCH_EVENTS_MAX: usize = 64;
+
+/// How long a file that is being written has to hold still before it is read.
+pub const WATCH_QUIET: Duration = Duration::from_millis(50);
+
+/// The same for a file that was renamed into place, which is whole: as long as the other events of
+/// the same step take.
+pub const WATCH_RENAME_QUIET: Duration = Duration::from_millis(3);
+
+/// How often files that never hold still are read all the same.
+pub const WATCH_LATE: Duration = Duration::from_millis(250);
+
 /// Access log batches of one core waiting for the writer; beyond it records are dropped and counted.
 pub const LOG_BATCHES_MAX: usize = 64;
 

@@ -10,7 +10,7 @@
 //! is refused its orders are tried one by one, so an edit may be called more than once and must not
 //! have effects of its own.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,7 +57,8 @@ pub enum Wait {
 
 /// What an edit finds.
 pub struct Current<'a> {
-    /// The rules in force, or those of the orders before this one.
+    /// The rules in force. Of orders before this one that are not, changed upstreams show here, and
+    /// everything in `overlay`.
     pub snapshot: &'a Arc<Snapshot>,
     /// What the Admin API has said so far.
     pub overlay: &'a Arc<Overlay>,
@@ -170,10 +171,17 @@ impl fmt::Display for Refused {
 pub struct Order {
     /// What is wanted.
     pub change: Change,
+    /// When it came.
+    pub received: Instant,
     answer: oneshot::Sender<Result<Applied, Refused>>,
 }
 
 impl Order {
+    fn new(change: Change) -> (Self, oneshot::Receiver<Result<Applied, Refused>>) {
+        let (answer, answered) = oneshot::channel();
+        (Self { change, received: Instant::now(), answer }, answered)
+    }
+
     /// Tells whoever waits; nobody may.
     pub fn answer(self, result: Result<Applied, Refused>) {
         let _ = self.answer.send(result);
@@ -204,8 +212,8 @@ impl Changes {
     /// # Cancel safety
     /// A change that was submitted goes its way whether or not somebody waits for the answer.
     pub async fn submit(&self, change: Change) -> Result<Applied, Refused> {
-        let (answer, answered) = oneshot::channel();
-        match self.orders.try_send(Order { change, answer }) {
+        let (order, answered) = Order::new(change);
+        match self.orders.try_send(order) {
             Ok(()) => answered.await.unwrap_or_else(|_| Err(leaving())),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::because(
                 Why::Busy,
@@ -219,7 +227,7 @@ impl Changes {
 
     /// Submits a change nobody waits for. Whether there was room for it.
     pub fn post(&self, change: Change) -> bool {
-        self.orders.try_send(Order { change, answer: oneshot::channel().0 }).is_ok()
+        self.orders.try_send(Order::new(change).0).is_ok()
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    base::{ids::UpstreamIndex, limits},
+    base::{
+        ids::{Identity, ListenerId, RouteKey, UpstreamIndex},
+        limits,
+    },
     controlplane::{
         changes::{Changes, Orders},
         export::access_log::WriterStats,
@@ -24,6 +27,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         id: id.into(),
         upstream: UpstreamIndex(0),
         stats: ROUTE_OTHER,
+        key: RouteKey(0),
         extra: None,
     };
     let seconds = std::time::Duration::from_secs;
@@ -54,14 +58,18 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         pool_idle_max_per_core: 128,
         pool_age_max: std::time::Duration::MAX,
         stats: UPSTREAM_OTHER,
+        identity: Identity::default(),
+        pools: [Identity::default()].into(),
     };
     Snapshot {
         version,
         listeners: [listener].into(),
-        table: TableBuilder::new(1).build(),
+        listener_ids: [ListenerId(0)].into(),
+        table: Arc::new(TableBuilder::new(1).build()),
         routes: [route("first"), route("second")].into(),
-        upstreams: [upstream].into(),
+        upstreams: [Arc::new(upstream)].into(),
         access_log: None,
+        drain_timeout: seconds(30),
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod broadcast;
+pub mod carry;
 pub mod changes;
 pub mod compile;
 pub mod config;
@@ -14,5 +15,6 @@ pub(crate) mod fixtures;
 mod hash;
 pub mod log;
 pub mod series;
+pub mod source;
 pub mod state;
 pub mod store;

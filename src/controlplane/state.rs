@@ -11,7 +11,7 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -82,7 +82,10 @@ pub struct Rules {
     pub source: String,
     /// When they were accepted, seconds since 1970.
     pub accepted_unix: f64,
-    /// Why the last change was refused; `None` if it was not.
+    asked: Instant,
+    /// How long the last change took, from the wish to the last core.
+    pub took: Duration,
+    /// Why the files' last change was refused; `None` if it was not.
     pub error: Option<String>,
     /// Changes accepted after the first rules.
     pub reloads_applied: u64,
@@ -100,23 +103,47 @@ impl Rules {
             series,
             source,
             accepted_unix: unix_now(),
+            asked: Instant::now(),
+            took: Duration::ZERO,
             error: None,
             reloads_applied: 0,
             reloads_refused: 0,
         }
     }
 
-    /// Notes newer rules.
-    pub fn accept(&mut self, snapshot: Arc<Snapshot>) {
+    /// Notes newer rules, which were asked for at `asked`. `is_read`: their files were read, so that
+    /// what was wrong with them is no more.
+    pub fn accept(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        overlay: Arc<Overlay>,
+        asked: Option<Instant>,
+        is_read: bool,
+    ) {
         self.snapshot = snapshot;
+        self.overlay = overlay;
         self.accepted_unix = unix_now();
-        self.error = None;
+        self.asked = asked.unwrap_or_else(Instant::now);
+        if is_read {
+            self.error = None;
+        }
         self.reloads_applied += 1;
+    }
+
+    /// Notes that all cores obey the newest rules; how long that took.
+    pub fn settle(&mut self) -> Duration {
+        self.took = self.asked.elapsed();
+        self.took
     }
 
     /// Notes why a change was refused.
     pub fn refuse(&mut self, error: String) {
         self.error = Some(error);
+        self.reloads_refused += 1;
+    }
+
+    /// Notes that a call of the Admin API was refused: its caller was told why.
+    pub fn refuse_call(&mut self) {
         self.reloads_refused += 1;
     }
 }

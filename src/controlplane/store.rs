@@ -16,7 +16,7 @@ use super::{
     changes::Store,
     config::{
         overlay::{Kind, Object, Overlay},
-        tree::Tree,
+        tree::{Item, Tree},
     },
     hash::hash,
 };
@@ -78,11 +78,12 @@ impl FileStore {
         let tree = Tree::of_text(&shown, body);
         let routes = tree.routes.into_iter().map(|item| (Kind::Route, item));
         let upstreams = tree.upstreams.into_iter().map(|item| (Kind::Upstream, item));
-        Ok(empty.replaced(
-            routes
-                .chain(upstreams)
-                .map(|(kind, item)| Arc::new(Object::new(kind, &item.name, item.keys))),
-        ))
+        // In the order of the file, so that its lines are those that messages name.
+        let mut all: Vec<_> = routes.chain(upstreams).collect();
+        all.sort_by_key(|(_, item)| item.line);
+        let object =
+            |(kind, item): (Kind, Item)| Arc::new(Object::new(kind, &item.name, item.keys));
+        Ok(empty.replaced(all.into_iter().map(object)))
     }
 
     fn write(&self, text: &str) -> io::Result<()> {

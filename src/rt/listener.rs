@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -25,6 +25,35 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Takes over a socket that somebody else bound: another process, or systemd.
+    ///
+    /// # Errors
+    /// When it is no TCP socket that listens.
+    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+        let socket = SockRef::from(&fd);
+        let addr = socket.local_addr()?.as_socket();
+        let kinds = [(socket.r#type()? == Type::STREAM), socket.is_listener()?];
+        let (Some(addr), [true, true]) = (addr, kinds) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        Ok(Self { fd, addr })
+    }
+
+    /// Gives the descriptor away.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// A second descriptor of the same socket.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, addr: self.addr })
+    }
+
     /// The address it listens on, with the port the kernel chose if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
@@ -46,6 +75,14 @@ pub fn bind(addr: SocketAddr) -> io::Result<Bound> {
     let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let addr = socket.local_addr()?.as_socket().unwrap_or(unspecified);
     Ok(Bound { fd: socket.into(), addr })
+}
+
+/// Lets cores share the port of a socket that somebody else bound.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn share_port(bound: &Bound) -> io::Result<()> {
+    SockRef::from(&bound.fd).set_reuse_port(true)
 }
 
 /// Checks that nobody listens on `addr`. SO_REUSEPORT would otherwise let two instances of one user
@@ -97,6 +134,14 @@ impl Listener {
         max: usize,
     ) -> io::Result<usize> {
         self.ring.readable().await?;
+        self.accept_now(out, max)
+    }
+
+    /// The same without waiting: takes what is in the queue, perhaps nothing.
+    ///
+    /// # Errors
+    /// As [`Listener::accept_batch`].
+    pub fn accept_now(&self, out: &mut Vec<(Stream, SocketAddr)>, max: usize) -> io::Result<usize> {
         let before = out.len();
         for _ in 0..max {
             match sys::accept(&self.ring) {
@@ -109,12 +154,6 @@ impl Listener {
             }
         }
         Ok(out.len() - before)
-    }
-
-    /// Stops listening: a waiting [`Listener::accept_batch`] ends with an error. Connections still
-    /// in the queue are reset, so accept them first.
-    pub fn close(&self) {
-        super::stream::shutdown_read(self.ring.as_raw_fd());
     }
 
     /// The address it listens on.

@@ -140,8 +140,7 @@ fn what_is_refused_changes_nothing_and_says_why() {
     get(&proxy, "/v1/routes/dry").is(404);
     let toml = "content-type: application/toml\r\n";
     let broken = "[[listener]]\nname = \"edge\"\nadress = \"x\"\n";
-    let refused =
-        call_with(proxy.admin, "POST", "/v1/config?dry_run=true", toml, broken).is(400);
+    let refused = call_with(proxy.admin, "POST", "/v1/config?dry_run=true", toml, broken).is(400);
     let first = &refused.body["problems"][0];
     assert_eq!((&first["file"], first["line"].is_u64()), (&json!("request"), true), "{first}");
     assert_eq!((proxy.versions(), get(&proxy, "/v1/config").etag()), before);

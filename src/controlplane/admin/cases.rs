@@ -51,8 +51,8 @@ impl Pipeline {
         let (snapshot, _) = compile::compile(loaded.config, version, Resolve::No)?;
         if !dry_run {
             let mut rules = self.state.rules();
-            rules.accept(Arc::new(snapshot));
-            (rules.overlay, rules.known) = (Arc::clone(overlay), loaded.known);
+            rules.accept(Arc::new(snapshot), Arc::clone(overlay), None, true);
+            rules.known = loaded.known;
             self.state.cores.iter().for_each(|core| core.snapshot_version.set(version as i64));
         }
         Ok(Applied { version, warnings: loaded.warnings })

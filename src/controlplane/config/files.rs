@@ -41,6 +41,11 @@ impl Files {
         Self::of(name, texts.0.iter().map(source).collect())
     }
 
+    /// Whether a text stands in one of them.
+    pub(super) fn contain(&self, text: &str) -> bool {
+        self.sources.iter().any(|source| source.text.contains(text))
+    }
+
     /// What was read.
     pub(super) fn into_texts(self, report: &Report) -> Texts {
         let text = |source: Source| Text {
@@ -49,11 +54,6 @@ impl Files {
             text: source.text.into(),
         };
         Texts(self.sources.into_iter().map(text).collect())
-    }
-
-    /// Bytes of all files together.
-    pub(super) fn text_bytes(&self) -> usize {
-        self.sources.iter().map(|source| source.text.len()).sum()
     }
 
     /// The trees of all files, with the text that their places refer to.

@@ -20,7 +20,6 @@ mod links;
 mod listener;
 mod log;
 mod machine;
-mod memory;
 pub mod names;
 pub mod overlay;
 pub mod reference;
@@ -35,7 +34,12 @@ pub mod units;
 mod upstream;
 mod value;
 
-use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use toml::{Spanned, de::DeTable};
 
@@ -155,14 +159,18 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// As [`load`]; problems of the API's objects have the overlay's name as their file.
 pub fn load_with(base: Base<'_>, overlay: &Overlay) -> Result<Loaded, ConfigErrors> {
     let report = Report::default();
-    let files = match base {
-        Base::Path(path) => Files::read(path, &report),
+    let files = files_of(base, &report);
+    load_files(files, overlay, report)
+}
+
+fn files_of(base: Base<'_>, report: &Report) -> Files {
+    match base {
+        Base::Path(path) => Files::read(path, report),
         Base::Text(name, text) => {
             Files::of(name, vec![Source::new(report.add_file(name), Path::new(""), text)])
         }
-        Base::Texts(texts) => Files::again(texts, &report),
-    };
-    load_files(files, overlay, report)
+        Base::Texts(texts) => Files::again(texts, report),
+    }
 }
 
 /// Reads a configuration that is already in memory; `name` stands for the file in messages.
@@ -171,6 +179,20 @@ pub fn load_with(base: Base<'_>, overlay: &Overlay) -> Result<Loaded, ConfigErro
 /// As [`load`].
 pub fn load_str(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
     load_with(Base::Text(name, text), &Overlay::default())
+}
+
+/// Where `[admin]` says that what the API is told is kept. Looks at nothing else, and reports
+/// nothing: that is for the load that follows.
+pub fn state_dir(base: Base<'_>) -> Option<PathBuf> {
+    let report = Report::default();
+    let files = files_of(base, &report);
+    if !files.contain("state_dir") {
+        return None;
+    }
+    let trees = files.parse(&report);
+    let roots: Vec<Table<'_>> =
+        trees.iter().map(|(source, tree)| Table::root(source, &report, tree)).collect();
+    admin::read(links::only(&roots, "admin")).settings?.state_dir
 }
 
 /// Checks one upstream of the admin API by itself; nothing in it refers to other tables.
@@ -193,7 +215,6 @@ pub fn load_upstream(overlay: &Overlay, name: &str) -> Result<UpstreamConfig, Co
 fn load_files(files: Files, overlay: &Overlay, report: Report) -> Result<Loaded, ConfigErrors> {
     let mut aside = Vec::new();
     let config = read_config(&files, overlay, &mut aside, &report);
-    memory::give_back(files.text_bytes());
     let known = Known { texts: files.into_texts(&report), aside: aside.into() };
     let failed = report.has_errors();
     let (problems, names) = report.finish();

@@ -96,7 +96,8 @@ impl Exchange<'_> {
         let keep_alive = head.keep_alive()
             && (body_can_be_dropped || body_is_gone)
             && is_framing_known
-            && !self.shard.is_draining();
+            && !self.shard.is_draining()
+            && !self.watch.is_leaving();
         (status, keep_alive)
     }
 
@@ -140,7 +141,7 @@ impl Exchange<'_> {
         let bytes = self.client.input_bytes();
         let head = &self.context.head;
         let query = RouteQuery {
-            listener: self.client.listener,
+            listener: self.listener_index,
             host: &self.context.host,
             path: &self.context.path,
             query: head.query(bytes),

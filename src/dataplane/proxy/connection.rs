@@ -10,7 +10,7 @@ use super::{
     upload::UploadState,
 };
 use crate::{
-    base::{ids::ListenerIndex, reason::Reason},
+    base::{ids::ListenerId, reason::Reason},
     dataplane::{
         downstream::{Downstream, HeadEnd},
         shard::{Phase, Place, Shard, Watch},
@@ -35,11 +35,11 @@ pub fn serve(
     shard: Rc<Shard>,
     stream: Stream,
     peer: SocketAddr,
-    listener: ListenerIndex,
+    listener: ListenerId,
     place: Place,
 ) -> impl Future<Output = ()> {
     let client = Downstream::new(stream, peer, listener, &shard.deadlines);
-    let watch = shard.connections.add(client.socket.stream.fd());
+    let watch = shard.connections.add(client.socket.stream.fd(), listener);
     // Made here, not inside: what an async block captures is held once, its locals once more.
     let mut connection = Connection { watch, client, shard, _place: place };
     async move { connection.serve().await }
@@ -69,8 +69,10 @@ impl Connection {
         }
         self.enter(Phase::Busy);
         // The rules of the moment a request arrives, not of the moment its connection went idle.
-        let table = self.shard.table();
-        let Some(listener) = table.listener(self.client.listener) else { return Reuse::Close };
+        let Some(table) = self.shard.table_for(self.client.listener) else { return Reuse::Close };
+        let Some((listener_index, listener)) = table.listener(self.client.listener) else {
+            return Reuse::Close;
+        };
         let mut context = self.shard.contexts.lease();
         let buffers = &self.shard.buffers;
         let head_bytes = match self.client.read_head(&mut context, buffers, &listener.limits).await
@@ -84,6 +86,7 @@ impl Connection {
                 shard: &self.shard,
                 table: &table,
                 listener,
+                listener_index,
                 client: &mut self.client,
                 watch: &self.watch,
                 context: &mut context,
@@ -91,6 +94,7 @@ impl Connection {
                 forwarded: false,
                 upload: UploadState::default(),
                 progress: Progress::default(),
+                pool: None,
                 record: Record::new(),
             }
             .run()
@@ -100,11 +104,12 @@ impl Connection {
 
     /// Waits for the first byte of a request.
     async fn wait(&mut self) -> Result<(), HeadEnd> {
-        let limits = match self.shard.table().listener(self.client.listener) {
-            Some(listener) => listener.limits,
-            None => return Err(HeadEnd::Closed),
+        let Some(idle_timeout) = self.shard.table_for(self.client.listener).and_then(|table| {
+            table.listener(self.client.listener).map(|(_, rules)| rules.limits.idle_timeout)
+        }) else {
+            return Err(HeadEnd::Closed);
         };
-        self.client.wait(&self.shard.buffers, limits.idle_timeout).await
+        self.client.wait(&self.shard.buffers, idle_timeout).await
     }
 
     fn enter(&self, phase: Phase) {
@@ -114,8 +119,8 @@ impl Connection {
     /// Tells the client why its request could not be read.
     async fn refuse(&mut self, end: HeadEnd) -> Reuse {
         let HeadEnd::Refused(reason) = end else { return Reuse::Close };
-        let table = self.shard.table();
-        let Some(listener) = table.listener(self.client.listener) else { return Reuse::Close };
+        let Some(table) = self.shard.table_for(self.client.listener) else { return Reuse::Close };
+        let Some((_, listener)) = table.listener(self.client.listener) else { return Reuse::Close };
         let mut out = Vec::new();
         write_refusal(&self.shard, reason, &mut out);
         finish::refused(&self.shard, &self.client, &table, listener, reason);

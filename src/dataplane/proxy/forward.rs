@@ -1,6 +1,6 @@
 //! Brings a request to an endpoint and its response back.
 
-use std::{pin::pin, time::Instant};
+use std::{pin::pin, rc::Rc, time::Instant};
 
 use super::{
     exchange::{Exchange, Reuse},
@@ -64,7 +64,7 @@ impl Exchange<'_> {
         let mut fresh_only = false;
         loop {
             let began = Instant::now();
-            let (endpoint, connection) = self.connect(route, upstream, timing, fresh_only).await?;
+            let (endpoint, connection) = self.connect(upstream, timing, fresh_only).await?;
             let was_reused = connection.reused;
             let sent_before = connection.sent;
             let mut connection = Some(connection);
@@ -112,13 +112,11 @@ impl Exchange<'_> {
     /// one are passed over, within bounds: nothing of the request has been sent.
     async fn connect(
         &mut self,
-        route: &Route,
         upstream: &Upstream,
         timing: Timing,
         fresh_only: bool,
     ) -> Result<(EndpointIndex, UpstreamConnection), Reason> {
-        let table = self.table;
-        let state = table.upstream(route.upstream);
+        let state = self.shard.upstreams.state(upstream);
         let stats = &self.shard.stats;
         let mut tried = Tried::default();
         let mut last = Reason::NoEndpoint;
@@ -135,6 +133,7 @@ impl Exchange<'_> {
                 }
                 return Err(last);
             };
+            self.pool = Some(Rc::clone(pool));
             if !fresh_only && let Some(connection) = pool.checkout(stats) {
                 return Ok((endpoint, connection));
             }
@@ -169,17 +168,19 @@ impl Exchange<'_> {
         let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
         let upstream_fd = connection.socket.stream.fd();
-        self.watch.enter(Phase::Exchange { upstream_fd }, now_tick);
+        let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
+        self.watch.enter(Phase::Exchange { upstream_fd, route: route.key, pool }, now_tick);
         let responded = self.converse(connection, timing).await;
         self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
         match responded? {
             Responded::Whole { endpoint_reusable, client_keeps } => {
                 if endpoint_reusable
                     && let Some(connection) = slot.take()
-                    && let Some(pool) = self.table.upstream(route.upstream).pool(endpoint)
+                    && let Some(pool) = self.pool.take()
                 {
                     let keep = KeepLimits {
                         idle_max: upstream.pool_idle_max_per_core,
+                        idle: upstream.pool_idle,
                         age_max: upstream.pool_age_max,
                     };
                     pool.checkin(connection, keep, &self.shard.deadlines, &self.shard.stats);
@@ -191,6 +192,7 @@ impl Exchange<'_> {
                 })
             }
             Responded::Upgraded(early) => {
+                self.shard.doom_if_gone(self.watch, self.table, route.key);
                 let ends = tunnel::Ends {
                     shard: self.shard,
                     client: &self.client.socket,

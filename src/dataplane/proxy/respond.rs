@@ -255,7 +255,8 @@ impl Respond<'_> {
         let keep_alive = self.request.keep_alive
             && framing != Framing::UntilClose
             && self.upload.is_done.get()
-            && !self.shard.is_draining();
+            && !self.shard.is_draining()
+            && !self.watch.is_leaving();
         Plan { framing, keep_alive, discard: is_reset_content }
     }
 

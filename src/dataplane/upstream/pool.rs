@@ -1,6 +1,10 @@
 //! Unused connections to one endpoint, kept for the next request of this core.
 
-use std::{cell::RefCell, net::SocketAddr, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use super::UpstreamConnection;
 use crate::{
@@ -11,7 +15,8 @@ use crate::{
 
 struct Idle {
     connection: UpstreamConnection,
-    since_tick: u64,
+    /// The tick from which on it is too old.
+    until_tick: u64,
 }
 
 /// The idle connections of one core to one endpoint; last in, first out, so that those not needed
@@ -20,6 +25,8 @@ pub struct EndpointPool {
     /// Where the connections go.
     pub address: SocketAddr,
     idle: RefCell<Vec<Idle>>,
+    /// No endpoint has this address any more.
+    retired: Cell<bool>,
 }
 
 /// How many ticks a length of time is, rounded up.
@@ -31,7 +38,7 @@ fn ticks(length: Duration) -> u64 {
 impl EndpointPool {
     /// An empty pool.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, idle: RefCell::default() }
+        Self { address, idle: RefCell::default(), retired: Cell::new(false) }
     }
 
     /// A connection that an earlier request left, alive as far as this machine knows. Connections
@@ -59,28 +66,28 @@ impl EndpointPool {
         stats: &CoreStats,
     ) {
         let now_tick = deadlines.now_tick();
-        if connection.age_ticks(now_tick) >= ticks(keep.age_max) {
+        if self.retired.get() || connection.age_ticks(now_tick) >= ticks(keep.age_max) {
             return;
         }
         connection.socket.read_without_deadline();
         connection.socket.write_without_deadline();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < keep.idle_max {
-            idle.push(Idle { connection, since_tick: now_tick });
+            let until_tick = now_tick.saturating_add(ticks(keep.idle));
+            idle.push(Idle { connection, until_tick });
             stats.pool_idle.add(1);
         }
     }
 
-    /// Closes what has been unused for `idle`, was closed by the endpoint, or holds bytes nobody
+    /// Closes what has been unused for too long, was closed by the endpoint, or holds bytes nobody
     /// asked for. Called each second.
-    pub fn sweep(&self, idle: Duration, now_tick: u64, stats: &CoreStats) {
+    pub fn sweep(&self, now_tick: u64, stats: &CoreStats) {
         let mut kept = self.idle.borrow_mut();
         if kept.is_empty() {
             return;
         }
         let before = kept.len();
-        let idle_ticks = ticks(idle);
-        kept.retain(|one| now_tick.wrapping_sub(one.since_tick) < idle_ticks);
+        kept.retain(|one| now_tick < one.until_tick);
         let fds: Vec<_> = kept.iter().map(|one| one.connection.socket.stream.fd()).collect();
         let mut found = Vec::new();
         rt::poll_not_quiet(&fds, &mut found);
@@ -95,6 +102,11 @@ impl EndpointPool {
         if kept.is_empty() {
             *kept = Vec::new(); // an endpoint nobody uses costs no memory
         }
+    }
+
+    /// Keeps no connection from now on.
+    pub fn retire(&self) {
+        self.retired.set(true);
     }
 
     /// Closes all idle connections.
@@ -114,6 +126,8 @@ impl EndpointPool {
 pub struct KeepLimits {
     /// Connections kept at most.
     pub idle_max: usize,
+    /// How long one is kept.
+    pub idle: Duration,
     /// Age at which a connection is not kept again.
     pub age_max: Duration,
 }

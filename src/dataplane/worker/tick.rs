@@ -28,6 +28,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             last = now;
             shard.deadlines.advance(now);
             shard.connections.cancel_gone(shard.deadlines.now_tick());
+            shard.end_leaving();
             shard.date.refresh();
             shard.flush_log();
             let in_use = i64::try_from(shard.buffers.stats().in_use).unwrap_or(i64::MAX);
@@ -35,7 +36,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             until_sweep -= 1;
             if until_sweep == 0 {
                 until_sweep = SWEEP_TICKS;
-                shard.table().sweep(&shard.deadlines, &shard.stats);
+                shard.upstreams.sweep(&shard.deadlines, &shard.stats);
             }
         }
     };
