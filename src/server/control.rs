@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     controlplane::{
         broadcast::Broadcast,
-        changes::{Applied, Change, Edit, Order, Refused, Wait},
+        changes::{Applied, Change, Edit, Order, Refused, Wait, Why},
         export::access_log::{Sink, Writer},
         log,
         state::{Phase, State},
@@ -283,7 +283,10 @@ impl Control {
 
     fn note_refused(&self, order: Option<&Order>, refused: &Refused, is_of_the_api: bool) {
         let from = order.map_or("a change", |order| &*order.change.from);
-        log::error(format_args!("{from}: refused, the rules stay as they are:\n{refused}"));
+        // Who calls the API is told there; here only what the caller may not be able to mend.
+        if !is_of_the_api || matches!(refused.why, Why::Invalid | Why::Machine) {
+            log::error(format_args!("{from}: refused, the rules stay as they are:\n{refused}"));
+        }
         if is_of_the_api {
             self.state.rules().refuse_call();
         } else {

@@ -261,7 +261,10 @@ fn two_writers_do_not_undo_each_other() {
 fn endpoints_come_drain_and_go() {
     let server = start();
     let upstream = json!({ "endpoints": ["http://127.0.0.1:9001"] });
-    assert_eq!(server.call("PUT", "/v1/upstreams/u", upstream).0, 201);
+    for name in ["before", "u", "behind"] {
+        let path = format!("/v1/upstreams/{name}");
+        assert_eq!(server.call("PUT", &path, upstream.clone()).0, 201);
+    }
     let path = "/v1/upstreams/u/endpoints/LOCALHOST:9002";
     let added = server.call("PUT", path, json!({ "weight": 3 }));
     assert_eq!(added.0, 201, "{}", added.2);
@@ -276,6 +279,7 @@ fn endpoints_come_drain_and_go() {
     assert_eq!(server.call_if("PATCH", path, &stale, json!({ "weight": 9 })).0, 412);
     let wrong = server.call("PATCH", path, json!({ "wieght": 9 }));
     assert_eq!((wrong.0, wrong.message()), (400, "unknown key \"wieght\""));
+    assert_eq!(wrong.2["problems"][0]["file"], "request", "{}", wrong.2);
     assert_eq!(server.get(path).2["weight"], 3);
     assert_eq!(server.delete(path).0, 200);
     assert_eq!(server.get(path).0, 404);

@@ -97,7 +97,8 @@ pub(super) fn show(problem: &Problem, overlay: &Overlay, asked: Option<(Kind, &s
             format!("admin API: {}", object.title())
         }
         Some(_) => REQUEST.to_owned(),
-        None if generated || problem.file.is_empty() => REQUEST.to_owned(),
+        None if generated => "admin API".to_owned(),
+        None if problem.file.is_empty() => REQUEST.to_owned(),
         None => problem.file.to_string(),
     };
     out.insert("file".into(), file.into());

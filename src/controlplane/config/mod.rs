@@ -195,21 +195,28 @@ pub fn state_dir(base: Base<'_>) -> Option<PathBuf> {
     admin::read(links::only(&roots, "admin")).settings?.state_dir
 }
 
-/// Checks one upstream of the admin API by itself; nothing in it refers to other tables.
+/// Checks one upstream of the admin API by itself: nothing in it refers to other tables, and the
+/// others may be many.
 ///
 /// # Errors
-/// What is wrong with it; the overlay's name is the file.
+/// What is wrong with it, at its places in the TOML of the overlay.
 pub fn load_upstream(overlay: &Overlay, name: &str) -> Result<UpstreamConfig, ConfigErrors> {
     let report = Report::default();
-    let text = overlay.to_toml(|kind, other| kind != Kind::Upstream || other != name);
+    let alone = overlay.replaced(overlay.get(Kind::Upstream, name).cloned());
+    let text = alone.to_toml(|_, _| false);
     let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
     let tree = syntax::parse_repaired(&source);
     let root = Table::root(&source, &report, &tree);
     let upstream = upstream::read(&[root], &report).complete();
-    match upstream.and_then(|mut all| all.pop()).filter(|_| !report.has_errors()) {
-        Some(upstream) => Ok(upstream),
-        None => Err(ConfigErrors(report.finish().0)),
+    if let Some(upstream) = upstream.and_then(|mut all| all.pop()).filter(|_| !report.has_errors())
+    {
+        return Ok(upstream);
     }
+    let mut problems = report.finish().0;
+    let line = |overlay: &Overlay| overlay.line_of(Kind::Upstream, name);
+    let shift = line(overlay) - line(&alone);
+    problems.iter_mut().for_each(|problem| problem.line += shift);
+    Err(ConfigErrors(problems))
 }
 
 fn load_files(files: Files, overlay: &Overlay, report: Report) -> Result<Loaded, ConfigErrors> {

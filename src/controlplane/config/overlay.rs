@@ -160,10 +160,28 @@ impl Overlay {
 
     /// The object that a line of the TOML belongs to.
     pub fn object_at(&self, line: u32) -> Option<&Arc<Object>> {
+        self.headers().take_while(|(header, _)| *header <= line).last().map(|(_, object)| object)
+    }
+
+    /// The line of the TOML where an object begins; where a new one would, if it isn't there.
+    pub(super) fn line_of(&self, kind: Kind, name: &str) -> u32 {
+        let mut last = 0;
+        for (line, object) in self.headers() {
+            if object.kind == kind && *object.name == *name {
+                return line;
+            }
+            last = line;
+        }
+        last + 1
+    }
+
+    /// Each object with the line of its header.
+    fn headers(&self) -> impl Iterator<Item = (u32, &Arc<Object>)> {
         let mut next = 1 + HEADER.lines().count() as u32;
-        self.objects.iter().find(|object| {
+        self.objects.iter().map(move |object| {
+            let line = next;
             next += 1 + object.keys().len() as u32;
-            line < next
+            (line, object)
         })
     }
 }
@@ -294,6 +312,7 @@ mod tests {
         for (line, name) in [(2, "u"), (4, "u"), (5, "r \"1\""), (8, "r \"1\"")] {
             assert_eq!(&*overlay.object_at(line).unwrap().name, name, "{line}");
         }
+        assert_eq!(overlay.line_of(Kind::Route, "r \"1\""), 5);
         let aside = overlay.to_toml(|kind, _| kind == Kind::Upstream);
         assert_eq!(aside.lines().count(), text.lines().count(), "places stay");
         assert!(aside.contains("# name = \"u\""));
