@@ -226,10 +226,9 @@ pub(super) static ADMIN: Section = Section {
             "state_dir",
             Kind::Text("/var/lib/ringway"),
             "",
-            "Directory where changes made through the API are kept, so that they survive a \
-            restart; must exist. Without it they last as long as the process.",
+            "Directory, which must exist, that keeps what the API is told over restarts.",
         )
-        .or(&["data_dir", "state"]),
+        .or(&["data_dir"]),
     ],
 };
 
