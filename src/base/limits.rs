@@ -190,6 +190,10 @@ pub const ADMIN_OBJECT_BYTES_MAX: usize = 1024 * 1024;
 /// memory while it is checked.
 pub const ADMIN_CONFIG_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Calls of the admin API that read a whole configuration at once: the tree of 100,000 routes takes
+/// 270 MiB. Further ones wait.
+pub const ADMIN_TREES_MAX: usize = 2;
+
 /// Routes or upstreams in one answer of the admin API; for more there are further pages.
 pub const ADMIN_PAGE_MAX: usize = 10_000;
 

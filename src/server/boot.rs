@@ -269,7 +269,7 @@ impl Boot {
         };
         let listener = TcpListener::from_std(listener).map_err(ServerError::Control)?;
         let address = listener.local_addr().map_err(ServerError::Control)?;
-        let router = admin::router(Arc::clone(&self.state), settings);
+        let router = admin::router(Arc::clone(&self.state), settings, rt::memory::give_back);
         Ok(Some((address, tokio::spawn(admin::serve(listener, router)))))
     }
 

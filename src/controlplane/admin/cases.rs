@@ -88,7 +88,7 @@ fn start() -> Server {
     listener.set_nonblocking(true).expect("non-blocking");
     let address = listener.local_addr().expect("an address");
     let settings = AdminSettings { address, token: None, state_dir: None };
-    let router = router(state, &settings);
+    let router = router(state, &settings, || {});
     thread::spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

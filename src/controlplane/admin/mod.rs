@@ -6,6 +6,7 @@
 //! machine if none is. `operations` lists all calls. Tests: in the files, and with the real binary in
 //! `tests/blackbox/admin.rs`.
 
+mod aside;
 mod auth;
 mod call;
 mod change;
@@ -28,11 +29,12 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
 };
+use tokio::sync::Semaphore;
 
 use self::operations::{OPERATIONS, Takes};
 pub use self::serve::serve;
 use crate::{
-    base::limits::{ADMIN_CONFIG_BYTES_MAX, ADMIN_OBJECT_BYTES_MAX},
+    base::limits::{ADMIN_CONFIG_BYTES_MAX, ADMIN_OBJECT_BYTES_MAX, ADMIN_TREES_MAX},
     controlplane::{
         export::{exposition::CONTENT_TYPE, prometheus},
         state::{Phase, State},
@@ -46,6 +48,10 @@ struct Api {
     state: Arc<State>,
     /// Whether changes survive a restart.
     keeps: bool,
+    /// Gives memory back to the kernel after something large is gone.
+    give_back: fn(),
+    /// Places for calls that read a whole configuration.
+    trees: Arc<Semaphore>,
 }
 
 impl FromRef<Api> for Arc<State> {
@@ -54,10 +60,12 @@ impl FromRef<Api> for Arc<State> {
     }
 }
 
-/// The API over the given state.
-pub fn router(state: Arc<State>, settings: &AdminSettings) -> Router {
+/// The API over the given state. `give_back` is called on threads of its own after work on a whole
+/// configuration.
+pub fn router(state: Arc<State>, settings: &AdminSettings, give_back: fn()) -> Router {
     let guard = auth::Guard::new(settings.token.as_deref());
-    let api = Api { state, keeps: settings.state_dir.is_some() };
+    let (keeps, trees) = (settings.state_dir.is_some(), Semaphore::new(ADMIN_TREES_MAX));
+    let api = Api { state, keeps, give_back, trees: Arc::new(trees) };
     let (mut open, mut guarded) = (Router::new(), Router::new());
     for operation in &OPERATIONS {
         let bytes_max = match operation.takes {

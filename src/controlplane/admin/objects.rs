@@ -1,7 +1,6 @@
 //! `/v1/routes` and `/v1/upstreams`: objects one by one.
 
 use axum::{
-    Json,
     extract::{Path, State as Shared},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -9,7 +8,7 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    Api,
+    Api, aside,
     call::{Body, Conditions, Options, check_values, merge},
     change::{Become, Slot, etag, lock, not_found, object_edit, submit},
     failure::Failure,
@@ -33,27 +32,6 @@ fn owner(item: &Item) -> String {
     }
 }
 
-/// All tables in force. Reads texts that may be long: on a thread that may take its time.
-pub(super) async fn tree(api: &Api) -> Result<Tree, Failure> {
-    let (known, overlay) = {
-        let rules = api.state.rules();
-        (rules.known.clone(), rules.overlay.clone())
-    };
-    let read = move || {
-        let mut tree = Tree::read(&known.texts);
-        tree.add_overlay(&overlay, &known);
-        tree
-    };
-    tokio::task::spawn_blocking(read).await.map_err(|error| {
-        Failure::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "",
-            format!("a defect of ringway: {error}"),
-            "please report it",
-        )
-    })
-}
-
 /// `GET /v1/routes`
 pub(super) async fn list_routes(api: Shared<Api>, options: Options) -> Result<Response, Failure> {
     list(&api, &options, Kind::Route).await
@@ -68,9 +46,19 @@ pub(super) async fn list_upstreams(
 }
 
 async fn list(api: &Api, options: &Options, kind: Kind) -> Result<Response, Failure> {
-    let tree = tree(api).await?;
-    let items = tree.items(kind);
-    let start = match &options.after {
+    let (limit, after) = (options.limit, options.after.clone());
+    let text = aside::with_tree(api, move |tree| page(tree.items(kind), kind, limit, after));
+    Ok(([(header::CONTENT_TYPE, "application/json")], text.await??).into_response())
+}
+
+/// One page of a list, as JSON.
+fn page(
+    items: &[Item],
+    kind: Kind,
+    limit: usize,
+    after: Option<String>,
+) -> Result<String, Failure> {
+    let start = match &after {
         None => 0,
         Some(after) => match items.iter().position(|item| *item.name == **after) {
             Some(place) => place + 1,
@@ -80,7 +68,7 @@ async fn list(api: &Api, options: &Options, kind: Kind) -> Result<Response, Fail
             }
         },
     };
-    let page = &items[start..items.len().min(start + options.limit)];
+    let page = &items[start..items.len().min(start + limit)];
     let one = |item: &Item| {
         json!({
             kind.name_key(): item.name,
@@ -90,12 +78,12 @@ async fn list(api: &Api, options: &Options, kind: Kind) -> Result<Response, Fail
         })
     };
     let more = start + page.len() < items.len();
-    Ok(Json(json!({
+    let answer = json!({
         format!("{}s", kind.word()): page.iter().map(one).collect::<Vec<_>>(),
         "total": items.len(),
         "next": page.last().filter(|_| more).map(|last| &last.name),
-    }))
-    .into_response())
+    });
+    Ok(format!("{answer}\n"))
 }
 
 /// `GET /v1/routes/{id}`
@@ -138,8 +126,10 @@ pub(super) async fn find(api: &Api, kind: Kind, name: &str) -> Result<Item, Fail
         let (name, keys) = (object.name.clone(), object.keys());
         return Ok(Item { name, file: "".into(), line: 0, keys });
     }
-    let tree = tree(api).await?;
-    let found = tree.items(kind).iter().find(|item| *item.name == *name).cloned();
+    let title = name.to_owned();
+    let find =
+        move |tree: &Tree| tree.items(kind).iter().find(|item| *item.name == *title).cloned();
+    let found = aside::with_tree(api, find).await?;
     found.ok_or_else(|| {
         let overlay = api.state.rules().overlay.clone();
         Failure::refused(&not_found(kind, name), &overlay, None)

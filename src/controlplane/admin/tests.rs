@@ -25,7 +25,7 @@ fn start_within(
     listener.set_nonblocking(true).expect("non-blocking");
     let address = listener.local_addr().expect("an address");
     let settings = AdminSettings { address, token: token.map(Into::into), state_dir: None };
-    let router = router(Arc::clone(&state), &settings);
+    let router = router(Arc::clone(&state), &settings, || {});
     thread::spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

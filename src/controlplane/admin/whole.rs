@@ -1,16 +1,19 @@
 //! `/v1/config`: the configuration in force as a whole, and replacing what the API holds of it.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use axum::{extract::State as Shared, http::StatusCode, response::Response};
 use serde_json::{Value, json};
 
 use super::{
-    Api,
+    Api, aside,
     call::{Body, Conditions, Media, Options, check_values},
     change::{Outcome, Slot, etag, lock, submit},
     failure::{self, Failure, REQUEST},
-    objects::{show, tree},
+    objects::show,
 };
 use crate::controlplane::{
     changes::{Edit, Effect, Plan},
@@ -25,8 +28,8 @@ use crate::controlplane::{
 
 /// `GET /v1/config`
 pub(super) async fn get(api: Shared<Api>, conditions: Conditions) -> Result<Response, Failure> {
-    let tree = tree(&api).await?;
-    Ok(show(&tree.to_json().to_string(), None, &conditions))
+    let text = aside::with_tree(&api, |tree| tree.to_json().to_string()).await?;
+    Ok(show(&text, None, &conditions))
 }
 
 /// `POST /v1/config`
@@ -60,10 +63,7 @@ pub(super) async fn post(
             overlay,
         })
     };
-    let wanted = tokio::task::spawn_blocking(read).await.map_err(|error| {
-        let message = format!("a defect of ringway: {error}");
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "", message, "please report it")
-    })??;
+    let wanted = aside::run(&api, read).await??;
     let slot = Slot::default();
     let note = Arc::clone(&slot);
     let Wanted { before, changes, after, overlay } = wanted;
@@ -152,28 +152,24 @@ fn beside_files(files: &Tree, asked: &Tree) -> Result<Vec<Object>, Failure> {
     for listener in &asked.listeners {
         let own = files.listeners.iter().find(|own| own.name == listener.name);
         if own.is_none_or(|own| !is_same("listener", own, listener)) {
-            let place = own.map_or("the files".to_owned(), place);
+            let place = own.map_or("the files".to_owned(), &place);
             conflict(format!("listener \"{}\"", listener.name), place);
         }
     }
     let mut objects = Vec::new();
     for kind in [Kind::Upstream, Kind::Route] {
+        let own = Own::of(kind, files.items(kind));
         for item in asked.items(kind) {
-            let unnamed = item.name.starts_with('#');
-            let same = |own: &&Item| match unnamed {
-                true => own.name.starts_with('#') && is_same(kind.word(), own, item),
-                false => own.name == item.name,
-            };
-            match files.items(kind).iter().find(same) {
-                Some(own) if !is_same(kind.word(), own, item) => {
+            match own.find(item) {
+                Found::Same => {}
+                Found::Other(own) => {
                     conflict(format!("{} \"{}\"", kind.word(), item.name), place(own));
                 }
-                Some(_) => {}
-                None if unnamed => {
+                Found::Nothing if item.name.starts_with('#') => {
                     let hint = "add id = \"...\": what the API holds has a name";
                     return Err(Failure::bad("route.id", "a route without an id", hint));
                 }
-                None => {
+                Found::Nothing => {
                     check_values(kind.word(), &item.keys)?;
                     objects.push(Object::new(kind, &item.name, item.keys.clone()));
                 }
@@ -188,4 +184,44 @@ fn beside_files(files: &Tree, asked: &Tree) -> Result<Vec<Object>, Failure> {
 
 fn is_same(section: &str, one: &Item, other: &Item) -> bool {
     meaning(section, &one.keys) == meaning(section, &other.keys)
+}
+
+/// What the files have of one kind, by name; routes without an id by what they mean.
+struct Own<'a> {
+    kind: Kind,
+    by_name: HashMap<&'a str, &'a Item>,
+    unnamed: HashSet<String>,
+}
+
+/// What the files say to a table of the body.
+enum Found<'a> {
+    Same,
+    Other(&'a Item),
+    Nothing,
+}
+
+impl<'a> Own<'a> {
+    fn of(kind: Kind, items: &'a [Item]) -> Self {
+        let (unnamed, named): (Vec<_>, Vec<_>) =
+            items.iter().partition(|item| item.name.starts_with('#'));
+        Self {
+            kind,
+            by_name: named.into_iter().map(|item| (&*item.name, item)).collect(),
+            unnamed: unnamed.into_iter().map(|item| meaning_text(kind.word(), item)).collect(),
+        }
+    }
+
+    fn find(&self, item: &Item) -> Found<'a> {
+        match self.by_name.get(&*item.name) {
+            Some(own) if is_same(self.kind.word(), own, item) => Found::Same,
+            Some(own) => Found::Other(own),
+            None if self.unnamed.is_empty() || !item.name.starts_with('#') => Found::Nothing,
+            None if self.unnamed.contains(&meaning_text(self.kind.word(), item)) => Found::Same,
+            None => Found::Nothing,
+        }
+    }
+}
+
+fn meaning_text(section: &str, item: &Item) -> String {
+    json!(meaning(section, &item.keys)).to_string()
 }
