@@ -99,7 +99,7 @@ fn a_listener_changes_in_place() {
     proxy.replace(&text).wait_until_applied_on_all_cores();
     assert_eq!(client.fetch("/two").status(), 200, "the same connection");
     let long = "x".repeat(2000);
-    assert_eq!(client.fetch(&format!("/{long}")).status(), 431);
+    assert_eq!(client.fetch(&format!("/{long}")).status(), 414);
     assert_eq!(proxy.connect2().fetch(&format!("/{long}")).status(), 200, "the other's limit");
     let log = proxy.access_log(4);
     let names: Vec<_> = log.iter().map(|line| line["listener"].as_str().unwrap_or("")).collect();

@@ -60,13 +60,16 @@ fn rules(origin: &Origin) -> Conf {
     Conf::to(origin.address).runtime("drain_timeout = \"1500ms\"").more("[log]\naccess = \"off\"")
 }
 
-/// Upgrades and waits until the successor answers.
-fn upgrade(proxy: &Ringway) -> u32 {
+/// Upgrades and waits until the successor answers, and it alone: for a moment both do. Its process id,
+/// and the version of its rules.
+fn upgrade(proxy: &Ringway) -> (u32, u64) {
     let old = proxy.pid_now();
     signal(old, "USR2");
+    let mut answers = 0;
     eventually("a successor", PATIENCE * 3, || {
-        let pid = proxy.try_pid_now()?;
-        (pid != old && proxy.is_ready()).then_some(pid)
+        let (pid, version) = proxy.try_pid_now()?;
+        answers = if pid == old { 0 } else { answers + 1 };
+        (answers == 5).then_some((pid, version))
     })
 }
 
@@ -87,8 +90,8 @@ fn twenty_upgrades_in_a_row_lose_nothing() {
         if round % 5 == 0 {
             installed.install();
         }
-        assert_ne!(upgrade(&proxy), old);
-        let now = proxy.versions().into_iter().min().expect("a core");
+        let (pid, now) = upgrade(&proxy);
+        assert_ne!(pid, old);
         assert!(now > version, "versions only rise: {version} -> {now}");
         version = now;
         let before = keep_alive.done();
@@ -150,7 +153,7 @@ fn a_binary_that_fails_changes_nothing() {
         .replace(&rules(&origin).route("timeout = \"9s\"").text())
         .wait_until_applied_on_all_cores();
     installed.install();
-    assert_ne!(upgrade(&proxy), old);
+    assert_ne!(upgrade(&proxy).0, old);
     load.stop();
 }
 

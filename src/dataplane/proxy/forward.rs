@@ -18,7 +18,7 @@ use crate::{
         reason::Reason,
     },
     dataplane::{
-        shard::{Phase, Shard},
+        shard::{Phase, Pin, Shard},
         upstream::{KeepLimits, UpstreamConnection},
     },
     proto::h1::{ForwardedOut, Framing, RequestForward, write_request_head},
@@ -169,7 +169,8 @@ impl Exchange<'_> {
         let now_tick = self.shard.deadlines.now_tick();
         let upstream_fd = connection.socket.stream.fd();
         let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
-        self.watch.enter(Phase::Exchange { upstream_fd, route: route.key, pool }, now_tick);
+        let pin = Pin { route: route.key, pool };
+        self.watch.enter(Phase::Exchange { upstream_fd, pin }, now_tick);
         let responded = self.converse(connection, timing).await;
         self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
         match responded? {
@@ -192,7 +193,9 @@ impl Exchange<'_> {
                 })
             }
             Responded::Upgraded(early) => {
-                self.shard.doom_if_gone(self.watch, self.table, route.key);
+                let now_tick = self.shard.deadlines.now_tick();
+                self.watch.enter(Phase::Tunnel { upstream_fd, pin }, now_tick);
+                self.shard.doom_if_gone(self.watch, self.table, pin);
                 let ends = tunnel::Ends {
                     shard: self.shard,
                     client: &self.client.socket,
@@ -201,6 +204,7 @@ impl Exchange<'_> {
                     endpoint_input: early,
                 };
                 let moved = tunnel::run(ends).await;
+                self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
                 self.upload.bytes.set(self.upload.bytes.get() + moved.up);
                 self.progress.bytes += moved.down;
                 Ok(Reuse::Close)

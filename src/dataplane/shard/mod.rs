@@ -17,17 +17,14 @@ use std::{
 };
 
 pub use clock::DateCache;
-pub use connections::{Connections, Phase, Watch};
+pub use connections::{Connections, Phase, Pin, Watch};
 pub use places::Place;
 pub use table::Table;
 pub use upstreams::{UpstreamState, Upstreams};
 
 use super::context::ContextPool;
 use crate::{
-    base::{
-        ids::{ListenerId, RouteKey},
-        limits,
-    },
+    base::{ids::ListenerId, limits},
     rt::{BufPool, Deadlines, FuturePool, PipePool},
     snapshot::{
         Snapshot, WorkerSettings,
@@ -166,12 +163,14 @@ impl Shard {
 
     /// An exchange that began under older rules and is going to last (a tunnel): it gets the time of
     /// those that were under way when its route went, if it went.
-    pub fn doom_if_gone(&self, watch: &Watch, pinned: &Table, route: RouteKey) {
+    pub fn doom_if_gone(&self, watch: &Watch, pinned: &Table, pin: Pin) {
         let newest = self.table();
         if newest.snapshot.version == pinned.snapshot.version {
             return;
         }
-        if !newest.snapshot.routes.iter().any(|one| one.key == route) {
+        let has_route = newest.snapshot.routes.iter().any(|one| one.key == pin.route);
+        let has_pool = newest.snapshot.upstreams.iter().any(|one| one.pools.contains(&pin.pool));
+        if !has_route || !has_pool {
             let drain_ticks = ticks(newest.snapshot.drain_timeout);
             watch.doom(self.deadlines.now_tick().saturating_add(drain_ticks));
         }

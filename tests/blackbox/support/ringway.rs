@@ -291,11 +291,11 @@ impl Ringway {
         u32::try_from(pid).expect("a pid")
     }
 
-    /// The same while nobody may answer.
-    pub(crate) fn try_pid_now(&self) -> Option<u32> {
+    /// The same and the version of its rules, while perhaps nobody answers.
+    pub(crate) fn try_pid_now(&self) -> Option<(u32, u64)> {
         let answer = self.try_admin("/v1/status")?;
         let status: Value = serde_json::from_slice(&answer.body).ok()?;
-        u32::try_from(status["pid"].as_u64()?).ok()
+        Some((u32::try_from(status["pid"].as_u64()?).ok()?, status["version"].as_u64()?))
     }
 
     /// Where the second listener listens.
