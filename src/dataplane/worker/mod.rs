@@ -124,7 +124,7 @@ impl Worker {
 
     /// Obeys newer rules from now on.
     fn take(&mut self, Update { snapshot, gone, sockets }: Update) {
-        let (core, version) = (self.shard.core, snapshot.version);
+        let (core, version, begin) = (self.shard.core, snapshot.version, Instant::now());
         // First what waits at listeners that go: it came while they were there.
         for accepting in self.accepting.extract_if(.., |one| gone.listeners.contains(&one.id)) {
             accepting.close();
@@ -136,6 +136,8 @@ impl Worker {
                 self.reports.send(FromWorker::Failed { core, step: "listen", error });
             }
         }
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shard.stats.rules_swap_micros_max.raise_to(micros);
         self.reports.send(FromWorker::Applied { core, version });
     }
 
