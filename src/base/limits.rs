@@ -38,6 +38,10 @@ pub const RESPONSE_HEADER_COUNT_MAX: usize = 256;
 /// Interim (1xx) responses passed on for one request; an endpoint that sends more is broken.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
 
+/// Length of a body, or of one chunk of it, bytes. More has no meaning, and readers that count in
+/// signed 64 bit would take it for a negative or a small number.
+pub const BODY_LENGTH_MAX: u64 = i64::MAX as u64;
+
 /// Bytes of one chunk-size line with its extensions. Nobody uses extensions; smugglers do.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
 
