@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     builder::{BuiltRoute, TableBuilder},
+    check::{NAME_END, PRESENT},
     compile::rank_entries,
     hash::NONE,
     pattern::Tail,
@@ -277,8 +278,16 @@ impl<'b> Shadows<'b> {
         let (loose, strict) = (&keys[loose as usize], &keys[strict as usize]);
         let methods =
             loose.methods == 0 || (strict.methods != 0 && strict.methods & !loose.methods == 0);
-        methods && loose.checks.iter().all(|check| strict.checks.binary_search(check).is_ok())
+        methods && loose.checks.iter().all(|check| asks_as_much(&strict.checks, check))
     }
+}
+
+/// Whether one of some sorted conditions is `loose` or says more about the same value.
+fn asks_as_much(strict: &[Box<[u8]>], loose: &[u8]) -> bool {
+    strict.binary_search_by(|one| (**one).cmp(loose)).is_ok()
+        || loose.strip_suffix(&[PRESENT]).is_some_and(|name| {
+            name.ends_with(&[NAME_END]) && strict.iter().any(|one| one.starts_with(name))
+        })
 }
 
 /// For each set those that hold all its listeners. With very many sets only itself: this is a
@@ -377,6 +386,8 @@ mod tests {
         let first = |spec| RouteSpec { priority: 1, ..spec };
         let get = |spec| RouteSpec { methods: vec!["GET"], ..spec };
         let hosts = |spec, hosts| RouteSpec { hosts, ..spec };
+        let header = |spec, value| RouteSpec { headers: vec![("x-a", value)], ..spec };
+        let one = ValueSpec::Literal("1");
         for (a, b) in [
             (first(RouteSpec::default()), path("/a")),
             (first(prefix("/a")), path("/a")),
@@ -389,6 +400,7 @@ mod tests {
             (first(path("/{x:[a-z]+}")), path("/{y:[a-z]+}")),
             (first(RouteSpec::default()), regex("^/a")),
             (first(get(prefix("/"))), get(path("/a"))),
+            (first(header(path("/a"), ValueSpec::Present)), header(path("/a"), one)),
             (first(path("/a")), hosts(path("/a"), vec!["a.test", "*.b.test"])),
             (first(hosts(path("/a"), vec!["*.test"])), hosts(path("/a"), vec!["*.a.test"])),
             (hosts(path("/a"), vec!["a.test", "b.test"]), hosts(path("/a"), vec!["a.test"])),
@@ -401,6 +413,8 @@ mod tests {
     fn routes_that_keep_some_requests_are_not_shadowed() {
         let first = |spec| RouteSpec { priority: 1, ..spec };
         let hosts = |spec, hosts| RouteSpec { hosts, ..spec };
+        let header = |name, value| RouteSpec { headers: vec![(name, value)], ..path("/a") };
+        let one = ValueSpec::Literal("1");
         for (a, b) in [
             (first(path("/a/{*rest}")), path("/a")),
             (first(path("/a/{*rest}")), prefix("/a")),
@@ -416,6 +430,8 @@ mod tests {
             (first(hosts(path("/a"), vec!["*.a.test"])), hosts(path("/a"), vec!["a.test"])),
             (first(hosts(path("/a"), vec!["a.test"])), path("/a")),
             (prefix("/"), prefix("/a")),
+            (first(header("x-a", one)), header("x-a", ValueSpec::Present)),
+            (first(header("x-a", ValueSpec::Present)), header("x-ab", one)),
             (first(RouteSpec { listeners: vec![ListenerIndex(1)], ..path("/a") }), path("/a")),
         ] {
             assert_eq!(conflicts(&[a.clone(), b.clone()]), [], "{a:?} {b:?}");
