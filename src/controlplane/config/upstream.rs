@@ -102,7 +102,10 @@ fn strategy(table: &Table<'_>) -> Option<Strategy> {
 
 /// At least one endpoint, none twice.
 fn endpoints(table: &Table<'_>) -> Option<Vec<EndpointConfig>> {
-    let value = table.require("endpoints")?;
+    let value = match table.get("discovery") {
+        Some(_) => table.get("endpoints")?, // it was meant to name them, and was refused
+        None => table.require("endpoints")?,
+    };
     if value.elements_len() == Some(0) {
         value.error("an empty list", "write [{ url = \"http://127.0.0.1:8081\" }]");
         return None;
