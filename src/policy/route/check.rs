@@ -165,7 +165,6 @@ fn check_target(
             "strip_path and rewrite are both set",
             "keep one: rewrite can say all that strip_path does",
         ));
-        return None;
     }
     if spec.strip_path && by_regex {
         errors.push(RouteError::new(
@@ -173,9 +172,8 @@ fn check_target(
             "strip_path does not go with path_regex",
             "write rewrite = \"/{rest}\" and name that group in path_regex: (?<rest>.*)",
         ));
-        return None;
     }
-    if spec.strip_path {
+    if spec.strip_path && spec.rewrite.is_none() {
         let strip = if names.is_empty() { Strip::Whole } else { Strip::BeforeCapture };
         return Some((TargetRule::Strip(strip), false));
     }

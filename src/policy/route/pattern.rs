@@ -1,6 +1,6 @@
 //! The path keys `path` and `path_prefix`: literals, parameters, a rest.
 
-use super::{error::Problem, literal};
+use super::{error::Problem, literal, regexes};
 use crate::base::limits::{CAPTURES_MAX, PATTERN_BYTES_MAX, PATTERN_SEGMENTS_MAX};
 
 /// The name of what a `path_prefix`, or a route without a path, leaves.
@@ -295,12 +295,7 @@ fn segment_end(text: &str) -> Result<usize, Problem> {
             None => Ok(slash),
         };
     }
-    let close = closing_brace(text).ok_or_else(|| {
-        Problem::new(
-            format!("{:?}: the brace is not closed", &text[..slash]),
-            "write {name} or {name:regex}; inside a regex escape a single brace as \\{ or \\}",
-        )
-    })?;
+    let close = closing_brace(text).ok_or_else(|| unclosed(&text[..slash]))?;
     let end = close + 1;
     match text[end..].chars().next() {
         None | Some('/') => Ok(end),
@@ -309,6 +304,18 @@ fn segment_end(text: &str) -> Result<usize, Problem> {
             Err(inside_a_segment(&text[..rest], odd))
         }
     }
+}
+
+/// A segment whose brace is not closed. If there is one at its end, the regex has swallowed it:
+/// `{id:[0-9}` lacks a bracket.
+fn unclosed(segment: &str) -> Problem {
+    let regex = segment.strip_suffix('}').and_then(|inner| inner.split_once(':'));
+    regex.and_then(|(_, regex)| regexes::problem(regex)).unwrap_or_else(|| {
+        Problem::new(
+            format!("{segment:?}: the brace is not closed"),
+            "write {name} or {name:regex}; inside a regex escape a single brace as \\{ or \\}",
+        )
+    })
 }
 
 /// The position of the brace that closes the one at the start. Braces that are escaped or in a

@@ -52,6 +52,11 @@ impl Regexes {
     }
 }
 
+/// What is wrong with the regex of a segment, if anything is.
+pub(super) fn problem(text: &str) -> Option<Problem> {
+    compile(Purpose::Segment, text).err()
+}
+
 fn compile(purpose: Purpose, text: &str) -> Result<Regex, Problem> {
     if text.is_empty() {
         let hint = match purpose {
