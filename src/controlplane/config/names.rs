@@ -35,6 +35,14 @@ pub(super) fn nearest<'a>(
     })
 }
 
+/// The known name that this is but for one letter, which is missing, too much, wrong or misplaced.
+pub(super) fn slip_of<'a>(
+    written: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    known.into_iter().find(|name| strsim::damerau_levenshtein(written, name) == 1)
+}
+
 /// `did you mean "x"?`, or other advice.
 pub(super) fn did_you_mean<'a>(
     written: &str,
