@@ -1,9 +1,6 @@
 //! `[[route]]`: its own keys here, the matching keys by [`TableBuilder`], which compiles them.
 
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-};
+use std::{borrow::Cow, collections::HashMap};
 
 use super::{
     endpoint,
@@ -67,8 +64,6 @@ struct Reader<'a> {
     builder: TableBuilder,
     /// Those that the builder took, by the index it was told.
     routes: Vec<RouteConfig>,
-    /// Those of them of which a condition is not known: not to be compared with others.
-    vague: HashSet<RouteIndex>,
     ids: HashMap<Box<str>, Place>,
     written: usize,
     /// Whether a route has a mistake that makes what is in `routes` unusable.
@@ -93,7 +88,6 @@ pub(super) fn read(
         upstreams,
         builder,
         routes: Vec::new(),
-        vague: HashSet::new(),
         ids: HashMap::new(),
         written: 0,
         flawed: false,
@@ -148,7 +142,7 @@ impl Reader<'_> {
             Ok(target) => {
                 self.flawed |= !complete;
                 if !known || table.may_say_more() || table.get("sni").is_some() {
-                    self.vague.insert(route);
+                    self.builder.set_aside();
                 }
                 Some(target)
             }
@@ -246,9 +240,6 @@ impl Reader<'_> {
         };
         for conflict in self.builder.conflicts() {
             match conflict {
-                Conflict::Same { first: one, second: other }
-                | Conflict::Shadowed { route: one, by: other }
-                    if self.vague.contains(&one) || self.vague.contains(&other) => {}
                 Conflict::Same { first, second } => {
                     let (place, second) = (name(second).0, &self.routes[second.0 as usize].id);
                     let message = format!(

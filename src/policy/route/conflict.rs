@@ -40,7 +40,7 @@ pub(super) fn find(builder: &TableBuilder) -> Vec<Conflict> {
     let alike = find_alike(builder);
     let shadows = Shadows::new(builder);
     let mut conflicts = Vec::new();
-    for (number, route) in builder.routes.iter().enumerate() {
+    for (number, route) in builder.routes.iter().enumerate().filter(|(_, route)| !route.set_aside) {
         if let Some(first) = alike.get(&(number as u32)) {
             let first = builder.routes[*first as usize].index;
             conflicts.push(Conflict::Same { first, second: route.index });
@@ -56,7 +56,7 @@ pub(super) fn find(builder: &TableBuilder) -> Vec<Conflict> {
 fn find_alike(builder: &TableBuilder) -> HashMap<u32, u32> {
     let mut firsts: HashMap<(u32, u32, i64), Vec<(u32, u32)>> = HashMap::new();
     let mut alike = HashMap::new();
-    for (number, route) in builder.routes.iter().enumerate() {
+    for (number, route) in builder.routes.iter().enumerate().filter(|(_, route)| !route.set_aside) {
         let group = firsts.entry((route.alike, route.guard, route.priority)).or_default();
         let set = &builder.sets[route.set as usize];
         let shares = |other: u32| {
@@ -264,6 +264,7 @@ impl<'b> Shadows<'b> {
             let takes = goes_on || !other.rest;
             if takes
                 && other.route != entry.route
+                && !routes[other.route as usize].set_aside
                 && self.asks_no_more(routes[other.route as usize].guard, guard)
             {
                 return Some(other.route);
@@ -363,6 +364,19 @@ mod tests {
         ] {
             assert_eq!(conflicts(&[a.clone(), b.clone()]), [same(0, 1)], "{a:?} {b:?}");
         }
+    }
+
+    #[test]
+    fn a_route_that_is_set_aside_is_compared_with_none() {
+        let mut builder = TableBuilder::new(1);
+        builder.add(RouteIndex(0), &RouteSpec { priority: 1, ..prefix("/") }).unwrap();
+        builder.set_aside();
+        for number in 1..3 {
+            builder.add(RouteIndex(number), &path("/a")).unwrap();
+        }
+        builder.add(RouteIndex(3), &path("/a")).unwrap();
+        builder.set_aside();
+        assert_eq!(builder.conflicts(), [same(1, 2)]);
     }
 
     #[test]
