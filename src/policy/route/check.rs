@@ -357,7 +357,8 @@ fn condition_key(source: Source, name: &[u8], want: &Want) -> Box<[u8]> {
     [&[source as u8], name, &[NAME_END, tag], text].concat().into()
 }
 
-/// Writes what makes two paths the same: names of parameters don't count.
+/// Writes what makes two paths the same: names of parameters don't count. `path_prefix = "/"` and
+/// `/{*rest}` match the same but are not the same path: one shadows the other.
 pub(super) fn write_path_key(path: &CheckedPath<'_>, spec: &RouteSpec<'_>, out: &mut Vec<u8>) {
     let CheckedPath::Segments { merged, kept } = path else {
         out.push(b'~');
@@ -383,8 +384,6 @@ pub(super) fn write_path_key(path: &CheckedPath<'_>, spec: &RouteSpec<'_>, out: 
         }
         out.push(match segments.tail {
             Tail::End => 1,
-            // Below the root, "/" and "/{*rest}" are the same: every path begins with a slash.
-            Tail::Prefix if segments.list.is_empty() => 2,
             Tail::Rest => 2,
             Tail::Prefix => 3,
         });

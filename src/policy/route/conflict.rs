@@ -352,7 +352,6 @@ mod tests {
             (prefix("/a"), prefix("/a/")),
             (path("/%7ea"), path("/~a")),
             (RouteSpec::default(), path("/{*any}")),
-            (RouteSpec::default(), prefix("/")),
             (regex("^/a"), regex("^/a")),
             (header(path("/a"), "X-A"), header(path("/a"), "x-a")),
             (
@@ -407,6 +406,8 @@ mod tests {
             (first(prefix("/a")), path("/a")),
             (first(prefix("/a")), path("/a/{*rest}")),
             (prefix("/a"), path("/a/{*rest}")),
+            (prefix("/"), RouteSpec::default()),
+            (RouteSpec::default(), prefix("/")),
             (first(path("/a/{*rest}")), path("/a/{x}")),
             (first(path("/a/{*rest}")), prefix("/a/b")),
             (first(path("/{x}/b")), path("/a/b")),
