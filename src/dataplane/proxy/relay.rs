@@ -175,7 +175,11 @@ impl<W: Ways> Relay<'_, W> {
         let Source::Length(left) = self.source else { return Ok(()) };
         let (from, to) = (self.from, self.to);
         let steps = Steps { ways: &self.ways, shard: self.shard, from, to };
-        match splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await {
+        let moved = splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await;
+        // Both sockets may live on: nothing of this body may end what comes after it.
+        from.read_without_deadline();
+        to.write_without_deadline();
+        match moved {
             Ok(_) => {
                 self.source = Source::Length(0);
                 Ok(())

@@ -208,7 +208,9 @@ impl Respond<'_> {
         let endpoint_reusable = self.response.keep_alive();
         if upgraded {
             self.client.write_within(self.timing.client, tag::CLIENT);
-            self.client.send_bytes(self.out).await.map_err(client_write_failed)?;
+            let sent = self.client.send_bytes(self.out).await;
+            self.client.write_without_deadline(); // the tunnel may be silent for longer
+            sent.map_err(client_write_failed)?;
             return Ok(Responded::Upgraded(input));
         }
         let framing = self.response.framing();
