@@ -232,7 +232,13 @@ impl Respond<'_> {
                 bytes: Cell::from_mut(&mut self.progress.bytes),
             },
         };
-        relay.run().await?;
+        let sent = relay.run().await;
+        if sent.is_err() && !relay.head.is_empty() {
+            // Nothing has left yet: the client can still be told.
+            self.progress.status = 0;
+            self.progress.is_close_delimited = false;
+        }
+        sent?;
         let whole = self.upload.is_done.get();
         // Bytes behind the response answer no request: nobody must ever get them.
         let endpoint_reusable = endpoint_reusable
