@@ -105,7 +105,8 @@ impl Exchange<'_> {
             && !self.progress.endpoint_spoke
             && !self.forwarded
             && (self.context.head.method().is_idempotent()
-                || connection.is_some_and(|one| one.nothing_arrived_since(sent_before)))
+                || (self.progress.endpoint_ended
+                    && connection.is_some_and(|one| one.nothing_arrived_since(sent_before))))
     }
 
     /// A connection to an endpoint: pooled if there is one, else new. Endpoints that do not accept
@@ -311,7 +312,10 @@ impl Exchange<'_> {
         }
         take_head(&mut client.input, *head_bytes, forwarded);
         let at_hand = client.input.as_ref().map_or(0, |buf| buf.len() as u64);
-        let is_here = matches!(framing, Framing::Length(length) if length <= at_hand);
+        let here = match framing {
+            Framing::Length(length) if length <= at_hand => Some(length),
+            _ => None,
+        };
         let mut relay = Relay {
             shard,
             from: &client.socket,
@@ -322,14 +326,14 @@ impl Exchange<'_> {
             sink: if framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
             ways,
         };
-        if is_here {
+        if let Some(length) = here {
             let sent = relay.run().await;
             if let Err(reason) = sent
                 && !upload.endpoint_refused.get()
             {
                 return Err(reason);
             }
-            connection.sent += at_hand;
+            connection.sent += length;
             upload.is_done.set(true);
             return respond.run().await;
         }

@@ -35,6 +35,8 @@ const HEAD_LIMITS: HeadLimits = HeadLimits {
 pub(super) struct Progress {
     /// The endpoint has sent at least a byte: it has seen the request.
     pub(super) endpoint_spoke: bool,
+    /// The endpoint has ended its side in order, with a FIN.
+    pub(super) endpoint_ended: bool,
     /// The status of the final head, once it is on its way to the client; 0 before.
     pub(super) status: u16,
     /// Whether the client can tell a cut body from a whole one only by a reset.
@@ -130,7 +132,10 @@ impl Respond<'_> {
             self.upload.head_is_awaited.set(false);
             self.endpoint.read_without_deadline();
             match received {
-                Ok(0) => return Err(self.closed()),
+                Ok(0) => {
+                    self.progress.endpoint_ended = true;
+                    return Err(self.closed());
+                }
                 Ok(_) => self.progress.endpoint_spoke = true,
                 Err(broken) => return Err(self.head_failed(broken)),
             }
