@@ -327,11 +327,14 @@ impl Exchange<'_> {
             ways,
         };
         if let Some(length) = here {
-            let sent = relay.run().await;
-            if let Err(reason) = sent
-                && !upload.endpoint_refused.get()
-            {
-                return Err(reason);
+            if let Err(reason) = relay.run().await {
+                if !upload.endpoint_refused.get() {
+                    return Err(reason);
+                }
+                // What was not sent must never be read as the next request: the upload stays
+                // undone, which ends the client's connection.
+                *relay.input = None;
+                return respond.run().await;
             }
             connection.sent += length;
             upload.is_done.set(true);

@@ -142,10 +142,11 @@ impl Respond<'_> {
         }
     }
 
-    /// The endpoint's time for its head begins when it has the whole request.
+    /// The endpoint's time for its head begins when it has the whole request, or all it will take.
     fn before_head(&self) {
         let now_tick = self.shard.deadlines.now_tick();
-        let length = if self.upload.is_done.get() {
+        let is_its_turn = self.upload.is_done.get() || self.upload.endpoint_refused.get();
+        let length = if is_its_turn {
             self.timing.upstream
         } else {
             Duration::MAX // while the client has the word, the endpoint may be silent
