@@ -24,6 +24,8 @@ pub(super) trait Ways {
     fn write_failed(&self, broken: Broken) -> Reason;
     /// Why the source must not end here.
     fn ended_early(&self) -> Reason;
+    /// Whether ringway itself ended the source, so that its end ends no body.
+    fn is_cut(&self) -> bool;
     /// Why a chunk was refused.
     fn bad_chunk(&self, error: ChunkError) -> Reason;
     /// Accounts for body bytes.
@@ -149,7 +151,7 @@ impl<W: Ways> Relay<'_, W> {
     }
 
     async fn end_by_close(&mut self) -> Result<(), Reason> {
-        if !matches!(self.source, Source::UntilClose) {
+        if !matches!(self.source, Source::UntilClose) || self.ways.is_cut() {
             return Err(self.ways.ended_early());
         }
         self.source = Source::Length(0);

@@ -336,6 +336,10 @@ impl Ways for DownloadWays<'_> {
         if self.watch.is_gone() { Reason::ClientGone } else { Reason::UpstreamTruncated }
     }
 
+    fn is_cut(&self) -> bool {
+        self.watch.is_gone()
+    }
+
     fn bad_chunk(&self, error: ChunkError) -> Reason {
         error.upstream_reason()
     }
