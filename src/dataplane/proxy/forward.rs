@@ -136,10 +136,13 @@ impl Exchange<'_> {
                 }
                 return Err(last);
             };
-            if !fresh_only && let Some(connection) = pool.checkout(stats) {
+            let deadlines = &self.shard.deadlines;
+            if !fresh_only
+                && let Some(connection) =
+                    pool.checkout(upstream.pool_idle, deadlines.now_tick(), stats)
+            {
                 return Ok((endpoint, connection));
             }
-            let deadlines = &self.shard.deadlines;
             let (within, tag) =
                 timing.at_most(upstream.connect_timeout, tag::UPSTREAM, deadlines.now_tick());
             stats.upstream_connects.inc();

@@ -36,11 +36,20 @@ impl EndpointPool {
 
     /// A connection that an earlier request left, alive as far as this machine knows. Connections
     /// that died or hold bytes nobody asked for are closed on the way: such bytes must never be
-    /// taken for the next request's response.
-    pub fn checkout(&self, stats: &CoreStats) -> Option<UpstreamConnection> {
+    /// taken for the next request's response. So are those unused for `idle`: the sweep comes only
+    /// once a second, and the endpoint may be about to close them.
+    pub fn checkout(
+        &self,
+        idle: Duration,
+        now_tick: u64,
+        stats: &CoreStats,
+    ) -> Option<UpstreamConnection> {
         loop {
-            let Idle { mut connection, .. } = self.idle.borrow_mut().pop()?;
+            let Idle { mut connection, since_tick } = self.idle.borrow_mut().pop()?;
             stats.pool_idle.add(-1);
+            if now_tick.wrapping_sub(since_tick) >= ticks(idle) {
+                continue;
+            }
             if connection.is_quiet() {
                 connection.reused = true;
                 stats.upstream_reuses.add(1);
