@@ -112,6 +112,14 @@ pub const LINGER_MAX: Duration = Duration::from_secs(2);
 /// and wait for the answer, or be gone: the wire shows no difference until we send.
 pub const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a draining ringway still takes a request from a connection it had promised to keep: its
+/// client may be sending one just now. Idle connections are closed after it.
+pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
+
+/// Bytes read and dropped from a closing connection at most. Covers what is under way on a fast and
+/// distant network when a client learns that its upload was refused.
+pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Longest silence in both directions of an upgraded connection (WebSocket). Peers call it
 /// `timeout tunnel` and recommend an hour.
 pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(3600);
