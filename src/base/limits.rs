@@ -112,6 +112,10 @@ pub const LINGER_MAX: Duration = Duration::from_secs(2);
 /// and wait for the answer, or be gone: the wire shows no difference until we send.
 pub const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// Bytes of a request body that is sent from a copy on a used connection, so that the request can be
+/// sent once more should the connection be dead. As much as a context keeps room for.
+pub const REPLAY_BYTES_MAX: usize = CONTEXT_BYTES_KEPT_MAX / 2;
+
 /// How long a draining ringway still takes a request from a connection it had promised to keep: its
 /// client may be sending one just now. Idle connections are closed after it.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);

@@ -273,7 +273,14 @@ impl Exchange<'_> {
             keep_alive: head.keep_alive(),
         };
         let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));
-        upload.is_done.set(!has_body);
+        let copied = match &client.input {
+            Some(input) if has_body && connection.reused => {
+                copy_body(&input.data()[*head_bytes..], framing, &mut context.out)
+            }
+            _ => 0,
+        };
+        let stays = !has_body || copied > 0;
+        upload.is_done.set(stays);
         connection.sent += context.out.len() as u64;
         let endpoint = &connection.socket;
         let respond = Respond {
@@ -297,8 +304,8 @@ impl Exchange<'_> {
             state: upload,
             bytes_max: self.listener.limits.body_bytes_max,
         };
-        if !has_body {
-            // The head stays in the input: should the connection be dead, it is sent once more.
+        if stays {
+            // The request stays in the input: should the connection be dead, it is sent once more.
             ways.before_write();
             let sent = endpoint.send_bytes(&mut context.out).await;
             endpoint.write_without_deadline();
@@ -307,13 +314,14 @@ impl Exchange<'_> {
             {
                 return Err(ways.write_failed(broken));
             }
+            upload.bytes.set(copied as u64);
             let result = respond.run().await;
             if self.progress.status != 0 {
-                take_head(&mut client.input, *head_bytes, forwarded);
+                take_sent(&mut client.input, *head_bytes + copied, forwarded);
             }
             return result;
         }
-        take_head(&mut client.input, *head_bytes, forwarded);
+        take_sent(&mut client.input, *head_bytes, forwarded);
         let at_hand = client.input.as_ref().map_or(0, |buf| buf.len() as u64);
         let here = match framing {
             Framing::Length(length) if length <= at_hand => Some(length),
@@ -347,11 +355,25 @@ impl Exchange<'_> {
     }
 }
 
-/// Takes the head off the client's input: from now on it belongs to the request being sent.
-fn take_head(input: &mut Option<Buf>, head_bytes: usize, forwarded: &mut bool) {
+/// Appends the body to the head in `out` if it is short and all of it has arrived. How many bytes
+/// it has; 0 where it is sent the usual way.
+fn copy_body(arrived: &[u8], framing: Framing, out: &mut Vec<u8>) -> usize {
+    let Framing::Length(length) = framing else { return 0 };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    match arrived.get(..length) {
+        Some(body) if length <= limits::REPLAY_BYTES_MAX => {
+            out.extend_from_slice(body);
+            length
+        }
+        _ => 0,
+    }
+}
+
+/// Takes what was sent off the client's input: it can't be sent again.
+fn take_sent(input: &mut Option<Buf>, bytes: usize, forwarded: &mut bool) {
     *forwarded = true;
     if let Some(buf) = input {
-        buf.consume(head_bytes);
+        buf.consume(bytes);
         if buf.is_empty() {
             *input = None;
         }
