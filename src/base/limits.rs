@@ -147,6 +147,10 @@ pub const PIPES_MAX_PER_CORE: usize = 64;
 /// when readable, which costs one more ring operation and saves the memory.
 pub const BUFFERS_HELD_WAITING_MAX: usize = 512;
 
+/// Buffers of one core whose memory goes back to the kernel in a second, of those that were not
+/// used in it. Each costs a system call of about a microsecond.
+pub const BUFFERS_TRIMMED_PER_SWEEP: usize = 512;
+
 /// Buffers of one core. At the limit new requests are refused with 503.
 pub const BUFFERS_MAX_PER_CORE: usize = 65_536;
 
