@@ -116,6 +116,14 @@ pub const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// sent once more should the connection be dead. As much as a context keeps room for.
 pub const REPLAY_BYTES_MAX: usize = CONTEXT_BYTES_KEPT_MAX / 2;
 
+/// How long an endpoint that closed a connection right after a response, without saying so, is
+/// expected to do it again.
+pub const SILENT_CLOSE_MEMORY: Duration = Duration::from_secs(60);
+
+/// Age from which on an unused connection of such an endpoint may carry a request that can't be
+/// repeated: a close that was under way has arrived by then.
+pub const SILENT_CLOSE_WAIT: Duration = Duration::from_millis(100);
+
 /// How long a draining ringway still takes a request from a connection it had promised to keep: its
 /// client may be sending one just now. Idle connections are closed after it.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);

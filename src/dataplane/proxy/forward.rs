@@ -70,6 +70,13 @@ impl Exchange<'_> {
             let mut connection = Some(connection);
             let result = self.attempt(route, upstream, endpoint, timing, &mut connection).await;
             self.note_upstream(upstream, began, result.is_err());
+            if was_reused
+                && matches!(result, Err(Reason::UpstreamClosed))
+                && !self.progress.endpoint_spoke
+                && let Some(pool) = table.upstream(route.upstream).pool(endpoint)
+            {
+                pool.note_silent_close(self.shard.deadlines.now_tick());
+            }
             match result {
                 Err(reason)
                     if was_reused
@@ -91,6 +98,18 @@ impl Exchange<'_> {
         let micros = u64::try_from((until - began).as_micros()).unwrap_or(u64::MAX);
         self.record.upstream_micros = Some(micros);
         self.shard.stats.upstream(upstream.stats).record(micros, failed);
+    }
+
+    /// Whether the request may be sent again on another connection should its own turn out to be
+    /// dead, whatever the endpoint saw of it.
+    fn is_repeatable(&self) -> bool {
+        let head = &self.context.head;
+        let stays = match head.framing() {
+            Framing::Empty => true,
+            Framing::Length(length) => length <= limits::REPLAY_BYTES_MAX as u64,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        stays && head.method().is_idempotent()
     }
 
     /// Whether the request can be sent again: nothing came back, all of it is still here, and
@@ -137,9 +156,11 @@ impl Exchange<'_> {
                 return Err(last);
             };
             let deadlines = &self.shard.deadlines;
+            let now_tick = deadlines.now_tick();
+            let repeatable = self.is_repeatable();
             if !fresh_only
                 && let Some(connection) =
-                    pool.checkout(upstream.pool_idle, deadlines.now_tick(), stats)
+                    pool.checkout(upstream.pool_idle, repeatable, now_tick, stats)
             {
                 return Ok((endpoint, connection));
             }
