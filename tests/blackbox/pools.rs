@@ -397,3 +397,22 @@ fn a_connection_unused_for_its_idle_time_is_not_used_again() {
     }
     assert_eq!(origin.connections(), 4);
 }
+
+/// A close that comes right after a response can't be told from a live connection in time. Once it
+/// was seen, requests that can't be repeated no longer run into it.
+#[test]
+fn an_endpoint_that_closes_silently_gets_posts_on_new_connections() {
+    let origin = Origin::auto(|_| {
+        vec![Step::Send(reply(200, "")), Step::Pause(Duration::from_millis(30)), Step::Close]
+    });
+    let proxy = start(&origin);
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        assert_eq!(client.fetch("/").status(), 200);
+        std::thread::sleep(Duration::from_millis(60)); // the close is found in the pool
+    }
+    for _ in 0..5 {
+        client.post("/x", &[b'x'; 5000]);
+        assert_eq!(client.response().status(), 200);
+    }
+}
