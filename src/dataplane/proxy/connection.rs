@@ -61,7 +61,7 @@ impl Connection {
 
     /// Waits for a request and serves it.
     async fn serve_next(&mut self) -> Reuse {
-        if self.shard.is_draining() && self.client.input.is_none() {
+        if self.shard.has_ended_idle() && self.client.input.is_none() {
             return Reuse::Close;
         }
         self.enter(Phase::Idle);

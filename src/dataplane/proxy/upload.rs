@@ -82,6 +82,10 @@ impl Ways for UploadWays<'_> {
         Reason::ClientGone
     }
 
+    fn is_cut(&self) -> bool {
+        false
+    }
+
     fn bad_chunk(&self, error: ChunkError) -> Reason {
         error.reason()
     }
