@@ -66,8 +66,8 @@ fn idle_connections_are_bounded_and_given_up() {
     for client in &mut clients {
         assert_eq!(client.response().text(), "ok");
     }
-    origin.wait_open(2, Duration::from_secs(3));
-    origin.wait_open(0, Duration::from_secs(3));
+    origin.wait_open(2, Duration::from_secs(15));
+    origin.wait_open(0, Duration::from_secs(15));
     clients[0].get("/new");
     origin.next_request().reply(200, "new");
     assert_eq!(clients[0].response().text(), "new");
@@ -87,7 +87,7 @@ fn idle_connections_that_die_are_noticed() {
         }
         assert_eq!(client.response().status(), 200, "round {number}");
         origin.cut_all();
-        origin.wait_open(0, Duration::from_secs(5));
+        origin.wait_open(0, Duration::from_secs(15));
     }
 }
 
@@ -280,7 +280,7 @@ fn an_endpoint_that_falls_silent_in_the_middle_of_a_body() {
     let answer = proxy.connect().fetch("/");
     assert!(matches!(answer.end, End::Truncated(_)), "{:?}", answer.end);
     assert_eq!(answer.body, b"half");
-    origin.wait_open(0, Duration::from_secs(3));
+    origin.wait_open(0, Duration::from_secs(15));
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn no_descriptor_is_left_behind() {
     let origin = Origin::echo();
     let proxy = Ringway::start(&Conf::to(origin.address).one_core().pool("idle = \"300ms\""));
     assert_eq!(proxy.connect().fetch("/warm").status(), 200);
-    origin.wait_open(0, Duration::from_secs(3));
+    origin.wait_open(0, Duration::from_secs(15));
     let before = crate::support::process::fd_count(proxy.pid());
     for number in 0..200 {
         let mut client = proxy.connect();

@@ -457,7 +457,7 @@ fn run_late(answers: Vec<Answer>) {
         })
         .expect(&answer.name);
         // The connection with the extra bytes must go; only then ask again.
-        origin.wait_open(0, std::time::Duration::from_secs(5));
+        origin.wait_open(0, std::time::Duration::from_secs(15));
         ask_again(&proxy, client, "/after")
             .unwrap_or_else(|what| panic!("{}: {what}", answer.name));
     }
