@@ -98,6 +98,9 @@ impl Ways for UploadWays<'_> {
     }
 
     fn count(&self, payload: u64) {
+        if payload > 0 {
+            self.state.awaits_continue.set(false); // it has not waited, or not any longer
+        }
         self.state.bytes.set(self.state.bytes.get() + payload);
     }
 
