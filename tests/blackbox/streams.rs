@@ -352,6 +352,26 @@ fn small_and_quick_at_start() {
     assert!(memory < 12 * MIB as u64, "{memory} bytes at start");
 }
 
+/// Who asked for a 100 waits for the endpoint, which has more time than a client's pause.
+#[test]
+fn a_client_may_wait_for_its_100() {
+    let origin = Origin::start();
+    let proxy =
+        Ringway::start(&Conf::to(origin.address).one_core().limit("body_timeout = \"300ms\""));
+    let mut client = proxy.connect();
+    client.send(
+        "POST / HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+    );
+    let mut request = origin.next_head();
+    std::thread::sleep(Duration::from_millis(900));
+    request.send("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.read_head().expect("a head").word(1), "100");
+    client.send("hello");
+    request.read_body();
+    request.reply(200, "done");
+    assert_eq!(client.response().text(), "done");
+}
+
 /// A body that moved through a pipe leaves no deadline behind.
 #[test]
 fn a_slow_answer_after_a_large_download() {

@@ -302,6 +302,7 @@ impl Exchange<'_> {
         };
         let stays = !has_body || copied > 0;
         upload.is_done.set(stays);
+        upload.awaits_continue.set(head.expects_continue());
         connection.sent += context.out.len() as u64;
         let endpoint = &connection.socket;
         let respond = Respond {

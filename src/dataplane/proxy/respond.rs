@@ -174,6 +174,7 @@ impl Respond<'_> {
         input: &mut Option<Buf>,
         head_bytes: usize,
     ) -> Result<(), Reason> {
+        self.upload.awaits_continue.set(false);
         if let Some(buf) = input {
             if self.request.version == Version::Http11 {
                 self.out.clear();
