@@ -155,10 +155,13 @@ impl Worker {
                 self.shard.let_leave();
             }
         }
-        let end = Instant::now() + within;
+        let begin = Instant::now();
         let connections = &self.shard.connections;
         while !connections.is_empty() {
-            if Instant::now() >= end {
+            if how == End::Stop && begin.elapsed() >= limits::DRAIN_IDLE_GRACE {
+                self.shard.end_idle();
+            }
+            if begin.elapsed() >= within {
                 let cut = connections.busy_count() as u64;
                 connections.close_all();
                 rt::sleep(limits::TICK * 2).await; // their tasks see it, log and end
