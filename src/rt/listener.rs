@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -158,6 +158,13 @@ impl Listener {
             }
         }
         Ok(out.len() - before)
+    }
+
+    /// Stops listening, in every process that has the socket: a waiting [`Listener::accept_batch`]
+    /// ends with an error. Connections still in the queue are reset, so accept them first. To stop in
+    /// this process only, drop it.
+    pub fn close(&self) {
+        super::stream::shutdown_read(self.ring.as_raw_fd());
     }
 
     /// The address it listens on.
