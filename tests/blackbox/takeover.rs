@@ -29,7 +29,9 @@ impl Installed {
 
     /// Replaces the binary as a package manager does.
     fn install(&self) {
-        self.put(|to| drop(fs::copy(env!("CARGO_BIN_EXE_ringway"), to).expect("copied")));
+        self.put(|to| {
+            fs::copy(env!("CARGO_BIN_EXE_ringway"), to).expect("copied");
+        });
     }
 
     /// A program that fails at once.

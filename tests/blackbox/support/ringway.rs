@@ -133,10 +133,6 @@ impl Ringway {
     }
 
     /// Starts without waiting.
-    pub(crate) fn spawn(text: &str) -> Self {
-        Self::spawn_as(text, &run)
-    }
-
     fn spawn_as(text: &str, command: &impl Fn(&Path) -> Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = command(&directory.path().join("ringway.toml"));
