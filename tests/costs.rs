@@ -144,7 +144,9 @@ fn a_steady_request_allocates_nothing() {
     let (sender, receiver) = mpsc::channel();
     let serving = std::thread::spawn(move || {
         let source = Source::Text { name: "costs.toml".to_owned(), text };
-        server::run(source, move |running| sender.send(running).expect("the test waits"))
+        server::run(source, server::Options::default(), move |running| {
+            sender.send(running).expect("the test waits")
+        })
     });
     let Ok(running) = receiver.recv_timeout(Duration::from_secs(20)) else {
         panic!("ringway is not ready: {:?}", serving.join());

@@ -107,14 +107,7 @@ impl Resolver {
             name: config.name,
             stats: UPSTREAM_OTHER,
             strategy: config.strategy,
-            // One that is disabled is as if it were gone: the cores stop picking it, and close what
-            // they keep for it.
-            endpoints: config
-                .endpoints
-                .into_iter()
-                .filter(|one| one.enabled)
-                .map(|one| self.endpoint(one))
-                .collect(),
+            endpoints: config.endpoints.into_iter().map(|one| self.endpoint(one)).collect(),
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
             pool_idle: config.pool_idle,
@@ -129,7 +122,9 @@ impl Resolver {
             EndpointHost::Name(_) if self.resolve == Resolve::No => None,
             EndpointHost::Name(name) => self.look_up(name, config.port, config.place),
         };
-        Endpoint { authority: config.authority, address, weight: config.weight }
+        // Still there, so that what is under way to it goes on; only never picked.
+        let weight = if config.enabled { config.weight } else { 0 };
+        Endpoint { authority: config.authority, address, weight }
     }
 
     /// The first address the system gives, IPv4 before IPv6: most origins listen on IPv4 only.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -134,14 +134,18 @@ impl Listener {
         max: usize,
     ) -> io::Result<usize> {
         self.ring.readable().await?;
-        self.accept_now(out, max)
+        self.accept_waiting(out, max)
     }
 
-    /// The same without waiting: takes what is in the queue, perhaps nothing.
+    /// Takes up to `max` of the connections that are in the queue now, as [`Listener::accept_batch`].
     ///
     /// # Errors
-    /// As [`Listener::accept_batch`].
-    pub fn accept_now(&self, out: &mut Vec<(Stream, SocketAddr)>, max: usize) -> io::Result<usize> {
+    /// As [`Listener::accept_batch`]; an empty queue is none.
+    pub fn accept_waiting(
+        &self,
+        out: &mut Vec<(Stream, SocketAddr)>,
+        max: usize,
+    ) -> io::Result<usize> {
         let before = out.len();
         for _ in 0..max {
             match sys::accept(&self.ring) {
@@ -154,6 +158,13 @@ impl Listener {
             }
         }
         Ok(out.len() - before)
+    }
+
+    /// Stops listening, in every process that has the socket: a waiting [`Listener::accept_batch`]
+    /// ends with an error. Connections still in the queue are reset, so accept them first. To stop in
+    /// this process only, drop it.
+    pub fn close(&self) {
+        super::stream::shutdown_read(self.ring.as_raw_fd());
     }
 
     /// The address it listens on.

@@ -247,7 +247,8 @@ impl Boot {
             self.state.started.elapsed().as_millis(),
         ));
         if options.watch {
-            watch::start(&self.preparer.source, &self.state.changes);
+            let seen = self.preparer.stamp.clone();
+            watch::start(&self.preparer.source, seen, &self.state.changes);
         }
         on_ready(Running { listeners, admin, stop: stop.clone() });
         let control = Control {

@@ -4,7 +4,13 @@
 //! Each listener has one socket per core. Those of a predecessor or of systemd are used first, one by
 //! one, so that connections in their queues find a core.
 
-use std::{collections::HashMap, io, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     base::ids::ListenerId,
@@ -13,6 +19,14 @@ use crate::{
     server::error::ServerError,
     snapshot::{AdminSettings, Listener, Snapshot, messages::ListenSocket},
 };
+
+/// How long an address is waited for that is in use. A process that is killed is gone before the
+/// kernel has taken down its rings, and they hold its sockets: whoever starts the next one at once
+/// must not fail.
+const BUSY_WAIT: Duration = Duration::from_millis(500);
+
+/// Between two looks at an address that is in use.
+const BUSY_STEP: Duration = Duration::from_millis(10);
 
 /// Sockets somebody else bound, in the order they came.
 #[derive(Debug, Default)]
@@ -91,7 +105,7 @@ fn is_among(address: SocketAddr, old: &Snapshot) -> bool {
 
 fn bind_all(address: SocketAddr, cores: usize, is_ours: bool) -> io::Result<Vec<Vec<Bound>>> {
     if !is_ours {
-        rt::probe_free(address)?;
+        wait_until_free(address)?;
     }
     let mut address = address;
     let bind = |_| {
@@ -139,6 +153,24 @@ fn spread(found: Vec<(Option<usize>, Bound)>, cores: &[usize]) -> io::Result<Vec
 fn one_more(sample: &Bound) -> io::Result<Bound> {
     let own = rt::share_port(sample).and_then(|()| rt::bind(sample.local_addr()));
     own.or_else(|_| sample.try_clone())
+}
+
+/// Waits for an address in use to be given back, but not long.
+///
+/// # Errors
+/// `AddrInUse` if somebody else keeps it; else as [`rt::probe_free`].
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match rt::probe_free(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BUSY_WAIT =>
+            {
+                thread::sleep(BUSY_STEP);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Binds the admin API's address, or takes over an inherited socket of it.
@@ -204,6 +236,18 @@ mod tests {
         let error = bind(address, &[0]).expect_err("busy").to_string();
         assert!(error.starts_with("listener `edge`: cannot listen on 127.0.0.1:"), "{error}");
         assert!(error.contains("ss -ltnp"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_is_given_back_soon_is_waited_for() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = other.local_addr().expect("an address");
+        let killed = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(other);
+        });
+        bind(address, &[0]).expect("free after a while");
+        killed.join().expect("no panic");
     }
 
     #[test]

@@ -93,8 +93,11 @@ pub(super) fn start(
             Err(refused) => Outcome::Refused(refused),
         };
         drop(preparer);
+        let is_small = matches!(&outcome, Outcome::Ready(ready) if ready.read.is_none());
         let _ = sender.send(Done { orders, outcome });
-        rt::memory::give_back();
+        if !is_small {
+            rt::memory::give_back(); // what reading left behind; nobody waits for it any more
+        }
     })?;
     Ok(done)
 }

@@ -152,7 +152,7 @@ pub struct Upstream {
     pub name: Box<str>,
     /// How an endpoint is picked.
     pub strategy: Strategy,
-    /// Those that are enabled, in the order of the configuration; may be none.
+    /// At least one, in the order of the configuration.
     pub endpoints: Box<[Endpoint]>,
     /// To establish a connection.
     pub connect_timeout: Duration,
@@ -183,7 +183,7 @@ pub struct Endpoint {
     pub authority: Box<str>,
     /// Where to connect; `None` while its name has no address.
     pub address: Option<SocketAddr>,
-    /// Share of requests relative to the other endpoints; at least 1.
+    /// Share of requests relative to the other endpoints; 0 for one that is disabled.
     pub weight: u32,
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::support::{Conf, Origin, Ringway, eventually, process::ringway};
+use crate::support::{Conf, Origin, Ringway, eventually, process::ringway, ringway::free_address};
 
 /// Status, head and JSON of an answer.
 struct Answer {
@@ -209,10 +209,13 @@ fn a_damaged_state_is_never_read_in_part() {
     let file = directory.path().join("api.toml");
     let text = std::fs::read(&file).expect("the state");
     std::fs::write(&file, &text[..text.len() - 20]).expect("cut");
-    let mut proxy = Ringway::spawn(&conf.text());
-    let stopped = proxy.wait_ended(Duration::from_secs(20));
-    assert_eq!(stopped.status.code(), Some(78));
-    let said = proxy.stderr().join("\n");
+    let config = directory.path().join("again.toml");
+    let admin = free_address().to_string();
+    let text = conf.text().replace("{admin}", &admin).replace("{listen}", "127.0.0.1:1");
+    std::fs::write(&config, text).expect("written");
+    let output = ringway(&["run", "-c", &config.display().to_string()]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("api.toml") && said.contains("damaged"), "{said}");
 }
 

@@ -32,11 +32,25 @@ pub enum Phase {
     Exchange {
         /// The endpoint's socket, shut down when the client has gone.
         upstream_fd: RawFd,
-        /// The route it took.
-        route: RouteKey,
-        /// Where the endpoint's connections are pooled.
-        pool: Identity,
+        /// What it depends on.
+        pin: Pin,
     },
+    /// Its protocol was switched; each side may close its half and go on.
+    Tunnel {
+        /// The endpoint's socket.
+        upstream_fd: RawFd,
+        /// What it depends on.
+        pin: Pin,
+    },
+}
+
+/// The rules that an exchange depends on: when they go, it has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The route it took.
+    pub route: RouteKey,
+    /// Where the endpoint's connections are pooled.
+    pub pool: Identity,
 }
 
 /// A tick that never comes.
@@ -136,9 +150,9 @@ impl Connections {
             return;
         }
         for (_, entry) in &*self.entries.borrow() {
-            if let Phase::Exchange { route, pool, .. } = entry.phase.get()
-                && (gone.routes.binary_search(&route).is_ok()
-                    || gone.pools.binary_search(&pool).is_ok())
+            if let Phase::Exchange { pin, .. } | Phase::Tunnel { pin, .. } = entry.phase.get()
+                && (gone.routes.binary_search(&pin.route).is_ok()
+                    || gone.pools.binary_search(&pin.pool).is_ok())
             {
                 entry.cut_tick.set(cut_tick.min(entry.cut_tick.get()));
                 self.has_doomed.set(true);
@@ -201,7 +215,9 @@ impl Connections {
 impl Entry {
     /// Ends it: its task sees it, logs and ends.
     fn cut(&self) {
-        if let Phase::Exchange { upstream_fd, .. } = self.phase.get() {
+        if let Phase::Exchange { upstream_fd, .. } | Phase::Tunnel { upstream_fd, .. } =
+            self.phase.get()
+        {
             rt::shutdown(upstream_fd);
         }
         rt::shutdown(self.fd);

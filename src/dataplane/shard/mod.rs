@@ -17,17 +17,14 @@ use std::{
 };
 
 pub use clock::DateCache;
-pub use connections::{Connections, Phase, Watch};
+pub use connections::{Connections, Phase, Pin, Watch};
 pub use places::Place;
 pub use table::Table;
 pub use upstreams::{UpstreamState, Upstreams};
 
 use super::context::ContextPool;
 use crate::{
-    base::{
-        ids::{ListenerId, RouteKey},
-        limits,
-    },
+    base::{ids::ListenerId, limits},
     rt::{BufPool, Deadlines, FuturePool, PipePool},
     snapshot::{
         Snapshot, WorkerSettings,
@@ -67,6 +64,7 @@ pub struct Shard {
     log: RefCell<Option<LogSender>>,
     random: Cell<u64>,
     draining: Cell<bool>,
+    idle_ended: Cell<bool>,
 }
 
 impl Shard {
@@ -107,6 +105,7 @@ impl Shard {
             // Any odd number will do; cores differ so that they do not march in step.
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((settings.core as u64) << 32 | 1)),
             draining: Cell::new(false),
+            idle_ended: Cell::new(false),
         }
     }
 
@@ -166,12 +165,14 @@ impl Shard {
 
     /// An exchange that began under older rules and is going to last (a tunnel): it gets the time of
     /// those that were under way when its route went, if it went.
-    pub fn doom_if_gone(&self, watch: &Watch, pinned: &Table, route: RouteKey) {
+    pub fn doom_if_gone(&self, watch: &Watch, pinned: &Table, pin: Pin) {
         let newest = self.table();
         if newest.snapshot.version == pinned.snapshot.version {
             return;
         }
-        if !newest.snapshot.routes.iter().any(|one| one.key == route) {
+        let has_route = newest.snapshot.routes.iter().any(|one| one.key == pin.route);
+        let has_pool = newest.snapshot.upstreams.iter().any(|one| one.pools.contains(&pin.pool));
+        if !has_route || !has_pool {
             let drain_ticks = ticks(newest.snapshot.drain_timeout);
             watch.doom(self.deadlines.now_tick().saturating_add(drain_ticks));
         }
@@ -194,14 +195,25 @@ impl Shard {
         self.draining.get()
     }
 
-    /// From now on connections end after the request they are serving; idle ones may send one.
+    /// From now on all connections end after the next request they serve.
     pub fn let_leave(&self) {
         self.connections.let_leave(None);
     }
 
-    /// From now on connections end after the request they are serving; idle ones end at once.
+    /// From now on connections end after the next request they serve.
     pub fn start_draining(&self) {
         self.draining.set(true);
+    }
+
+    /// Whether no connection may wait for another request.
+    pub fn has_ended_idle(&self) -> bool {
+        self.idle_ended.get()
+    }
+
+    /// From now on connections end instead of waiting for a request. To be called again as long as
+    /// there are any: one may have begun to wait in between.
+    pub fn end_idle(&self) {
+        self.idle_ended.set(true);
         self.connections.close_idle();
     }
 

@@ -15,6 +15,7 @@ use crate::{
 
 struct Idle {
     connection: UpstreamConnection,
+    since_tick: u64,
     /// The tick from which on it is too old.
     until_tick: u64,
 }
@@ -27,6 +28,8 @@ pub struct EndpointPool {
     idle: RefCell<Vec<Idle>>,
     /// No endpoint has this address any more.
     retired: Cell<bool>,
+    /// Until this tick the endpoint is known to close connections without saying so.
+    closes_silently_until: Cell<u64>,
 }
 
 /// How many ticks a length of time is, rounded up.
@@ -38,23 +41,55 @@ fn ticks(length: Duration) -> u64 {
 impl EndpointPool {
     /// An empty pool.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, idle: RefCell::default(), retired: Cell::new(false) }
+        Self {
+            address,
+            idle: RefCell::default(),
+            retired: Cell::new(false),
+            closes_silently_until: Cell::new(0),
+        }
     }
 
     /// A connection that an earlier request left, alive as far as this machine knows. Connections
     /// that died or hold bytes nobody asked for are closed on the way: such bytes must never be
-    /// taken for the next request's response.
-    pub fn checkout(&self, stats: &CoreStats) -> Option<UpstreamConnection> {
+    /// taken for the next request's response. So are those unused for too long: the sweep comes only
+    /// once a second, and the endpoint may be about to close them.
+    ///
+    /// For a request that is not `repeatable` there is none while the endpoint is known to close
+    /// right after its responses and the last one came only just now.
+    pub fn checkout(
+        &self,
+        repeatable: bool,
+        now_tick: u64,
+        stats: &CoreStats,
+    ) -> Option<UpstreamConnection> {
         loop {
-            let Idle { mut connection, .. } = self.idle.borrow_mut().pop()?;
+            let unused_ticks = now_tick.wrapping_sub(self.idle.borrow().last()?.since_tick);
+            if !repeatable
+                && now_tick < self.closes_silently_until.get()
+                && unused_ticks <= ticks(limits::SILENT_CLOSE_WAIT)
+            {
+                return None;
+            }
+            let Idle { mut connection, until_tick, .. } = self.idle.borrow_mut().pop()?;
             stats.pool_idle.add(-1);
+            if now_tick >= until_tick {
+                continue;
+            }
             if connection.is_quiet() {
                 connection.reused = true;
                 stats.upstream_reuses.add(1);
                 return Some(connection);
             }
             stats.pool_stale.add(1);
+            if unused_ticks <= ticks(limits::SILENT_CLOSE_WAIT) {
+                self.note_silent_close(now_tick);
+            }
         }
+    }
+
+    /// Remembers that the endpoint closed a connection it had just promised to keep.
+    pub fn note_silent_close(&self, now_tick: u64) {
+        self.closes_silently_until.set(now_tick + ticks(limits::SILENT_CLOSE_MEMORY));
     }
 
     /// Keeps a connection whose response has been read to its end.
@@ -74,7 +109,7 @@ impl EndpointPool {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < keep.idle_max {
             let until_tick = now_tick.saturating_add(ticks(keep.idle));
-            idle.push(Idle { connection, until_tick });
+            idle.push(Idle { connection, since_tick: now_tick, until_tick });
             stats.pool_idle.add(1);
         }
     }

@@ -84,7 +84,7 @@ impl Accepting {
     /// kernel as soon as no core (and no successor) has a socket of this address.
     pub(super) fn close(self) {
         let mut batch = Vec::new();
-        while let Ok(1..) = self.listener.accept_now(&mut batch, limits::ACCEPT_BATCH) {
+        while let Ok(1..) = self.listener.accept_waiting(&mut batch, limits::ACCEPT_BATCH) {
             self.admit_all(&mut batch);
         }
         self.halt.halt();

@@ -124,7 +124,7 @@ impl Worker {
 
     /// Obeys newer rules from now on.
     fn take(&mut self, Update { snapshot, gone, sockets }: Update) {
-        let (core, version) = (self.shard.core, snapshot.version);
+        let (core, version, begin) = (self.shard.core, snapshot.version, Instant::now());
         // First what waits at listeners that go: it came while they were there.
         for accepting in self.accepting.extract_if(.., |one| gone.listeners.contains(&one.id)) {
             accepting.close();
@@ -136,6 +136,8 @@ impl Worker {
                 self.reports.send(FromWorker::Failed { core, step: "listen", error });
             }
         }
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shard.stats.rules_swap_micros_max.raise_to(micros);
         self.reports.send(FromWorker::Applied { core, version });
     }
 
@@ -153,10 +155,13 @@ impl Worker {
                 self.shard.let_leave();
             }
         }
-        let end = Instant::now() + within;
+        let begin = Instant::now();
         let connections = &self.shard.connections;
         while !connections.is_empty() {
-            if Instant::now() >= end {
+            if how == End::Stop && begin.elapsed() >= limits::DRAIN_IDLE_GRACE {
+                self.shard.end_idle();
+            }
+            if begin.elapsed() >= within {
                 let cut = connections.busy_count() as u64;
                 connections.close_all();
                 rt::sleep(limits::TICK * 2).await; // their tasks see it, log and end
