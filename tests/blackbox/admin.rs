@@ -6,12 +6,16 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::fs::symlink,
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Conf, Origin, Ringway, eventually, process::ringway, ringway::free_address};
+use crate::support::{
+    Conf, Origin, Ringway, eventually,
+    process::{ringway, signal},
+    ringway::free_address,
+};
 
 /// Status, head and JSON of an answer.
 struct Answer {
@@ -173,6 +177,49 @@ fn what_it_is_told_survives_a_restart() {
     proxy.stop();
     let proxy = Ringway::start(&conf);
     assert_eq!(fetched(&proxy, "/kept").0, 404);
+}
+
+/// SIGUSR2: the successor knows what its predecessor was told, and goes on keeping it.
+#[test]
+fn what_it_is_told_survives_a_takeover() {
+    let origin = Origin::echo();
+    let directory = tempfile::tempdir().expect("a directory");
+    let proxy = Ringway::start(&kept_in(directory.path(), &origin));
+    let route = |path: &str| json!({ "path": path, "upstream": "origin" });
+    let made = call(&proxy, "PUT", "/v1/routes/a?wait=applied", route("/a")).is(201);
+    let old = proxy.pid_now();
+    signal(old, "USR2");
+    eventually("the successor alone", Duration::from_secs(30), || {
+        let all_new = (0..5).all(|_| proxy.try_pid_now().is_some_and(|(pid, _)| pid != old));
+        all_new.then_some(())
+    });
+    assert_eq!(fetched(&proxy, "/a").0, 200);
+    let next = call(&proxy, "PUT", "/v1/routes/b?wait=applied", route("/b")).is(201);
+    assert!(next.body["version"].as_u64() > made.body["version"].as_u64(), "{}", next.body);
+    assert_eq!(get(&proxy, "/v1/routes").body["total"], 3);
+}
+
+#[test]
+fn a_drained_endpoint_finishes_what_it_began() {
+    let (slow, other) = (Origin::start(), Origin::echo());
+    let conf = Conf::to(other.address).route("path_prefix = \"/file\"");
+    let proxy = Ringway::start(&conf.runtime("drain_timeout = \"100ms\""));
+    call(&proxy, "PUT", "/v1/upstreams/u", upstream_of(&slow)).is(201);
+    let route = json!({ "path": "/a", "upstream": "u" });
+    call(&proxy, "PUT", "/v1/routes/a?wait=applied", route).is(201);
+    let mut client = proxy.connect();
+    client.get("/a");
+    let request = slow.next_request();
+    let path = format!("/v1/upstreams/u/endpoints/{}?wait=applied", slow.address);
+    call(&proxy, "PATCH", &path, json!({ "enabled": false })).is(200);
+    // Well beyond the time that what is removed would have.
+    let began = Instant::now();
+    eventually("time to pass", Duration::from_secs(5), || {
+        (began.elapsed() > Duration::from_millis(500)).then_some(())
+    });
+    assert_eq!(fetched(&proxy, "/a").0, 503, "nothing new");
+    request.reply(200, "late");
+    assert_eq!(client.response().text(), "late");
 }
 
 #[test]

@@ -280,25 +280,34 @@ fn not_json(error: &serde_json::Error) -> Failure {
     Failure::of(StatusCode::BAD_REQUEST, vec![problem])
 }
 
+/// How deep values may be nested; no key needs more than three.
+const DEPTH_MAX: usize = 16;
+
 /// Refuses what JSON has and the configuration can't hold, and expressions: they would let a caller
 /// read the environment and the files of ringway.
 pub(super) fn check_values(path: &str, keys: &Map<String, Value>) -> Result<(), Failure> {
-    for (key, value) in keys {
-        check_value(&format!("{path}.{key}"), value)?;
-    }
-    Ok(())
+    check_entries(path, keys, 0)
 }
 
-fn check_value(path: &str, value: &Value) -> Result<(), Failure> {
+fn check_entries(path: &str, keys: &Map<String, Value>, depth: usize) -> Result<(), Failure> {
+    keys.iter().try_for_each(|(key, value)| check_value(&format!("{path}.{key}"), value, depth))
+}
+
+fn check_value(path: &str, value: &Value, depth: usize) -> Result<(), Failure> {
     match value {
+        _ if depth > DEPTH_MAX => {
+            Err(Failure::bad(path, "nested too deeply", "no key needs more than three levels"))
+        }
         Value::Null => Err(Failure::bad(path, "null is no value here", "leave the key out")),
         Value::String(text) if text.contains("${") => Err(Failure::bad(
             path,
             "expressions are for files; the admin API takes values",
             "write the value itself, or put this into a file",
         )),
-        Value::Array(elements) => elements.iter().try_for_each(|one| check_value(path, one)),
-        Value::Object(entries) => check_values(path, entries),
+        Value::Array(elements) => {
+            elements.iter().try_for_each(|one| check_value(path, one, depth + 1))
+        }
+        Value::Object(entries) => check_entries(path, entries, depth + 1),
         _ => Ok(()),
     }
 }
@@ -396,6 +405,7 @@ mod tests {
             json!({ "a": [null] }),
             json!({ "a": { "b": "x${HOME}" } }),
             json!({ "a": ["${file:/etc/shadow}"] }),
+            (0..40).fold(json!({ "a": 1 }), |inner, _| json!({ "a": [inner] })),
         ] {
             assert!(check_values("route", &object(value)).is_err());
         }

@@ -81,13 +81,20 @@ pub(super) fn object_edit(
     Edit::With(Box::new(move |current| {
         let old = current.overlay.get(kind, &name).filter(|_| !known.is_aside(kind, &name));
         let set_aside = known.is_aside(kind, &name);
-        if old.is_none() && !set_aside && is_in_force(current, kind, &name) {
-            return Err(owned_by_file(&known, kind, &name));
+        let mut owner = None;
+        // In force and not ours: a file's, or ours until an order of the same batch removed it.
+        if old.is_none() && (set_aside || is_in_force(current, kind, &name)) {
+            owner = place_in_files(&known, kind, &name);
+        }
+        if let (Some(place), false) = (&owner, set_aside) {
+            return Err(owned(place, kind, &name));
         }
         // What steps aside for a file can only be removed.
         let stored = old.or_else(|| current.overlay.get(kind, &name)).map(|object| &**object);
         let (overlay, word, keys) = match change(stored)? {
-            Become::Keys(_) if set_aside => return Err(owned_by_file(&known, kind, &name)),
+            Become::Keys(_) if set_aside => {
+                return Err(owned(owner.as_deref().unwrap_or("a file"), kind, &name));
+            }
             Become::Keys(keys) => {
                 let object = Object::new(kind, &name, keys);
                 let word = match stored {
@@ -124,10 +131,14 @@ fn is_in_force(current: &Current<'_>, kind: Kind, name: &str) -> bool {
     }
 }
 
-fn owned_by_file(known: &Known, kind: Kind, name: &str) -> Refused {
+/// File and line of a table of the files. Reads them all: for refusals.
+fn place_in_files(known: &Known, kind: Kind, name: &str) -> Option<String> {
     let tree = Tree::read(&known.texts);
-    let item = tree.items(kind).iter().find(|item| *item.name == *name);
-    let place = item.map_or("a file".to_owned(), |item| format!("{}:{}", item.file, item.line));
+    let item = tree.items(kind).iter().find(|item| *item.name == *name)?;
+    Some(format!("{}:{}", item.file, item.line))
+}
+
+fn owned(place: &str, kind: Kind, name: &str) -> Refused {
     Refused::because(
         Why::Conflict,
         kind.name_key(),

@@ -205,7 +205,7 @@ pub fn load_upstream(overlay: &Overlay, name: &str) -> Result<UpstreamConfig, Co
     let alone = overlay.replaced(overlay.get(Kind::Upstream, name).cloned());
     let text = alone.to_toml(|_, _| false);
     let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
-    let tree = syntax::parse_repaired(&source);
+    let tree = parse_generated(&source, &report);
     let root = Table::root(&source, &report, &tree);
     let upstream = upstream::read(&[root], &report).complete();
     if let Some(upstream) = upstream.and_then(|mut all| all.pop()).filter(|_| !report.has_errors())
@@ -243,7 +243,7 @@ fn read_config(
 ) -> Option<Config> {
     let trees = files.parse(report);
     let added = beside(overlay, &trees, aside, report);
-    let added = added.as_ref().map(|source| (source, syntax::parse_repaired(source)));
+    let added = added.as_ref().map(|source| (source, parse_generated(source, report)));
     let all = trees.iter().map(|(source, tree)| (*source, tree));
     let all = all.chain(added.iter().map(|(source, tree)| (*source, tree)));
     let roots: Vec<Table<'_>> =
@@ -297,4 +297,14 @@ fn beside(
         aside.push((object.kind, object.name.clone()));
     }
     Some(source)
+}
+
+/// The tree of the overlay. It is TOML, as it was written from values; if a slip of this room made
+/// it something else, no part of it may count.
+fn parse_generated<'a>(source: &'a Source, report: &Report) -> Spanned<DeTable<'a>> {
+    syntax::parse(source).unwrap_or_else(|| {
+        let message = "what the admin API holds can't be written as TOML";
+        report.error(source.place(0), "", message, "please report it");
+        syntax::parse_repaired(source)
+    })
 }

@@ -273,9 +273,11 @@ fn write_text(text: &str, out: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+    use crate::controlplane::config::tree::Tree;
 
     fn object(kind: Kind, name: &str, keys: Value) -> Object {
         let Value::Object(keys) = keys else { panic!("an object") };
@@ -328,5 +330,37 @@ mod tests {
         assert_eq!(changed.get(Kind::Route, "a").unwrap().keys()["upstream"], "y");
         assert_eq!(changed.without(Kind::Route, "a").objects().len(), 1);
         assert_eq!(changed.without(Kind::Upstream, "a"), changed);
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            let map = proptest::collection::btree_map(any::<String>(), inner.clone(), 0..4);
+            prop_oneof![
+                proptest::collection::vec(inner, 0..4).prop_map(Value::from),
+                map.prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever is told comes back as it was, and no text gets out of its place.
+        #[test]
+        fn every_value_survives_toml(
+            keys in proptest::collection::btree_map(any::<String>(), values(), 0..5),
+            name in "[a-z\"\\\\\n#\\]]{1,6}",
+        ) {
+            let made = Object::new(Kind::Route, &name, keys.into_iter().collect());
+            let overlay = Overlay::default().with(made);
+            let tree = Tree::of_text("x", &overlay.to_toml(|_, _| false));
+            prop_assert_eq!(tree.routes.len(), 1);
+            prop_assert_eq!(&tree.routes[0].keys, &overlay.objects()[0].keys());
+            prop_assert!(tree.sections.is_empty() && tree.upstreams.is_empty());
+        }
     }
 }
