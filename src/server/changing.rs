@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     io,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::oneshot;
@@ -16,6 +17,9 @@ use crate::{
     server::prepare::{self, Done, Outcome, Preparer},
 };
 
+/// After how long without a change the memory of the last one is given back.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Changes on their way.
 pub(super) struct Changing {
     orders: Orders,
@@ -24,6 +28,8 @@ pub(super) struct Changing {
     /// How many of the first orders are tried alone, because together they were refused.
     alone: usize,
     preparing: Option<oneshot::Receiver<Done>>,
+    /// When the last batch was prepared, until its memory is given back.
+    prepared_at: Option<Instant>,
     /// Accepted, not yet obeyed by all cores.
     accepted: Vec<(Order, Applied)>,
 }
@@ -44,6 +50,7 @@ impl Changing {
             waiting: VecDeque::new(),
             alone: 0,
             preparing: None,
+            prepared_at: None,
             accepted: Vec::new(),
         }
     }
@@ -69,6 +76,7 @@ impl Changing {
             }
             done = done => {
                 self.preparing = None;
+                self.prepared_at = Some(Instant::now());
                 Event::Done(done.unwrap_or_else(|_| defect()))
             }
         }
@@ -87,6 +95,14 @@ impl Changing {
             Ok(preparing) => self.preparing = Some(preparing),
             // The orders went with the thread that did not start: whoever waits is told by that.
             Err(error) => log::error(format_args!("a change was refused: {}", no_thread(&error))),
+        }
+    }
+
+    /// Gives memory back when no change has come for a while. For every now and then.
+    pub(super) fn tidy(&mut self) {
+        let is_due = |at: &mut Instant| at.elapsed() >= QUIET && self.preparing.is_none();
+        if self.prepared_at.take_if(is_due).is_some() {
+            prepare::tidy();
         }
     }
 

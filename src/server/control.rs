@@ -217,6 +217,7 @@ impl Control {
     /// it anew, a core that silently serves nobody is worse.
     fn watch_workers(&mut self) -> Result<(), ServerError> {
         self.broadcast.send_to_all();
+        self.changing.tidy();
         match self.workers.iter().find(|worker| worker.thread.is_finished() && !worker.ended) {
             // Its last word may still be on its way.
             Some(worker) if self.reports.is_empty() => {
