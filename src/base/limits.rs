@@ -228,8 +228,9 @@ pub const ADMIN_PAGE_MAX: usize = 10_000;
 /// How many of them unless asked for otherwise.
 pub const ADMIN_PAGE_DEFAULT: usize = 1_000;
 
-/// Longest time a call of the admin API waits for the cores; 5 s unless asked for otherwise.
-pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(60);
+/// Longest time a call of the admin API waits for the cores; 5 s unless asked for otherwise. Shorter than
+/// [`ADMIN_IDLE_MAX`]: its connection is silent meanwhile.
+pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a connection to the admin API may be silent.
 pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
@@ -280,5 +281,6 @@ pub const CORE_ID_MAX: usize = 8191;
 /// Largest number of unused connections to one endpoint on one core a configuration may ask for.
 pub const POOL_IDLE_MAX_PER_CORE_MAX: usize = 65_536;
 
+const _: () = assert!(ADMIN_WAIT_MAX.as_secs() < ADMIN_IDLE_MAX.as_secs());
 const _: () = assert!(HEADER_BYTES_MAX_MAX <= 65_536);
 const _: () = assert!(HEADER_BYTES_MAX_DEFAULT <= HEADER_BYTES_MAX_MAX);

@@ -308,16 +308,22 @@ fn a_file_that_takes_a_name_over_wins_and_gives_it_back() {
     call(&proxy, "PUT", "/v1/upstreams/u", upstream_of(&of_api)).is(201);
     let route = json!({ "path": "/a", "upstream": "u" });
     call(&proxy, "PUT", "/v1/routes/a?wait=applied", route.clone()).is(201);
-    let more = "[[route]]\nid = \"a\"\npath = \"/a\"\nupstream = \"origin\"";
+    let other = json!({ "path": "/b", "upstream": "u" });
+    call(&proxy, "PUT", "/v1/routes/b?wait=applied", other).is(201);
+    let more = "[[route]]\nid = \"a\"\npath = \"/a\"\nupstream = \"origin\"\n\
+                [[route]]\nid = \"b\"\npath = \"/b\"\nupstream = \"origin\"";
     proxy.reload(&conf.clone().more(more).text()).wait_until_applied_on_all_cores();
     proxy.wait_for_line("steps aside");
     assert_eq!(fetched(&proxy, "/a").0, 200);
     assert_eq!((origin.seen_count(), of_api.seen_count()), (1, 0));
     assert!(get(&proxy, "/v1/routes/a").head.contains("ringway-owner: file "));
     call(&proxy, "PUT", "/v1/routes/a", route).is(409);
+    call(&proxy, "DELETE", "/v1/routes/b", Value::Null).is(200); // the one that stepped aside
+    assert_eq!(fetched(&proxy, "/b").0, 200, "the file's is still there");
     proxy.reload(&conf.text()).wait_until_applied_on_all_cores();
     assert_eq!(fetched(&proxy, "/a").0, 200);
-    assert_eq!((origin.seen_count(), of_api.seen_count()), (1, 1));
+    assert_eq!((origin.seen_count(), of_api.seen_count()), (2, 1));
+    assert_eq!(fetched(&proxy, "/b").0, 404);
 }
 
 /// What is on the disk counts when the files are read, not when the API is called: a file may be

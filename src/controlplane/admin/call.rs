@@ -65,7 +65,7 @@ impl Options {
         let timeout = match get("timeout").map(units::parse_duration) {
             None => WAIT_DEFAULT,
             Some(Ok(timeout)) if timeout <= ADMIN_WAIT_MAX => timeout,
-            Some(_) => return Err(Failure::bad("timeout", "not a duration up to 60s", "write 5s")),
+            Some(_) => return Err(Failure::bad("timeout", "not a duration up to 30s", "write 5s")),
         };
         Ok(Self {
             dry_run: match get("dry_run") {

@@ -42,6 +42,8 @@ endpoints = ["http://127.0.0.1:9000"]
 /// What the API is told, in force at once.
 struct Pipeline {
     state: Arc<State>,
+    /// Whether the second core obeys what it is told after the start.
+    obeyed: bool,
 }
 
 impl Pipeline {
@@ -53,7 +55,9 @@ impl Pipeline {
             let mut rules = self.state.rules();
             rules.accept(Arc::new(snapshot), Arc::clone(overlay), None, true);
             rules.known = loaded.known;
-            self.state.cores.iter().for_each(|core| core.snapshot_version.set(version as i64));
+            let obeying = if self.obeyed || version == 2 { 2 } else { 1 };
+            let cores = self.state.cores.iter().take(obeying);
+            cores.for_each(|core| core.snapshot_version.set(version as i64));
         }
         Ok(Applied { version, warnings: loaded.warnings })
     }
@@ -80,9 +84,13 @@ impl Pipeline {
 struct Server(SocketAddr);
 
 fn start() -> Server {
+    start_with(true)
+}
+
+fn start_with(obeyed: bool) -> Server {
     let (state, orders) = fixtures::state_and_orders(2);
     let state = Arc::new(state);
-    let pipeline = Pipeline { state: Arc::clone(&state) };
+    let pipeline = Pipeline { state: Arc::clone(&state), obeyed };
     pipeline.load(&Arc::default(), false).expect("the file is valid");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("non-blocking");
@@ -161,6 +169,8 @@ fn a_route_comes_changes_and_goes() {
     let route = json!({ "hosts": ["a.test"], "upstream": "u" });
     let made = server.call("PUT", "/v1/routes/a%2Fb", route.clone());
     assert_eq!((made.0, &made.2["version"]), (201, &json!(4)));
+    let sources = server.get("/v1/status").2["sources"].clone();
+    assert_eq!(sources[1], json!({ "name": "the admin API", "version": 4, "error": null }));
     let read = server.get("/v1/routes/a%2Fb");
     assert_eq!(read.2, json!({ "id": "a/b", "hosts": ["a.test"], "upstream": "u" }));
     assert_eq!(read.etag(), made.etag());
@@ -179,6 +189,18 @@ fn a_route_comes_changes_and_goes() {
         assert_eq!(missing.0, 404);
     }
     assert_eq!(server.call("PATCH", "/v1/routes/x", json!({})).0, 404);
+}
+
+/// The change is made all the same: who waited is told how far it got.
+#[test]
+fn a_stuck_core_is_not_waited_for_without_end() {
+    let server = start_with(false);
+    let route = json!({ "path": "/a", "upstream": "of-file" });
+    let late = server.call("PUT", "/v1/routes/a?wait=applied&timeout=20ms", route);
+    assert_eq!((late.0, &late.2["applied"]), (202, &json!(false)), "{}", late.2);
+    assert_eq!(late.2["cores"], json!([{ "id": 0, "version": 3 }, { "id": 1, "version": 2 }]));
+    assert_eq!(server.get("/v1/routes/a").0, 200);
+    assert_eq!(server.delete("/v1/routes/a?wait=applied&timeout=2h").0, 400);
 }
 
 #[test]
