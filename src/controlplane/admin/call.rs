@@ -4,12 +4,16 @@ use std::{collections::HashMap, time::Duration};
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Query, Request, rejection::BytesRejection},
+    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::BytesRejection},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::failure::{Failure, REQUEST};
+use super::{
+    failure::{Failure, REQUEST},
+    json,
+};
 use crate::{
     base::limits::{ADMIN_PAGE_DEFAULT, ADMIN_PAGE_MAX, ADMIN_WAIT_MAX},
     controlplane::{
@@ -259,7 +263,7 @@ impl Body {
                 "send Content-Type: application/json",
             ));
         }
-        match serde_json::from_slice(&self.bytes) {
+        match json::parse(&self.bytes) {
             Ok(Value::Object(object)) => Ok(object),
             Ok(_) => Err(Failure::bad("", "not an object", "send {\"key\": value, ...}")),
             Err(error) => Err(not_json(&error)),
@@ -267,7 +271,23 @@ impl Body {
     }
 }
 
-fn not_json(error: &serde_json::Error) -> Failure {
+/// Names in the path of a call, their percent-encoding undone.
+#[derive(Debug)]
+pub(super) struct Names<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Names<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Ok(Path(names)) = Path::<T>::from_request_parts(parts, state).await else {
+            let hint = "write names in UTF-8, percent-encoded where they need it";
+            return Err(Failure::bad("", "a name in the path is not UTF-8", hint));
+        };
+        Ok(Self(names))
+    }
+}
+
+pub(super) fn not_json(error: &serde_json::Error) -> Failure {
     let problem = json!({
         "file": REQUEST,
         "line": error.line(),

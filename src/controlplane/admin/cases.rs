@@ -228,6 +228,12 @@ fn mistakes_are_all_named_as_in_files() {
     let json = "content-type: application/json\r\n";
     let refused = server.raw("PUT", "/v1/routes/a", json, "{\n \"a\" 1}");
     assert_eq!((refused.0, &refused.2["problems"][0]["line"]), (400, &json!(2)));
+    let refused = server.raw("PUT", "/v1/routes/a", json, "{\"path\": \"/x\",\n\"path\": \"/y\"}");
+    assert!(refused.message().contains("the key \"path\" stands twice"), "{}", refused.2);
+    assert!(server.call("PUT", "/v1/routes/%ff", json!({})).message().contains("UTF-8"));
+    let misspelt = json!({ "routes": [], "listener": [] });
+    let refused = server.call("POST", "/v1/config", misspelt);
+    assert!(refused.2.to_string().contains("did you mean \\\"route\\\"?"), "{}", refused.2);
     let form = "content-type: text/plain\r\n";
     assert_eq!(server.raw("PUT", "/v1/routes/a", form, "{}").0, 415);
     let long = format!("{{\"a\":\"{}\"}}", "x".repeat(limits::ADMIN_OBJECT_BYTES_MAX));

@@ -3,15 +3,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::{
-    extract::{Path, State as Shared},
-    response::Response,
-};
+use axum::{extract::State as Shared, response::Response};
 use serde_json::{Map, Value, json};
 
 use super::{
     Api,
-    call::{Body, Conditions, Options, check_values, merge},
+    call::{Body, Conditions, Names, Options, check_values, merge},
     change::{Become, Slot, etag, lock, not_found, object_edit, submit},
     failure::Failure,
     objects::{find, invalid, show},
@@ -63,7 +60,7 @@ fn missing(upstream: &str, endpoint: &str) -> Refused {
 /// `GET /v1/upstreams/{name}/endpoints`
 pub(super) async fn list(
     api: Shared<Api>,
-    Path(name): Path<String>,
+    Names(name): Names<String>,
     conditions: Conditions,
 ) -> Result<Response, Failure> {
     let upstream = find(&api, Kind::Upstream, &name).await?;
@@ -80,7 +77,7 @@ pub(super) async fn list(
 /// `GET /v1/upstreams/{name}/endpoints/{endpoint}`
 pub(super) async fn get(
     api: Shared<Api>,
-    Path((name, endpoint)): Path<(String, String)>,
+    Names((name, endpoint)): Names<(String, String)>,
     conditions: Conditions,
 ) -> Result<Response, Failure> {
     let endpoint = parse_name(&endpoint)?;
@@ -96,7 +93,7 @@ pub(super) async fn get(
 /// `PUT /v1/upstreams/{name}/endpoints/{endpoint}`: `{"weight": 2, "enabled": true}`, or nothing.
 pub(super) async fn put(
     api: Shared<Api>,
-    Path((name, endpoint)): Path<(String, String)>,
+    Names((name, endpoint)): Names<(String, String)>,
     options: Options,
     conditions: Conditions,
     body: Body,
@@ -113,7 +110,7 @@ pub(super) async fn put(
 /// `PATCH /v1/upstreams/{name}/endpoints/{endpoint}`: `{"enabled": false}` drains.
 pub(super) async fn patch(
     api: Shared<Api>,
-    Path((name, endpoint)): Path<(String, String)>,
+    Names((name, endpoint)): Names<(String, String)>,
     options: Options,
     conditions: Conditions,
     body: Body,
@@ -136,7 +133,7 @@ pub(super) async fn patch(
 /// `DELETE /v1/upstreams/{name}/endpoints/{endpoint}`
 pub(super) async fn delete(
     api: Shared<Api>,
-    Path((name, endpoint)): Path<(String, String)>,
+    Names((name, endpoint)): Names<(String, String)>,
     options: Options,
     conditions: Conditions,
 ) -> Result<Response, Failure> {

@@ -12,6 +12,7 @@ mod call;
 mod change;
 mod endpoints;
 mod failure;
+mod json;
 mod objects;
 mod openapi;
 mod operations;

@@ -1,7 +1,7 @@
 //! `/v1/routes` and `/v1/upstreams`: objects one by one.
 
 use axum::{
-    extract::{Path, State as Shared},
+    extract::State as Shared,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Api, aside,
-    call::{Body, Conditions, Options, check_values, merge},
+    call::{Body, Conditions, Names, Options, check_values, merge},
     change::{Become, Slot, etag, lock, not_found, object_edit, submit},
     failure::Failure,
 };
@@ -89,7 +89,7 @@ fn page(
 /// `GET /v1/routes/{id}`
 pub(super) async fn get_route(
     api: Shared<Api>,
-    Path(id): Path<String>,
+    Names(id): Names<String>,
     conditions: Conditions,
 ) -> Result<Response, Failure> {
     get(&api, Kind::Route, &id, &conditions).await
@@ -98,7 +98,7 @@ pub(super) async fn get_route(
 /// `GET /v1/upstreams/{name}`
 pub(super) async fn get_upstream(
     api: Shared<Api>,
-    Path(name): Path<String>,
+    Names(name): Names<String>,
     conditions: Conditions,
 ) -> Result<Response, Failure> {
     get(&api, Kind::Upstream, &name, &conditions).await
@@ -163,7 +163,7 @@ pub(super) fn show(text: &str, owner: Option<&str>, conditions: &Conditions) -> 
 /// `PUT /v1/routes/{id}`
 pub(super) async fn put_route(
     api: Shared<Api>,
-    Path(id): Path<String>,
+    Names(id): Names<String>,
     options: Options,
     conditions: Conditions,
     body: Body,
@@ -174,7 +174,7 @@ pub(super) async fn put_route(
 /// `PUT /v1/upstreams/{name}`
 pub(super) async fn put_upstream(
     api: Shared<Api>,
-    Path(name): Path<String>,
+    Names(name): Names<String>,
     options: Options,
     conditions: Conditions,
     body: Body,
@@ -220,7 +220,7 @@ pub(super) fn check_name(
 /// `PATCH /v1/routes/{id}`
 pub(super) async fn patch_route(
     api: Shared<Api>,
-    Path(id): Path<String>,
+    Names(id): Names<String>,
     options: Options,
     conditions: Conditions,
     body: Body,
@@ -231,7 +231,7 @@ pub(super) async fn patch_route(
 /// `PATCH /v1/upstreams/{name}`
 pub(super) async fn patch_upstream(
     api: Shared<Api>,
-    Path(name): Path<String>,
+    Names(name): Names<String>,
     options: Options,
     conditions: Conditions,
     body: Body,
@@ -265,7 +265,7 @@ async fn patch(
 /// `DELETE /v1/routes/{id}`
 pub(super) async fn delete_route(
     api: Shared<Api>,
-    Path(id): Path<String>,
+    Names(id): Names<String>,
     options: Options,
     conditions: Conditions,
 ) -> Result<Response, Failure> {
@@ -275,7 +275,7 @@ pub(super) async fn delete_route(
 /// `DELETE /v1/upstreams/{name}`
 pub(super) async fn delete_upstream(
     api: Shared<Api>,
-    Path(name): Path<String>,
+    Names(name): Names<String>,
     options: Options,
     conditions: Conditions,
 ) -> Result<Response, Failure> {

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use super::{
     Api, aside,
-    call::{Body, Conditions, Media, Options, check_values},
+    call::{Body, Conditions, Media, Options, check_values, not_json},
     change::{Outcome, Slot, etag, lock, submit},
     failure::{self, Failure, REQUEST},
+    json,
     objects::show,
 };
 use crate::controlplane::{
@@ -97,13 +98,10 @@ struct Wanted {
 fn read_body(media: Media, text: &str, overlay: &Overlay) -> Result<Tree, Failure> {
     let toml = match media {
         Media::Toml => text.to_owned(),
-        Media::Json => match serde_json::from_str(text) {
+        Media::Json => match json::parse(text.as_bytes()) {
             Ok(Value::Object(sections)) => config::overlay::to_toml(&sections),
             Ok(_) => return Err(Failure::bad("", "not an object", "send {\"route\": [...], ...}")),
-            Err(error) => {
-                let message = format!("not JSON: {error}");
-                return Err(Failure::bad("", message, "send what GET /v1/config answers, changed"));
-            }
+            Err(error) => return Err(not_json(&error)),
         },
     };
     let loaded = config::load_with(Base::Text(REQUEST, &toml), &Overlay::default());

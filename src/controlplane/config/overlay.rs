@@ -204,7 +204,7 @@ pub fn to_toml(sections: &Map<String, Value>) -> String {
         write_key(section, &mut quoted);
         match value {
             Value::Object(keys) => table(format!("[{quoted}]"), keys),
-            Value::Array(tables) if tables.iter().all(Value::is_object) => {
+            Value::Array(tables) if !tables.is_empty() && tables.iter().all(Value::is_object) => {
                 for keys in tables.iter().filter_map(Value::as_object) {
                     table(format!("[[{quoted}]]"), keys);
                 }
