@@ -142,6 +142,7 @@ struct Exchange {
     keep_alive: bool,
     response: ResponseHead,
     input: Vec<u8>,
+    ended: bool,
     /// Once the final head has gone: the body, whether it goes on in chunks, keeps.
     download: Option<(Source, Framing, bool)>,
 }
@@ -207,21 +208,16 @@ impl Session {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Bytes of the endpoint.
+    /// Bytes of the endpoint; none if it will send no more.
     pub(crate) fn from_origin(&mut self, bytes: &[u8]) {
         let State::Exchange(exchange) = &mut self.state else { return };
         exchange.input.extend_from_slice(bytes);
+        exchange.ended |= bytes.is_empty();
     }
 
     /// Goes on as far as the bytes allow, calling `act` for what has to be done; the answer to
-    /// [`Act::Connect`] is the number of the connection. `origin_ended` says that the endpoint will
-    /// send no more.
-    pub(crate) fn run(
-        &mut self,
-        gateway: &mut Gateway<'_>,
-        origin_ended: bool,
-        act: &mut dyn FnMut(Act) -> usize,
-    ) {
+    /// [`Act::Connect`] is the number of the connection.
+    pub(crate) fn run(&mut self, gateway: &mut Gateway<'_>, act: &mut dyn FnMut(Act) -> usize) {
         loop {
             let more = match &mut self.state {
                 State::Head => self.read_head(gateway, act),
@@ -233,7 +229,7 @@ impl Session {
                         Err(()) => self.end(false, act),
                     }
                 }
-                State::Exchange(_) => self.exchange(origin_ended, act),
+                State::Exchange(_) => self.exchange(act),
                 State::Ended => false,
             };
             if !more {
@@ -359,12 +355,13 @@ impl Session {
             keep_alive: self.head.keep_alive(),
             response: ResponseHead::default(),
             input: Vec::new(),
+            ended: false,
             download: None,
         }));
         true
     }
 
-    fn exchange(&mut self, origin_ended: bool, act: &mut dyn FnMut(Act) -> usize) -> bool {
+    fn exchange(&mut self, act: &mut dyn FnMut(Act) -> usize) -> bool {
         let State::Exchange(exchange) = &mut self.state else { return false };
         if !exchange.upload_done {
             let mut out = Vec::new();
@@ -394,7 +391,7 @@ impl Session {
                     }
                     return true;
                 }
-                Ok(Parse::Partial) if !origin_ended => return false,
+                Ok(Parse::Partial) if !exchange.ended => return false,
                 Ok(Parse::Partial) | Err(_) => {}
             }
             act(Act::Release { connection: exchange.connection, reusable: false });
@@ -403,17 +400,17 @@ impl Session {
             self.next_request();
             return keeps || self.end(false, act);
         }
-        self.download(origin_ended, act)
+        self.download(act)
     }
 
-    fn download(&mut self, origin_ended: bool, act: &mut dyn FnMut(Act) -> usize) -> bool {
+    fn download(&mut self, act: &mut dyn FnMut(Act) -> usize) -> bool {
         let State::Exchange(exchange) = &mut self.state else { return false };
         let Some((source, framing, keeps)) = &mut exchange.download else { return false };
         let keeps = *keeps;
         let in_chunks = *framing == Framing::Chunked;
         let mut out = Vec::new();
         let pumped = source.pump(&mut exchange.input, in_chunks, &mut out);
-        let by_close = matches!(source, Source::Close) && origin_ended;
+        let by_close = matches!(source, Source::Close) && exchange.ended;
         if by_close && in_chunks {
             out.extend_from_slice(LAST_CHUNK);
         }
@@ -427,7 +424,7 @@ impl Session {
                 self.next_request();
                 keeps || self.end(false, act)
             }
-            Ok(_) if !origin_ended => false,
+            Ok(_) if !exchange.ended => false,
             _ => self.end(true, act),
         }
     }

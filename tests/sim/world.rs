@@ -63,7 +63,6 @@ pub(crate) struct Client {
     up: Link,
     down: Link,
     session: Session,
-    connection: Option<usize>,
 }
 
 impl Client {
@@ -79,7 +78,6 @@ impl Client {
             up: Link::default(),
             down: Link::default(),
             session: Session::new(),
-            connection: None,
         }
     }
 
@@ -243,9 +241,8 @@ impl<'r> World<'r> {
     /// Lets the gateway go on with a client.
     fn step(&mut self, n: usize) {
         let Self { clients, connections, gateway, picks, .. } = self;
-        let Client { session, down, reset, connection: current, .. } = &mut clients[n];
-        let origin_ended = current.is_some_and(|index| connections[index].down.end_seen);
-        session.run(gateway, origin_ended, &mut |act| {
+        let Client { session, down, reset, .. } = &mut clients[n];
+        session.run(gateway, &mut |act| {
             match act {
                 Act::ToClient(bytes) => down.bytes.extend_from_slice(&bytes),
                 Act::EndClient { reset: cut } => (down.ended, *reset) = (true, cut),
@@ -253,7 +250,6 @@ impl<'r> World<'r> {
                     *picks.entry((upstream, endpoint)).or_default() += 1;
                     let index = connect(connections, upstream, endpoint);
                     connections[index].owner = Some(n);
-                    *current = Some(index);
                     return index;
                 }
                 Act::ToOrigin(index, bytes) => {
@@ -265,7 +261,6 @@ impl<'r> World<'r> {
                     one.owner = None;
                     one.pooled = reusable && !one.down.end_seen;
                     one.up.ended |= !one.pooled;
-                    *current = None;
                 }
             }
             0
