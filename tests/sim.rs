@@ -26,7 +26,9 @@ mod world;
 
 use std::{
     env,
-    panic::{AssertUnwindSafe, catch_unwind},
+    ops::Add,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    thread,
 };
 
 use check::Scenario;
@@ -69,43 +71,44 @@ fn shrink(mut scenario: Scenario, mut why: String) -> (Scenario, String) {
     }
 }
 
+/// Runs the seeds, half of them on a thread of its own, and adds up what they tell.
+fn over_seeds<T: Default + Add<Output = T> + Send>(run: fn(u64) -> T) -> T {
+    let half = |odd: u64| {
+        seeds().filter(|seed| seed % 2 == odd).fold(T::default(), |sum, seed| sum + run(seed))
+    };
+    thread::scope(|scope| {
+        let odd = scope.spawn(|| half(1));
+        let even = half(0);
+        even + odd.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+fn valid(seed: u64) -> check::Tally {
+    let scenario = Scenario::random(seed);
+    outcome(|| scenario.run()).unwrap_or_else(|why| {
+        let (scenario, why) = shrink(scenario, why);
+        panic!("RINGWAY_SIM_SEED={seed}: {why}\n{scenario}");
+    })
+}
+
 #[test]
 fn valid_traffic_arrives_once_unchanged_and_in_order_however_it_is_cut() {
-    let (mut off, mut variance, mut arrived, mut answered) = (0.0, 0.0, 0, 0);
-    for seed in seeds() {
-        let scenario = Scenario::random(seed);
-        match outcome(|| scenario.run()) {
-            Ok(tally) => {
-                off += tally.random_off;
-                variance += tally.random_variance;
-                arrived += tally.arrived;
-                answered += tally.answered;
-            }
-            Err(why) => {
-                let (scenario, why) = shrink(scenario, why);
-                panic!("RINGWAY_SIM_SEED={seed}: {why}\n{scenario}");
-            }
-        }
-    }
-    println!("{arrived} requests arrived, {answered} responses came back");
+    let tally = over_seeds(valid);
+    println!("{} requests arrived, {} were answered", tally.arrived, tally.answered);
+    let (off, variance) = (tally.random_off, tally.random_variance);
     // Random picks over all seeds: the share of each first endpoint, within five deviations.
     assert!(off * off <= 25.0 * variance, "random picks are off by {off}, variance {variance}");
-    assert!(number("RINGWAY_SIM_SEED").is_some() || arrived > 0, "nothing was tried");
+    assert!(number("RINGWAY_SIM_SEED").is_some() || tally.arrived > 0, "nothing was tried");
+}
+
+fn invalid(seed: u64) -> invalid::Tally {
+    outcome(|| invalid::run(seed)).unwrap_or_else(|why| panic!("RINGWAY_SIM_SEED={seed}: {why}"))
 }
 
 #[test]
 fn invalid_traffic_is_refused_or_framed_as_a_strict_reader_does() {
-    let (mut forwarded, mut refused) = (0, 0);
-    for seed in seeds() {
-        match outcome(|| invalid::run(seed)) {
-            Ok(tally) => {
-                forwarded += tally.forwarded;
-                refused += tally.refused;
-            }
-            Err(why) => panic!("RINGWAY_SIM_SEED={seed}: {why}"),
-        }
-    }
-    println!("{forwarded} requests forwarded, {refused} streams refused");
+    let tally = over_seeds(invalid);
+    println!("{} requests forwarded, {} streams refused", tally.forwarded, tally.refused);
 }
 
 /// The checks see what they are there for: a world with a fault planted in it fails.

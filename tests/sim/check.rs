@@ -1,6 +1,6 @@
 //! One scenario, and what must hold of it.
 
-use std::fmt;
+use std::{fmt, ops::Add};
 
 use ringway::policy::balance::Strategy;
 
@@ -26,6 +26,19 @@ pub(crate) struct Tally {
     /// Of random balancers: picks of the first endpoint less those expected, and their variance.
     pub(crate) random_off: f64,
     pub(crate) random_variance: f64,
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            arrived: self.arrived + other.arrived,
+            answered: self.answered + other.answered,
+            random_off: self.random_off + other.random_off,
+            random_variance: self.random_variance + other.random_variance,
+        }
+    }
 }
 
 /// What one client saw, and which endpoints its requests came to; equal however bytes are cut.
@@ -89,9 +102,9 @@ impl Scenario {
     pub(crate) fn run(&self) -> Result<Tally, String> {
         let rules = self.rules();
         let mut random = Random(self.seed ^ 0xC07);
-        let torn = match random.below(3) {
+        let torn = match random.below(4) {
             0 => Cuts::Bytes,
-            1 => Cuts::UpTo(7),
+            1 | 2 => Cuts::UpTo(20),
             _ => Cuts::UpTo(200),
         };
         let (whole_view, mut tally) = self.run_cut(&rules, Cuts::Whole, random.next())?;

@@ -1,6 +1,8 @@
 //! Requests that were tampered with: refused, or read as a strict reader with all bytes at hand
 //! reads them.
 
+use std::ops::Add;
+
 use crate::{
     naive::{self, Bad},
     random::Random,
@@ -13,6 +15,15 @@ use crate::{
 pub(crate) struct Tally {
     pub(crate) forwarded: usize,
     pub(crate) refused: usize,
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let forwarded = self.forwarded + other.forwarded;
+        Self { forwarded, refused: self.refused + other.refused }
+    }
 }
 
 /// What smugglers are fond of.
@@ -44,7 +55,7 @@ const SNIPPETS: [&[u8]; 24] = [
 ];
 
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
-    for _ in 0..random.below(3) + 1 {
+    for _ in 0..random.of(&[1, 1, 2]) {
         // Most of the time where lines end: there it hurts.
         let ends: Vec<usize> =
             bytes.windows(2).enumerate().filter(|two| two.1 == b"\r\n").map(|two| two.0).collect();

@@ -37,7 +37,14 @@ pub(crate) enum Bad {
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
-    bytes.windows(what.len()).position(|window| window == what)
+    let mut from = 0;
+    loop {
+        let start = from + bytes[from..].iter().position(|b| *b == what[0])?;
+        if bytes[start..].starts_with(what) {
+            return Some(start);
+        }
+        from = start + 1;
+    }
 }
 
 fn is_token(text: &[u8]) -> bool {

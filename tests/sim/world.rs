@@ -133,6 +133,7 @@ struct Connection {
     input: Vec<u8>,
     /// Bytes the request must have before it is worth reading again.
     at_least: usize,
+    chunked: bool,
     continued: bool,
     pooled: bool,
 }
@@ -274,7 +275,12 @@ impl<'r> World<'r> {
         if connection.input.len() < connection.at_least {
             return Ok(());
         }
-        if connection.at_least == 0 && !holds_empty_line(&connection.input, bytes.len()) {
+        // Reading is worth it where a head may have come, or a chunked body may end.
+        let worth = match connection.at_least {
+            0 => holds_empty_line(&connection.input, bytes.len()),
+            _ => !connection.chunked || connection.input.ends_with(b"\r\n\r\n"),
+        };
+        if !worth {
             return Ok(());
         }
         let shown = || format!("an endpoint got {}", connection.input.escape_ascii());
@@ -285,7 +291,13 @@ impl<'r> World<'r> {
             connection.down.bytes.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         if !message.whole {
-            connection.at_least = connection.input.len() + 1;
+            let length = message
+                .values("content-length")
+                .first()
+                .map_or(0, |digits| String::from_utf8_lossy(digits).parse().unwrap_or(0));
+            let head = message.length - message.body.len();
+            connection.chunked = !message.values("transfer-encoding").is_empty();
+            connection.at_least = if connection.chunked { 1 } else { head + length };
             return Ok(());
         }
         if message.length != connection.input.len() {
@@ -336,6 +348,7 @@ fn connect(connections: &mut Vec<Connection>, upstream: usize, endpoint: usize) 
         down: Link::default(),
         input: Vec::new(),
         at_least: 0,
+        chunked: false,
         continued: false,
         pooled: true,
     });
