@@ -14,6 +14,9 @@ use crate::{
     world::{Arrival, Client, Cuts, Part, World},
 };
 
+/// Picks of each balancer after the traffic: a slow drift shows only in many.
+const PICKS_AFTER: usize = 60;
+
 pub(crate) struct Scenario {
     seed: u64,
     clients: Vec<ClientPlan>,
@@ -144,6 +147,7 @@ impl Scenario {
             let count = world.arrivals.len();
             return Err(format!("{cuts:?}: {count} requests arrived instead of {}", tally.arrived));
         }
+        world.pick_on(PICKS_AFTER);
         check_shares(rules, &world, &mut tally)?;
         Ok((view, tally))
     }

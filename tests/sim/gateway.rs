@@ -176,7 +176,7 @@ impl<'r> Gateway<'r> {
     }
 
     /// An endpoint that accepts connections.
-    fn pick(&mut self, upstream: usize) -> usize {
+    pub(crate) fn pick(&mut self, upstream: usize) -> usize {
         let mut avoid = Vec::new();
         loop {
             let picked = self.balancers[upstream].pick(self.random.next(), &avoid);

@@ -27,7 +27,7 @@ impl Add for Tally {
 }
 
 /// What smugglers are fond of.
-const SNIPPETS: [&[u8]; 24] = [
+const SNIPPETS: [&[u8]; 26] = [
     b"\r",
     b"\n",
     b"\r\n",
@@ -38,6 +38,8 @@ const SNIPPETS: [&[u8]; 24] = [
     b":",
     b"0\r\n\r\n",
     b"5\r\n",
+    b"00000000000000000",
+    b"1000000000000000",
     b"Content-Length: 5\r\n",
     b"content-length: 0\r\n",
     b"Content-Length: +5\r\n",

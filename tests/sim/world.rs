@@ -319,6 +319,16 @@ impl<'r> World<'r> {
         Ok(())
     }
 
+    /// Picks `count` more endpoints of each upstream, for nobody.
+    pub(crate) fn pick_on(&mut self, count: usize) {
+        for upstream in 0..self.gateway.balancers.len() {
+            for _ in 0..count {
+                let endpoint = self.gateway.pick(upstream);
+                *self.picks.entry((upstream, endpoint)).or_default() += 1;
+            }
+        }
+    }
+
     /// How many requests of a client the gateway took, which of them it forwarded, and whether it
     /// refused the next one.
     pub(crate) fn taken(&self, client: usize) -> (&[bool], bool) {
