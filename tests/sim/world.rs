@@ -307,7 +307,10 @@ impl<'r> World<'r> {
         (connection.at_least, connection.continued) = (0, false);
         let id = message.values("x-sim-id").first().map_or(Vec::new(), |id| id.to_vec());
         match self.plans.get(&id) {
-            None => connection.down.bytes.extend_from_slice(PLAIN),
+            None => {
+                let end = if message.start[0] == b"HEAD" { PLAIN.len() - 2 } else { PLAIN.len() };
+                connection.down.bytes.extend_from_slice(&PLAIN[..end]);
+            }
             Some(plan) => {
                 let end = plan.cut.unwrap_or(plan.wire.len());
                 connection.down.bytes.extend_from_slice(&plan.wire[..end]);
