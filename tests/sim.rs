@@ -5,6 +5,8 @@
 //! A failure prints its seed and the smallest traffic that still fails;
 //! `RINGWAY_SIM_SEED=n cargo test --test sim` runs that seed alone, `RINGWAY_SIM_SEEDS=n` so many.
 
+#[path = "sim/body.rs"]
+mod body;
 #[path = "sim/check.rs"]
 mod check;
 #[path = "sim/gateway.rs"]

@@ -8,7 +8,7 @@ use crate::{
     gateway::DATE,
     naive::{self, Fields, Message},
     random::Random,
-    responses::Wire1,
+    responses::Ends,
     routes::{Rules, Verdict, authority},
     traffic::{self, ClientPlan, RequestPlan},
     world::{Arrival, Client, Cuts, Part, World},
@@ -44,13 +44,14 @@ impl Add for Tally {
     }
 }
 
-/// What one client saw, and which endpoints its requests came to; equal however bytes are cut.
+/// The responses that each client saw; equal however bytes are cut.
 type View = Vec<Vec<Message>>;
 
 /// What a client must see of one request.
 enum Outcome<'p> {
-    /// The planned response; `None` if it was cut inside the head, so that ringway answers 502.
+    /// The planned response, or a 502 where that was cut inside its head.
     Answered(&'p RequestPlan),
+    /// This status, and nothing reaches an endpoint.
     Refused(&'p RequestPlan, u16),
 }
 
@@ -199,7 +200,7 @@ fn outcomes(client: &ClientPlan) -> Vec<Outcome<'_>> {
 
 fn answer_keeps(request: &RequestPlan) -> bool {
     let plan = &request.response;
-    let unframed = matches!(plan.framing, Wire1::Chunked | Wire1::Close);
+    let unframed = matches!(plan.framing, Ends::Chunked | Ends::Close);
     match plan.cut {
         Some(cut) if cut < plan.head_end => request.keep_alive,
         Some(_) => false,
@@ -264,8 +265,7 @@ fn check_response(
     reset: bool,
 ) -> Result<(), String> {
     let plan = &request.response;
-    if let Some(cut) = plan.cut.filter(|cut| *cut < plan.head_end) {
-        let _ = cut;
+    if plan.cut.is_some_and(|cut| cut < plan.head_end) {
         return same("status", &got.status(), &502);
     }
     same("interim responses", &interim, &if request.is_old { 0 } else { plan.interim })?;
@@ -276,7 +276,7 @@ fn check_response(
     same("fields", &ordinary, &plan.ordinary)?;
     same("via", &owned(got.values("via")), &plan.via)?;
     same("date", &owned(got.values("date")), &vec![plan.date.clone().unwrap_or(DATE.to_vec())])?;
-    let unframed = matches!(plan.framing, Wire1::Chunked | Wire1::Close);
+    let unframed = matches!(plan.framing, Ends::Chunked | Ends::Close);
     let head_keeps = request.keep_alive && !(request.is_old && unframed);
     let connection: &[&[u8]] = match (request.is_old, head_keeps) {
         (false, true) => &[],

@@ -9,9 +9,9 @@ use ringway::{
     },
     proto::{
         h1::{
-            Answer, ChunkDecoder, ForwardedOut, Framing, HeadLimits, LAST_CHUNK, Method, Parse,
-            RequestForward, RequestHead, ResponseForward, ResponseHead, ResponseTo, TargetForm,
-            Version, write_answer, write_chunk_size, write_request_head, write_response_head,
+            Answer, ForwardedOut, Framing, HeadLimits, LAST_CHUNK, Method, Parse, RequestForward,
+            RequestHead, ResponseForward, ResponseHead, ResponseTo, TargetForm, Version,
+            write_answer, write_request_head, write_response_head,
         },
         host::{normalise_host, parse_authority},
         uri::normalise_path,
@@ -19,6 +19,7 @@ use ringway::{
 };
 
 use crate::{
+    body::Source,
     random::Random,
     routes::{Rules, authority},
     traffic::CLIENT_IP,
@@ -33,79 +34,6 @@ impl FieldSource for HeadFields<'_> {
     fn values<'s>(&'s self, name: &[u8]) -> impl Iterator<Item = &'s [u8]> {
         let named = self.0.fields(self.1);
         named.filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    }
-}
-
-/// Where a body comes from.
-enum Source {
-    Length(u64),
-    Chunked(Box<ChunkDecoder>),
-    Close,
-}
-
-impl Source {
-    fn new(framing: Framing) -> Self {
-        match framing {
-            Framing::Empty => Self::Length(0),
-            Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::Chunked(Box::default()),
-            Framing::UntilClose => Self::Close,
-        }
-    }
-
-    /// Moves what has come from `input` to `out`; whether the body is complete.
-    fn pump(
-        &mut self,
-        input: &mut Vec<u8>,
-        in_chunks: bool,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, ()> {
-        match self {
-            Self::Length(left) => {
-                let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
-                *left -= here as u64;
-                out.extend(input.drain(..here));
-                Ok(*left == 0)
-            }
-            Self::Close => {
-                push(&input[..], in_chunks, out);
-                input.clear();
-                Ok(false)
-            }
-            Self::Chunked(decoder) => {
-                let behind = input.clone();
-                let chunk = decoder.decode(input).map_err(|_| ())?;
-                assert_eq!(
-                    input[chunk.consumed..],
-                    behind[chunk.consumed..],
-                    "it belongs to others"
-                );
-                push(&input[chunk.data], in_chunks, out);
-                input.drain(..chunk.consumed);
-                if chunk.done && in_chunks {
-                    if decoder.trailers().is_empty() {
-                        out.extend_from_slice(LAST_CHUNK);
-                    } else {
-                        out.extend_from_slice(b"0\r\n");
-                        out.extend_from_slice(decoder.trailers());
-                        out.extend_from_slice(b"\r\n");
-                    }
-                }
-                Ok(chunk.done)
-            }
-        }
-    }
-}
-
-fn push(payload: &[u8], in_chunks: bool, out: &mut Vec<u8>) {
-    if !in_chunks {
-        out.extend_from_slice(payload);
-    } else if !payload.is_empty() {
-        let mut line = [0; 18];
-        let length = write_chunk_size(&mut line, payload.len());
-        out.extend_from_slice(&line[..length]);
-        out.extend_from_slice(payload);
-        out.extend_from_slice(b"\r\n");
     }
 }
 
@@ -153,8 +81,9 @@ pub(crate) struct Session {
     client_ended: bool,
     head: RequestHead,
     state: State,
-    /// Requests whose heads were taken: method, and whether they were forwarded.
+    /// Of each request whose head was taken: whether it was forwarded.
     pub(crate) taken: Vec<bool>,
+    /// Whether the connection ended with bytes that are no request.
     pub(crate) refused: bool,
 }
 
@@ -203,13 +132,13 @@ impl Session {
     }
 
     /// Bytes of the client; none if it will send no more.
-    pub(crate) fn from_client(&mut self, bytes: &[u8]) {
+    pub(crate) fn client_sent(&mut self, bytes: &[u8]) {
         self.client_ended |= bytes.is_empty();
         self.input.extend_from_slice(bytes);
     }
 
     /// Bytes of the endpoint; none if it will send no more.
-    pub(crate) fn from_origin(&mut self, bytes: &[u8]) {
+    pub(crate) fn origin_sent(&mut self, bytes: &[u8]) {
         let State::Exchange(exchange) = &mut self.state else { return };
         exchange.input.extend_from_slice(bytes);
         exchange.ended |= bytes.is_empty();

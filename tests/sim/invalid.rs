@@ -85,7 +85,7 @@ fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Method, body and trailers matter here; the rest is for valid traffic.
+/// Method and body of a request.
 type Framed = (Vec<u8>, Vec<u8>);
 
 /// What of the stream was taken, and where the endpoints' view of it comes from.
@@ -104,9 +104,28 @@ fn run_cut(rules: &Rules, bytes: &[u8], cuts: Cuts, seed: u64) -> Result<Taken, 
     }
     let (heads, refused) = world.taken(0);
     let (heads, refused) = (heads.to_vec(), refused);
+    for arrival in &world.arrivals {
+        check_fields(&arrival.message)?;
+    }
     let framed = |message: naive::Message| (message.start[0].clone(), message.body);
     let arrived = world.arrivals.into_iter().map(|one| framed(one.message)).collect();
     Ok(Taken { heads, refused, arrived })
+}
+
+/// What no client may bring to an endpoint, however it is written.
+fn check_fields(message: &naive::Message) -> Result<(), String> {
+    let hop = ["keep-alive", "proxy-connection", "proxy-authorization", "http2-settings"];
+    let one = ["host", "x-forwarded-for"].map(|name| message.values(name).len());
+    let smuggled = message.fields.iter().find(|(name, _)| {
+        let folded = name.replace('_', "-");
+        let framing = ["host", "content-length", "transfer-encoding", "x-real-ip"];
+        let names = framing.contains(&&*folded) || folded.starts_with("x-forwarded-");
+        hop.contains(&&**name) || (names && folded != *name)
+    });
+    match smuggled {
+        None if one == [1, 1] => Ok(()),
+        _ => Err(format!("an endpoint got {message:?}")),
+    }
 }
 
 /// # Errors

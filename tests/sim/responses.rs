@@ -25,7 +25,7 @@ pub(crate) struct ResponsePlan {
     pub(crate) via: Vec<Vec<u8>>,
     pub(crate) date: Option<Vec<u8>>,
     pub(crate) body: Vec<u8>,
-    pub(crate) framing: Wire1,
+    pub(crate) framing: Ends,
     pub(crate) trailers: Fields,
     /// Content-Length, where it stands for no body.
     pub(crate) told_length: Option<usize>,
@@ -33,7 +33,7 @@ pub(crate) struct ResponsePlan {
 
 /// How the body of a response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wire1 {
+pub(crate) enum Ends {
     /// It may have none.
     Bodiless,
     Length,
@@ -65,12 +65,12 @@ pub(crate) fn response(random: &mut Random, method: &str) -> ResponsePlan {
     wire.extend_from_slice(b"\r\n");
     let bodiless = method == "HEAD" || status == 204 || status == 304;
     let kind = match random.below(3) {
-        0 => Wire1::Length,
-        1 if !is_old => Wire1::Chunked,
-        _ => Wire1::Close,
+        0 => Ends::Length,
+        1 if !is_old => Ends::Chunked,
+        _ => Ends::Close,
     };
     let carried = match kind {
-        Wire1::Chunked => Wire::Chunked,
+        Ends::Chunked => Wire::Chunked,
         _ => Wire::Length,
     };
     let (mut payload, mut carrier, mut trailers) = body(random, carried);
@@ -98,22 +98,22 @@ pub(crate) fn response(random: &mut Random, method: &str) -> ResponsePlan {
     }
     let mut told_length = None;
     match kind {
-        Wire1::Length if status != 204 => {
+        Ends::Length if status != 204 => {
             told_length = Some(payload.len());
             lines.push(("content-length", payload.len().to_string().into()));
         }
-        Wire1::Chunked if status != 204 => lines.push(("transfer-encoding", b"chunked".to_vec())),
+        Ends::Chunked if status != 204 => lines.push(("transfer-encoding", b"chunked".to_vec())),
         _ => {}
     }
-    let framing = if bodiless { Wire1::Bodiless } else { kind };
+    let framing = if bodiless { Ends::Bodiless } else { kind };
     if bodiless {
         (payload, carrier, trailers) = (Vec::new(), Vec::new(), Fields::new());
     }
-    let mut closes = framing == Wire1::Close || is_old;
+    let mut closes = framing == Ends::Close || is_old;
     if random.one_in(6) {
         closes = true;
         lines.push(("connection", b"Close".to_vec()));
-    } else if is_old && framing != Wire1::Close && random.one_in(2) {
+    } else if is_old && framing != Ends::Close && random.one_in(2) {
         closes = false;
         lines.push(("connection", b"keep-alive".to_vec()));
     }
@@ -124,7 +124,7 @@ pub(crate) fn response(random: &mut Random, method: &str) -> ResponsePlan {
     let head_end = wire.len();
     wire.extend_from_slice(&carrier);
     // A body that ends with its connection can't be told from one that was cut.
-    let end = if framing == Wire1::Close { head_end } else { wire.len() };
+    let end = if framing == Ends::Close { head_end } else { wire.len() };
     let cut = random.one_in(10).then(|| random.below(end));
     let via_version = if is_old { "1.0 ringway" } else { "1.1 ringway" };
     via.push(via_version.into());

@@ -207,17 +207,17 @@ impl<'r> World<'r> {
             match kind {
                 0 => {
                     let bytes = self.clients[n].up.take(count);
-                    self.clients[n].session.from_client(&bytes);
+                    self.clients[n].session.client_sent(&bytes);
                     self.step(n);
                 }
-                1 => self.to_client(n, count),
-                2 => self.to_origin(n, count)?,
-                _ => self.from_origin(n, count),
+                1 => self.reach_client(n, count),
+                2 => self.reach_origin(n, count)?,
+                _ => self.reach_gateway(n, count),
             }
         }
     }
 
-    fn to_client(&mut self, n: usize, count: usize) {
+    fn reach_client(&mut self, n: usize, count: usize) {
         let client = &mut self.clients[n];
         let bytes = client.down.take(count);
         client.ended |= bytes.is_empty();
@@ -227,11 +227,11 @@ impl<'r> World<'r> {
         }
     }
 
-    fn from_origin(&mut self, n: usize, count: usize) {
+    fn reach_gateway(&mut self, n: usize, count: usize) {
         let bytes = self.connections[n].down.take(count);
         match self.connections[n].owner {
             Some(owner) => {
-                self.clients[owner].session.from_origin(&bytes);
+                self.clients[owner].session.origin_sent(&bytes);
                 self.step(owner);
             }
             // An unused connection that speaks or ends is of no use.
@@ -268,7 +268,7 @@ impl<'r> World<'r> {
         });
     }
 
-    fn to_origin(&mut self, n: usize, count: usize) -> Result<(), String> {
+    fn reach_origin(&mut self, n: usize, count: usize) -> Result<(), String> {
         let connection = &mut self.connections[n];
         let bytes = connection.up.take(count);
         connection.input.extend_from_slice(&bytes);
