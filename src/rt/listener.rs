@@ -97,6 +97,18 @@ impl Listener {
         max: usize,
     ) -> io::Result<usize> {
         self.ring.readable().await?;
+        self.accept_waiting(out, max)
+    }
+
+    /// Takes up to `max` of the connections that are in the queue now, as [`Listener::accept_batch`].
+    ///
+    /// # Errors
+    /// As [`Listener::accept_batch`]; an empty queue is none.
+    pub fn accept_waiting(
+        &self,
+        out: &mut Vec<(Stream, SocketAddr)>,
+        max: usize,
+    ) -> io::Result<usize> {
         let before = out.len();
         for _ in 0..max {
             match sys::accept(&self.ring) {

@@ -1,12 +1,25 @@
 //! The sockets, bound before any worker starts, so that a busy port is an error at start.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     rt::{self, Bound},
     server::error::ServerError,
     snapshot::{AdminSettings, Snapshot},
 };
+
+/// How long an address is waited for that is in use. A process that is killed is gone before the
+/// kernel has taken down its rings, and they hold its sockets: whoever starts the next one at once
+/// must not fail.
+const BUSY_WAIT: Duration = Duration::from_millis(500);
+
+/// Between two looks at an address that is in use.
+const BUSY_STEP: Duration = Duration::from_millis(10);
 
 /// Binds every listener once per core: the inner lists have one socket per listener, in the order
 /// of the snapshot.
@@ -21,7 +34,7 @@ pub(super) fn bind_all(snapshot: &Snapshot, cores: usize) -> Result<Vec<Vec<Boun
             address: listener.address,
             error,
         };
-        rt::probe_free(listener.address).map_err(fail)?;
+        wait_until_free(listener.address).map_err(fail)?;
         let mut address = listener.address;
         for sockets in &mut per_core {
             let socket = rt::bind(address).map_err(fail)?;
@@ -30,6 +43,24 @@ pub(super) fn bind_all(snapshot: &Snapshot, cores: usize) -> Result<Vec<Vec<Boun
         }
     }
     Ok(per_core)
+}
+
+/// Waits for an address in use to be given back, but not long.
+///
+/// # Errors
+/// `AddrInUse` if somebody else keeps it; else as [`rt::probe_free`].
+fn wait_until_free(address: SocketAddr) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match rt::probe_free(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < BUSY_WAIT =>
+            {
+                thread::sleep(BUSY_STEP);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Binds the admin API's address.
@@ -78,6 +109,18 @@ mod tests {
         let error = bind_all(&rules(address), 1).expect_err("busy").to_string();
         assert!(error.starts_with("listener `edge`: cannot listen on 127.0.0.1:"), "{error}");
         assert!(error.contains("ss -ltnp"), "{error}");
+    }
+
+    #[test]
+    fn a_port_that_is_given_back_soon_is_waited_for() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = other.local_addr().expect("an address");
+        let killed = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(other);
+        });
+        bind_all(&rules(address), 1).expect("free after a while");
+        killed.join().expect("no panic");
     }
 
     #[test]

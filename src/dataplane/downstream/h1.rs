@@ -177,7 +177,7 @@ impl Downstream {
     pub async fn linger(&mut self, pool: &BufPool) {
         self.socket.stream.shutdown_write();
         self.socket.read_within(limits::LINGER_MAX, tag::LINGER);
-        let mut left = limits::DISCARD_BYTES_MAX;
+        let mut left = limits::LINGER_BYTES_MAX;
         while left > 0 {
             self.input = None;
             match self.socket.fill(&mut self.input, pool).await {

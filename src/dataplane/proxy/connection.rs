@@ -15,6 +15,7 @@ use crate::{
         downstream::{Downstream, HeadEnd},
         shard::{Phase, Place, Shard, Watch},
     },
+    proto::h1::Method,
     rt::{PeerState, Stream},
 };
 
@@ -60,12 +61,12 @@ impl Connection {
 
     /// Waits for a request and serves it.
     async fn serve_next(&mut self) -> Reuse {
-        if self.shard.is_draining() && self.client.input.is_none() {
+        if self.shard.has_ended_idle() && self.client.input.is_none() {
             return Reuse::Close;
         }
         self.enter(Phase::Idle);
         if let Err(end) = self.wait().await {
-            return Box::pin(self.refuse(end)).await;
+            return Box::pin(self.refuse(end, false)).await;
         }
         self.enter(Phase::Busy);
         // The rules of the moment a request arrives, not of the moment its connection went idle.
@@ -76,7 +77,10 @@ impl Connection {
         let head_bytes = match self.client.read_head(&mut context, buffers, &listener.limits).await
         {
             HeadEnd::Head(head_bytes) => head_bytes,
-            end => return Box::pin(self.refuse(end)).await,
+            end => {
+                let to_head = context.head.method() == Method::Head;
+                return Box::pin(self.refuse(end, to_head)).await;
+            }
         };
         // In memory of its own: the task of an idle connection stays small.
         let exchange = self.shard.futures.place(|| {
@@ -112,12 +116,12 @@ impl Connection {
     }
 
     /// Tells the client why its request could not be read.
-    async fn refuse(&mut self, end: HeadEnd) -> Reuse {
+    async fn refuse(&mut self, end: HeadEnd, to_head: bool) -> Reuse {
         let HeadEnd::Refused(reason) = end else { return Reuse::Close };
         let table = self.shard.table();
         let Some(listener) = table.listener(self.client.listener) else { return Reuse::Close };
         let mut out = Vec::new();
-        write_refusal(&self.shard, reason, &mut out);
+        write_refusal(&self.shard, reason, to_head, &mut out);
         finish::refused(&self.shard, &self.client, &table, listener, reason);
         let sent = send(&self.client.socket, listener.limits.body_timeout, &mut out).await;
         match (sent, reason) {

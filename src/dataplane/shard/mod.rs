@@ -53,6 +53,7 @@ pub struct Shard {
     log: RefCell<Option<LogSender>>,
     random: Cell<u64>,
     draining: Cell<bool>,
+    idle_ended: Cell<bool>,
 }
 
 impl Shard {
@@ -89,6 +90,7 @@ impl Shard {
             // Any odd number will do; cores differ so that they do not march in step.
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((settings.core as u64) << 32 | 1)),
             draining: Cell::new(false),
+            idle_ended: Cell::new(false),
         }
     }
 
@@ -137,9 +139,20 @@ impl Shard {
         self.draining.get()
     }
 
-    /// From now on connections end after the request they are serving; idle ones end at once.
+    /// From now on connections end after the next request they serve.
     pub fn start_draining(&self) {
         self.draining.set(true);
+    }
+
+    /// Whether no connection may wait for another request.
+    pub fn has_ended_idle(&self) -> bool {
+        self.idle_ended.get()
+    }
+
+    /// From now on connections end instead of waiting for a request. To be called again as long as
+    /// there are any: one may have begun to wait in between.
+    pub fn end_idle(&self) {
+        self.idle_ended.set(true);
         self.connections.close_idle();
     }
 

@@ -1,6 +1,10 @@
 //! Unused connections to one endpoint, kept for the next request of this core.
 
-use std::{cell::RefCell, net::SocketAddr, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use super::UpstreamConnection;
 use crate::{
@@ -20,6 +24,8 @@ pub struct EndpointPool {
     /// Where the connections go.
     pub address: SocketAddr,
     idle: RefCell<Vec<Idle>>,
+    /// Until this tick the endpoint is known to close connections without saying so.
+    closes_silently_until: Cell<u64>,
 }
 
 /// How many ticks a length of time is, rounded up.
@@ -31,23 +37,51 @@ fn ticks(length: Duration) -> u64 {
 impl EndpointPool {
     /// An empty pool.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, idle: RefCell::default() }
+        Self { address, idle: RefCell::default(), closes_silently_until: Cell::new(0) }
     }
 
     /// A connection that an earlier request left, alive as far as this machine knows. Connections
     /// that died or hold bytes nobody asked for are closed on the way: such bytes must never be
-    /// taken for the next request's response.
-    pub fn checkout(&self, stats: &CoreStats) -> Option<UpstreamConnection> {
+    /// taken for the next request's response. So are those unused for `idle`: the sweep comes only
+    /// once a second, and the endpoint may be about to close them.
+    ///
+    /// For a request that is not `repeatable` there is none while the endpoint is known to close
+    /// right after its responses and the last one came only just now.
+    pub fn checkout(
+        &self,
+        idle: Duration,
+        repeatable: bool,
+        now_tick: u64,
+        stats: &CoreStats,
+    ) -> Option<UpstreamConnection> {
         loop {
+            let unused_ticks = now_tick.wrapping_sub(self.idle.borrow().last()?.since_tick);
+            if !repeatable
+                && now_tick < self.closes_silently_until.get()
+                && unused_ticks <= ticks(limits::SILENT_CLOSE_WAIT)
+            {
+                return None;
+            }
             let Idle { mut connection, .. } = self.idle.borrow_mut().pop()?;
             stats.pool_idle.add(-1);
+            if unused_ticks >= ticks(idle) {
+                continue;
+            }
             if connection.is_quiet() {
                 connection.reused = true;
                 stats.upstream_reuses.add(1);
                 return Some(connection);
             }
             stats.pool_stale.add(1);
+            if unused_ticks <= ticks(limits::SILENT_CLOSE_WAIT) {
+                self.note_silent_close(now_tick);
+            }
         }
+    }
+
+    /// Remembers that the endpoint closed a connection it had just promised to keep.
+    pub fn note_silent_close(&self, now_tick: u64) {
+        self.closes_silently_until.set(now_tick + ticks(limits::SILENT_CLOSE_MEMORY));
     }
 
     /// Keeps a connection whose response has been read to its end.

@@ -47,6 +47,23 @@ pub(super) fn spawn(
     });
 }
 
+/// Takes the connections that wait in the queue of a listener that is about to be closed, which
+/// would reset them: their clients have been let in, and may have sent a request.
+pub(super) fn take_last(
+    shard: &Rc<Shard>,
+    listener: &Listener,
+    index: ListenerIndex,
+    reports: &ReportSender,
+) {
+    let mut batch = Vec::with_capacity(limits::ACCEPT_BATCH);
+    // An error ends it as well: what is left then can't be had.
+    while listener.accept_waiting(&mut batch, limits::ACCEPT_BATCH).is_ok_and(|taken| taken > 0) {
+        for (stream, peer) in batch.drain(..) {
+            admit(shard, stream, peer, index, reports);
+        }
+    }
+}
+
 fn admit(
     shard: &Rc<Shard>,
     stream: Stream,

@@ -82,7 +82,7 @@ async fn serve(input: WorkerInput) -> io::Result<()> {
     let shard = Rc::new(Shard::new(&settings, snapshot, stats, log));
     let mut accepting = Vec::with_capacity(listeners.len());
     for (index, bound) in listeners.into_iter().enumerate() {
-        let index = ListenerIndex(u16::try_from(index).unwrap_or(u16::MAX));
+        let index = listener_index(index);
         let listener = Rc::new(Listener::adopt(bound)?);
         accept::spawn(Rc::clone(&shard), Rc::clone(&listener), index, reports.clone());
         accepting.push(listener);
@@ -91,13 +91,18 @@ async fn serve(input: WorkerInput) -> io::Result<()> {
     reports.send(FromWorker::Ready { core });
     let within = obey(&shard, &mailbox, &reports).await;
     shard.start_draining();
-    for listener in accepting {
+    for (index, listener) in accepting.iter().enumerate() {
+        accept::take_last(&shard, listener, listener_index(index), &reports);
         listener.close();
     }
     let cut = drain(&shard, within).await;
     shard.flush_log();
     reports.send(FromWorker::Drained { core, cut });
     Ok(())
+}
+
+fn listener_index(index: usize) -> ListenerIndex {
+    ListenerIndex(u16::try_from(index).unwrap_or(u16::MAX))
 }
 
 /// Swaps tables as told, until the order to drain; returns how long that may take.
@@ -121,9 +126,12 @@ async fn obey(shard: &Shard, mailbox: &Mailbox<ToWorker>, reports: &ReportSender
 /// Waits until the last connection has ended, or cuts those left when the time is over. How many
 /// were cut.
 async fn drain(shard: &Shard, within: Duration) -> u64 {
-    let end = Instant::now() + within;
+    let begin = Instant::now();
     while !shard.connections.is_empty() {
-        if Instant::now() >= end {
+        if begin.elapsed() >= limits::DRAIN_IDLE_GRACE {
+            shard.end_idle();
+        }
+        if begin.elapsed() >= within {
             let cut = shard.connections.len() as u64;
             shard.connections.close_all();
             rt::sleep(limits::TICK * 2).await; // their tasks see it, log and end

@@ -12,7 +12,7 @@ use crate::{
     snapshot::messages::{FromWorker, ReportSender},
 };
 
-/// Ticks between two sweeps of the pools: a second.
+/// Ticks between two sweeps of the pools (connections, buffers): a second.
 const SWEEP_TICKS: u32 = 20;
 
 /// Beats until the worker ends.
@@ -36,6 +36,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             if until_sweep == 0 {
                 until_sweep = SWEEP_TICKS;
                 shard.table().sweep(&shard.deadlines, &shard.stats);
+                shard.buffers.trim(limits::BUFFERS_TRIMMED_PER_SWEEP);
             }
         }
     };

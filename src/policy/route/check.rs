@@ -165,7 +165,6 @@ fn check_target(
             "strip_path and rewrite are both set",
             "keep one: rewrite can say all that strip_path does",
         ));
-        return None;
     }
     if spec.strip_path && by_regex {
         errors.push(RouteError::new(
@@ -173,9 +172,8 @@ fn check_target(
             "strip_path does not go with path_regex",
             "write rewrite = \"/{rest}\" and name that group in path_regex: (?<rest>.*)",
         ));
-        return None;
     }
-    if spec.strip_path {
+    if spec.strip_path && spec.rewrite.is_none() {
         let strip = if names.is_empty() { Strip::Whole } else { Strip::BeforeCapture };
         return Some((TargetRule::Strip(strip), false));
     }
@@ -289,6 +287,7 @@ fn check_values(
                 return Err(Problem::new("the same name twice", "keep one of them"));
             }
             names.push(name.clone());
+            check_value(source, value)?;
             Ok((want(builder, value)?, name))
         });
         match checked {
@@ -319,6 +318,18 @@ fn check_name(source: Source, name: &str) -> Result<Box<[u8]>, Problem> {
     Ok(name.to_ascii_lowercase().into_bytes().into())
 }
 
+/// Source: RFC 9110 §5.5.
+fn check_value(source: Source, value: &ValueSpec<'_>) -> Result<(), Problem> {
+    let never = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    match (source, value) {
+        (Source::Header, ValueSpec::Literal(text)) if text.bytes().any(never) => Err(Problem::new(
+            "a control character, which no request has in a header",
+            "remove it; a header sent twice is joined with \", \"",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn want(builder: &mut TableBuilder, value: &ValueSpec<'_>) -> Result<Want, Problem> {
     Ok(match value {
         ValueSpec::Present => Want::Present,
@@ -330,16 +341,24 @@ fn want(builder: &mut TableBuilder, value: &ValueSpec<'_>) -> Result<Want, Probl
     })
 }
 
+/// What [`condition_key`] ends with for a value that must be there, whatever it is.
+pub(super) const PRESENT: u8 = b'p';
+
+/// What ends the name in a [`condition_key`].
+pub(super) const NAME_END: u8 = 0xFF;
+
+/// Source, name, a byte that no name has (names are UTF-8), and what the value must be.
 fn condition_key(source: Source, name: &[u8], want: &Want) -> Box<[u8]> {
     let (tag, text) = match want {
-        Want::Present => (b'p', &[][..]),
+        Want::Present => (PRESENT, &[][..]),
         Want::Literal(text) => (b'=', &**text),
         Want::Regex(regex) => (b'~', regex.as_str().as_bytes()),
     };
-    [&[source as u8], name, &[0, tag], text].concat().into()
+    [&[source as u8], name, &[NAME_END, tag], text].concat().into()
 }
 
-/// Writes what makes two paths the same: names of parameters don't count.
+/// Writes what makes two paths the same: names of parameters don't count. `path_prefix = "/"` and
+/// `/{*rest}` match the same but are not the same path: one shadows the other.
 pub(super) fn write_path_key(path: &CheckedPath<'_>, spec: &RouteSpec<'_>, out: &mut Vec<u8>) {
     let CheckedPath::Segments { merged, kept } = path else {
         out.push(b'~');
@@ -365,8 +384,6 @@ pub(super) fn write_path_key(path: &CheckedPath<'_>, spec: &RouteSpec<'_>, out: 
         }
         out.push(match segments.tail {
             Tail::End => 1,
-            // Below the root, "/" and "/{*rest}" are the same: every path begins with a slash.
-            Tail::Prefix if segments.list.is_empty() => 2,
             Tail::Rest => 2,
             Tail::Prefix => 3,
         });

@@ -1,6 +1,7 @@
 //! The real binary as a child process, with its ports, its output and its end.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     process::{Child, Command, ExitStatus, Stdio},
@@ -82,11 +83,17 @@ pub(crate) struct Stopped {
     pub(crate) access_log: Vec<Value>,
 }
 
-/// An address nobody listens on now. Another process may take it before ringway does: starting is
-/// therefore tried again with new ones.
+/// An address nobody listens on now, never the same twice. Another process may take it before
+/// ringway does: starting is therefore tried again with new ones.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address")
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        if GIVEN.lock().expect("no panic while held").insert(address.port()) {
+            return address;
+        }
+    }
 }
 
 impl Ringway {
