@@ -119,8 +119,10 @@ fn check_fields(message: &naive::Message) -> Result<(), String> {
     let smuggled = message.fields.iter().find(|(name, _)| {
         let folded = name.replace('_', "-");
         let framing = ["host", "content-length", "transfer-encoding", "x-real-ip"];
-        let names = framing.contains(&&*folded) || folded.starts_with("x-forwarded-");
-        hop.contains(&&**name) || (names && folded != *name)
+        let written = framing.contains(&&*folded) && folded != *name;
+        let prefix = "x-forwarded-";
+        let client = folded.starts_with(prefix) && !name.starts_with(prefix);
+        hop.contains(&&**name) || written || client
     });
     match smuggled {
         None if one == [1, 1] => Ok(()),

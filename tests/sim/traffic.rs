@@ -107,7 +107,7 @@ fn path(random: &mut Random) -> (String, Vec<u8>) {
         written.push(b'/');
         for _ in 0..3 {
             if random.one_in(8) {
-                let detours = ["/", "./", "x/../", "%2e/", "%78/.%2E/", "x//%2e%2e/", "//./"];
+                let detours = ["/", "./", "x/../", "%2e/", "%78/.%2E/", "x//%2e%2e/../", "//./"];
                 written.extend_from_slice(random.of(&detours).as_bytes());
             }
         }
