@@ -238,6 +238,7 @@ mod tests {
             listener: *id,
             fd: one.try_clone().expect("a descriptor").into(),
             address: ([127, 0, 0, 1], 1).into(),
+            foreign: false,
         };
         added.map(socket).collect()
     }

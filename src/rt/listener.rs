@@ -22,14 +22,17 @@ const BACKLOG: i32 = 4096;
 pub struct Bound {
     fd: OwnedFd,
     addr: SocketAddr,
+    /// Somebody else goes on listening when this process stops.
+    foreign: bool,
 }
 
 impl Bound {
-    /// Takes over a socket that somebody else bound: another process, or systemd.
+    /// Takes over a socket that somebody else bound. `foreign`: it is not ours alone (systemd's), so it
+    /// must never be shut down.
     ///
     /// # Errors
     /// When it is no TCP socket that listens.
-    pub fn adopt(fd: OwnedFd) -> io::Result<Self> {
+    pub fn adopt(fd: OwnedFd, foreign: bool) -> io::Result<Self> {
         let socket = SockRef::from(&fd);
         let addr = socket.local_addr()?.as_socket();
         let kinds = [(socket.r#type()? == Type::STREAM), socket.is_listener()?];
@@ -38,7 +41,12 @@ impl Bound {
         };
         socket.set_nonblocking(true)?;
         socket.set_cloexec(true)?;
-        Ok(Self { fd, addr })
+        Ok(Self { fd, addr, foreign })
+    }
+
+    /// Whether somebody else goes on listening when this process stops.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     /// Gives the descriptor away.
@@ -51,7 +59,7 @@ impl Bound {
     /// # Errors
     /// Out of descriptors.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self { fd: self.fd.try_clone()?, addr: self.addr })
+        Ok(Self { fd: self.fd.try_clone()?, addr: self.addr, foreign: self.foreign })
     }
 
     /// The address it listens on, with the port the kernel chose if 0 was asked for.
@@ -74,7 +82,7 @@ pub fn bind(addr: SocketAddr) -> io::Result<Bound> {
     socket.listen(BACKLOG)?;
     let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let addr = socket.local_addr()?.as_socket().unwrap_or(unspecified);
-    Ok(Bound { fd: socket.into(), addr })
+    Ok(Bound { fd: socket.into(), addr, foreign: false })
 }
 
 /// Lets cores share the port of a socket that somebody else bound.
@@ -107,6 +115,7 @@ fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
 /// A listening socket on this core's ring.
 pub struct Listener {
     ring: RingFd,
+    foreign: bool,
 }
 
 impl Listener {
@@ -115,7 +124,7 @@ impl Listener {
     /// # Errors
     /// Only if the descriptor is unusable.
     pub fn adopt(bound: Bound) -> io::Result<Self> {
-        Ok(Self { ring: RingFd::new(bound.fd)? })
+        Ok(Self { ring: RingFd::new(bound.fd)?, foreign: bound.foreign })
     }
 
     /// Waits until somebody connects, then takes up to `max` connections and pushes them to `out`;
@@ -160,11 +169,14 @@ impl Listener {
         Ok(out.len() - before)
     }
 
-    /// Stops listening, in every process that has the socket: a waiting [`Listener::accept_batch`]
-    /// ends with an error. Connections still in the queue are reset, so accept them first. To stop in
-    /// this process only, drop it.
+    /// Stops listening at once, in every process that has the socket: a waiting
+    /// [`Listener::accept_batch`] ends with an error. Connections still in the queue are reset, so
+    /// accept them first. A foreign socket goes on: its queue is its owner's. To stop in this process
+    /// only, drop the listener.
     pub fn close(&self) {
-        super::stream::shutdown_read(self.ring.as_raw_fd());
+        if !self.foreign {
+            super::stream::shutdown_read(self.ring.as_raw_fd());
+        }
     }
 
     /// The address it listens on.

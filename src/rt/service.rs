@@ -141,17 +141,13 @@ pub fn take_stdin() -> io::Result<OwnedFd> {
     Ok(taken)
 }
 
-/// Gives the calling thread the least share of its processor beside others that want it, so that
-/// compiling rules on a core's processor does not hold that core up. It cannot be taken back.
-/// Errors are ignored: it is a courtesy.
+/// Gives the calling thread a quarter of a processor that a worker wants as well (nice 5), so that
+/// compiling rules does not hold a core up that is loaded as it should be, and still comes to an end
+/// beside one that is not. It cannot be taken back. Errors are ignored: it is a courtesy.
 pub fn yield_to_workers() {
-    // WHY UNSAFE: foreign calls. SAFETY: no memory of ours but `param`, which is only read; both
-    // concern the calling thread only (thread ids are what Linux's setpriority(2) takes).
-    unsafe {
-        let param: libc::sched_param = std::mem::zeroed();
-        libc::sched_setscheduler(0, libc::SCHED_BATCH, &param);
-        libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, 10);
-    }
+    // WHY UNSAFE: foreign call. SAFETY: no memory of ours; it concerns the calling thread only, as
+    // thread ids are what Linux's setpriority(2) takes.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, 5) };
 }
 
 /// Microseconds of the clock that systemd compares reloads by. Source: sd_notify(3).

@@ -52,6 +52,7 @@ impl Sockets {
         let name = |(position, bound): (usize, Bound)| ListenSocket {
             listener: snapshot.listener_ids.get(position).copied().unwrap_or(ListenerId(0)),
             address: bound.local_addr(),
+            foreign: bound.is_foreign(),
             fd: bound.into_fd(),
         };
         self.0.into_iter().map(|of_core| of_core.into_iter().map(name).collect()).collect()
@@ -296,7 +297,7 @@ mod tests {
     fn a_socket_without_so_reuseport_serves_all_cores() {
         let plain = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = plain.local_addr().expect("an address");
-        let bound = Bound::adopt(plain.into()).expect("listens");
+        let bound = Bound::adopt(plain.into(), true).expect("listens");
         let mut inherited = Inherited { listeners: vec![(None, bound)], ..Inherited::default() };
         let Sockets(sockets) =
             bind_new(None, &rules(address), &[0, 1], &mut inherited).expect("shared");

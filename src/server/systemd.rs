@@ -77,7 +77,7 @@ pub(super) fn sockets() -> io::Result<Vec<Bound>> {
     }
     let count = number("LISTEN_FDS").unwrap_or(0);
     let fds = service::take_listen_fds(count as usize)?;
-    fds.into_iter().map(Bound::adopt).collect()
+    fds.into_iter().map(|fd| Bound::adopt(fd, true)).collect()
 }
 
 #[cfg(test)]

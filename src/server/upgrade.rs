@@ -27,6 +27,7 @@ use crate::{
         service::{self, FDS_PER_MESSAGE_MAX},
     },
     server::listen::Inherited,
+    snapshot::messages::ListenSocket,
 };
 
 /// Tells a process that its standard input is its predecessor.
@@ -51,6 +52,8 @@ struct Message {
 struct Described {
     /// The core it served; none for the admin API.
     core: Option<usize>,
+    /// It is systemd's.
+    foreign: bool,
 }
 
 /// How to start this program again; found out at the start, while the path is what it was.
@@ -85,6 +88,8 @@ impl Program {
 pub(super) struct Passed<'a> {
     /// The core it serves; none for the admin API.
     pub(super) core: Option<usize>,
+    /// It is systemd's.
+    pub(super) foreign: bool,
     /// The socket.
     pub(super) fd: BorrowedFd<'a>,
 }
@@ -122,7 +127,8 @@ pub(super) fn start(
 
 fn pass(to: &OwnedFd, sockets: &[Passed<'_>], version: u64) -> io::Result<()> {
     for some in sockets.chunks(FDS_PER_MESSAGE_MAX) {
-        let described = some.iter().map(|one| Described { core: one.core }).collect();
+        let described =
+            some.iter().map(|one| Described { core: one.core, foreign: one.foreign }).collect();
         let fds: Vec<BorrowedFd<'_>> = some.iter().map(|one| one.fd).collect();
         send(to, &Message { sockets: described, last: None }, &fds)?;
     }
@@ -195,7 +201,10 @@ pub(super) fn take_over() -> io::Result<Option<(Predecessor, Inherited)>> {
         let message: Message = serde_json::from_slice(&bytes[..count])?;
         for (fd, described) in fds.into_iter().zip(message.sockets) {
             match described.core {
-                Some(core) => inherited.listeners.push((Some(core), Bound::adopt(fd)?)),
+                Some(core) => {
+                    let bound = Bound::adopt(fd, described.foreign)?;
+                    inherited.listeners.push((Some(core), bound));
+                }
                 None => inherited.admin = Some(admin(fd)?),
             }
         }
@@ -212,22 +221,28 @@ fn admin(fd: OwnedFd) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
+/// A core's socket.
+#[derive(Debug)]
+struct Kept {
+    listener: ListenerId,
+    core: usize,
+    foreign: bool,
+    fd: OwnedFd,
+}
+
 /// The sockets a process listens on, kept so that a successor can have them.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    listeners: Vec<(ListenerId, usize, OwnedFd)>,
+    listeners: Vec<Kept>,
     admin: Option<OwnedFd>,
 }
 
 impl Held {
     /// Keeps a copy of a core's socket.
-    pub(super) fn keep(
-        &mut self,
-        listener: ListenerId,
-        core: usize,
-        fd: BorrowedFd<'_>,
-    ) -> io::Result<()> {
-        self.listeners.push((listener, core, fd.try_clone_to_owned()?));
+    pub(super) fn keep(&mut self, core: usize, socket: &ListenSocket) -> io::Result<()> {
+        let fd = socket.fd.try_clone()?;
+        let (listener, foreign) = (socket.listener, socket.foreign);
+        self.listeners.push(Kept { listener, core, foreign, fd });
         Ok(())
     }
 
@@ -240,14 +255,18 @@ impl Held {
     /// Drops the copies of listeners that are gone: a socket must not outlive its last core, or its
     /// queue would fill with nobody to serve it.
     pub(super) fn keep_only(&mut self, is_there: impl Fn(ListenerId) -> bool) {
-        self.listeners.retain(|(listener, ..)| is_there(*listener));
+        self.listeners.retain(|kept| is_there(kept.listener));
     }
 
     /// All of them, for a successor.
     pub(super) fn all(&self) -> Vec<Passed<'_>> {
-        let listeners = self.listeners.iter();
-        let listeners = listeners.map(|(_, core, fd)| Passed { core: Some(*core), fd: fd.as_fd() });
-        let admin = self.admin.iter().map(|fd| Passed { core: None, fd: fd.as_fd() });
+        let listeners = self.listeners.iter().map(|kept| Passed {
+            core: Some(kept.core),
+            foreign: kept.foreign,
+            fd: kept.fd.as_fd(),
+        });
+        let admin = self.admin.iter();
+        let admin = admin.map(|fd| Passed { core: None, foreign: false, fd: fd.as_fd() });
         listeners.chain(admin).collect()
     }
 }
@@ -262,9 +281,11 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let mut held = Held::default();
-        let fd: OwnedFd = listener.into();
+        let mut socket =
+            ListenSocket { listener: ListenerId(0), fd: listener.into(), address, foreign: true };
         for core in 0..300 {
-            held.keep(ListenerId(core as u32 % 3), core, fd.as_fd()).expect("a copy");
+            socket.listener = ListenerId(core as u32 % 3);
+            held.keep(core, &socket).expect("a copy");
         }
         held.keep_only(|listener| listener.0 != 2);
         pass(&ours, &held.all(), 9).expect("passed");
@@ -274,7 +295,11 @@ mod tests {
             let (count, fds) = service::recv_with_fds(&theirs, &mut bytes).expect("received");
             let message: Message = serde_json::from_slice(&bytes[..count]).expect("understood");
             for (fd, described) in fds.into_iter().zip(&message.sockets) {
-                assert_eq!(Bound::adopt(fd).expect("listens").local_addr(), address);
+                assert_eq!(
+                    Bound::adopt(fd, described.foreign).expect("listens").local_addr(),
+                    address
+                );
+                assert!(described.foreign);
                 seen.push(described.core.expect("a core"));
             }
             version = message.last;

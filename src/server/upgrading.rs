@@ -1,6 +1,6 @@
 //! Where the process stands with its successor.
 
-use std::{io, os::fd::AsFd};
+use std::io;
 
 use tokio::sync::oneshot;
 
@@ -101,7 +101,7 @@ impl Held {
     ) -> io::Result<()> {
         for (core, sockets) in cores.iter().zip(sockets) {
             for socket in sockets {
-                self.keep(socket.listener, *core, socket.fd.as_fd())?;
+                self.keep(*core, socket)?;
             }
         }
         admin.map_or(Ok(()), |listener| self.keep_admin(listener))

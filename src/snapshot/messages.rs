@@ -59,6 +59,8 @@ pub struct ListenSocket {
     pub fd: OwnedFd,
     /// The address, with the port the kernel chose if 0 was asked for.
     pub address: SocketAddr,
+    /// Somebody else (systemd) goes on listening when this process stops.
+    pub foreign: bool,
 }
 
 /// How a process ends.

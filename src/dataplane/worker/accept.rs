@@ -87,6 +87,7 @@ impl Accepting {
         while let Ok(1..) = self.listener.accept_waiting(&mut batch, limits::ACCEPT_BATCH) {
             self.admit_all(&mut batch);
         }
+        self.listener.close();
         self.halt.halt();
     }
 

@@ -104,7 +104,7 @@ struct Worker {
 impl Worker {
     /// Accepts from a socket.
     fn listen(&mut self, socket: ListenSocket) -> io::Result<()> {
-        let listener = Listener::adopt(Bound::adopt(socket.fd)?)?;
+        let listener = Listener::adopt(Bound::adopt(socket.fd, socket.foreign)?)?;
         let accepting = Accepting::start(&self.shard, listener, socket.listener, &self.reports);
         self.accepting.push(accepting);
         Ok(())
