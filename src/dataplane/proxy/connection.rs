@@ -73,11 +73,11 @@ impl Connection {
         let Some(listener) = table.listener(self.client.listener) else { return Reuse::Close };
         let mut context = self.shard.contexts.lease();
         let buffers = &self.shard.buffers;
-        let head_bytes =
-            match self.client.read_head(&mut context, buffers, &listener.limits).await {
-                HeadEnd::Head(head_bytes) => head_bytes,
-                end => return Box::pin(self.refuse(end)).await,
-            };
+        let head_bytes = match self.client.read_head(&mut context, buffers, &listener.limits).await
+        {
+            HeadEnd::Head(head_bytes) => head_bytes,
+            end => return Box::pin(self.refuse(end)).await,
+        };
         // In memory of its own: the task of an idle connection stays small.
         let exchange = self.shard.futures.place(|| {
             Exchange {
