@@ -6,14 +6,20 @@
 //! Tests: in each file; with the real binary in `tests/blackbox/` (`cli`, `drain`, `reload`, `observe`).
 
 mod boot;
+mod changing;
 mod control;
 mod error;
 mod listen;
 mod machine;
+mod prepare;
 mod rules;
+mod systemd;
+mod upgrade;
+mod upgrading;
+mod watch;
 
 pub use self::{
-    boot::{Running, Stopper, run},
+    boot::{Options, Running, Stopper, run},
     error::ServerError,
     rules::Source,
 };

@@ -144,7 +144,9 @@ fn a_steady_request_allocates_nothing() {
     let (sender, receiver) = mpsc::channel();
     let serving = std::thread::spawn(move || {
         let source = Source::Text { name: "costs.toml".to_owned(), text };
-        server::run(source, move |running| sender.send(running).expect("the test waits"))
+        server::run(source, server::Options::default(), move |running| {
+            sender.send(running).expect("the test waits")
+        })
     });
     let Ok(running) = receiver.recv_timeout(Duration::from_secs(20)) else {
         panic!("ringway is not ready: {:?}", serving.join());
@@ -152,18 +154,20 @@ fn a_steady_request_allocates_nothing() {
     let mut clients: Vec<Client> =
         (0..8).map(|_| Client::connect(running.listeners[0].1)).collect();
     let mut rounds = |count: usize| {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let (before, started) = (ALLOCATIONS.load(Ordering::Relaxed), Instant::now());
         for _ in 0..count {
             clients.iter_mut().for_each(Client::ask);
             clients.iter_mut().for_each(Client::hear);
         }
-        ALLOCATIONS.load(Ordering::Relaxed) - before
+        (ALLOCATIONS.load(Ordering::Relaxed) - before, started.elapsed())
     };
     rounds(200);
-    let allocations = rounds(500);
+    let (allocations, took) = rounds(500);
     println!("{allocations} allocations in 4000 requests");
-    // Other threads (the control thread's timers, libtest) may allocate now and then.
-    assert!(allocations < 40, "{allocations} allocations in 4000 requests");
+    // Other threads (the control thread's timers, libtest) may allocate now and then: by the clock, so
+    // more of it under a sanitizer.
+    let allowed = 40 + took.as_millis() as u64 / 20;
+    assert!(allocations < allowed, "{allocations} allocations in 4000 requests");
     drop(clients);
     running.stop.stop();
     let end = Instant::now() + Duration::from_secs(20);

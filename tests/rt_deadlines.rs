@@ -90,14 +90,15 @@ fn one_that_was_cleared_or_moved_does_not_fire_then() {
         let deadlines = ticking();
         let ((cleared, _peer), (moved, _other)) = (pair(), pair());
         let (first, second) = (deadlines.register(&cleared), deadlines.register(&moved));
-        first.set(Duration::from_millis(40), Shut::Both, 1);
-        second.set(Duration::from_millis(40), Shut::Both, 2);
+        // Far enough apart that a busy machine does not sleep through the first one.
+        first.set(Duration::from_millis(1000), Shut::Both, 1);
+        second.set(Duration::from_millis(1000), Shut::Both, 2);
         rt::sleep(Duration::from_millis(20)).await;
         first.clear();
         let started = Instant::now();
-        second.set(Duration::from_millis(200), Shut::Both, 3);
+        second.set(Duration::from_millis(1200), Shut::Both, 3);
         moved.readable().await.unwrap();
-        assert!(started.elapsed() >= Duration::from_millis(200), "{:?}", started.elapsed());
+        assert!(started.elapsed() >= Duration::from_millis(1200), "{:?}", started.elapsed());
         assert_eq!((first.fired(), second.fired()), (None, Some(3)));
         assert_eq!(cleared.peek_state(), PeerState::Quiet);
     });
@@ -111,7 +112,7 @@ fn both_directions_have_a_deadline_of_their_own() {
         let (stream, _peer) = pair();
         let (reading, writing) = (deadlines.register(&stream), deadlines.register(&stream));
         reading.set(Duration::from_millis(30), Shut::Read, 1);
-        writing.set(Duration::from_millis(90), Shut::Both, 2);
+        writing.set(Duration::from_millis(2000), Shut::Both, 2);
         let pool = BufPool::new(1024, 1);
         let receive = async {
             let received = stream.recv(pool.take().unwrap()).await.0.unwrap();

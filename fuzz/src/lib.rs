@@ -13,6 +13,8 @@ pub mod framing_differential;
 pub mod head;
 pub mod path;
 pub mod response_head;
+pub mod route;
+pub mod toml;
 
 use ringway::proto::h1::HeadLimits;
 
@@ -39,12 +41,14 @@ mod tests {
     /// Each seed, and each of its beginnings, passes its target's check.
     #[test]
     fn seeds_pass() {
-        let targets: [(&str, fn(&[u8])); 5] = [
+        let targets: [(&str, fn(&[u8])); 7] = [
             ("head", super::head::check),
             ("response_head", super::response_head::check),
             ("chunked", super::chunked::check),
             ("path", super::path::check),
             ("framing_differential", super::framing_differential::check),
+            ("route", super::route::check),
+            ("toml", super::toml::check),
         ];
         for (name, check) in targets {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);

@@ -19,9 +19,9 @@ pub const BUFFER_TAILROOM_BYTES: usize = 16;
 /// Default for the request head of a listener (`header_bytes_max`), bytes.
 pub const HEADER_BYTES_MAX_DEFAULT: usize = 32 * 1024;
 
-/// Largest `header_bytes_max` a configuration may ask for, bytes: a head has to lie in one buffer
-/// and field offsets are 16 bit.
-pub const HEADER_BYTES_MAX_MAX: usize = 48 * 1024;
+/// Largest `header_bytes_max` a configuration may ask for, bytes. Field offsets are 16 bit, so that
+/// the largest head has one byte less.
+pub const HEADER_BYTES_MAX_MAX: usize = 64 * 1024;
 
 /// Default for the number of fields in a head (`header_count_max`).
 pub const HEADER_COUNT_MAX_DEFAULT: usize = 128;
@@ -37,6 +37,10 @@ pub const RESPONSE_HEADER_COUNT_MAX: usize = 256;
 
 /// Interim (1xx) responses passed on for one request; an endpoint that sends more is broken.
 pub const INTERIM_RESPONSES_MAX: usize = 16;
+
+/// Length of a body, or of one chunk of it, bytes. More has no meaning, and readers that count in
+/// signed 64 bit would take it for a negative or a small number.
+pub const BODY_LENGTH_MAX: u64 = i64::MAX as u64;
 
 /// Bytes of one chunk-size line with its extensions. Nobody uses extensions; smugglers do.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
@@ -112,6 +116,26 @@ pub const LINGER_MAX: Duration = Duration::from_secs(2);
 /// and wait for the answer, or be gone: the wire shows no difference until we send.
 pub const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 
+/// Bytes of a request body that is sent from a copy on a used connection, so that the request can be
+/// sent once more should the connection be dead. As much as a context keeps room for.
+pub const REPLAY_BYTES_MAX: usize = CONTEXT_BYTES_KEPT_MAX / 2;
+
+/// How long an endpoint that closed a connection right after a response, without saying so, is
+/// expected to do it again.
+pub const SILENT_CLOSE_MEMORY: Duration = Duration::from_secs(60);
+
+/// Age from which on an unused connection of such an endpoint may carry a request that can't be
+/// repeated: a close that was under way has arrived by then.
+pub const SILENT_CLOSE_WAIT: Duration = Duration::from_millis(100);
+
+/// How long a draining ringway still takes a request from a connection it had promised to keep: its
+/// client may be sending one just now. Idle connections are closed after it.
+pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
+
+/// Bytes read and dropped from a closing connection at most. Covers what is under way on a fast and
+/// distant network when a client learns that its upload was refused.
+pub const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Longest silence in both directions of an upgraded connection (WebSocket). Peers call it
 /// `timeout tunnel` and recommend an hour.
 pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(3600);
@@ -131,6 +155,10 @@ pub const PIPE_BYTES: usize = 256 * 1024;
 /// Pipes of one core. The kernel grants an unprivileged user 256 pipes of 256 KiB in all.
 pub const PIPES_MAX_PER_CORE: usize = 64;
 
+/// Buffers of one core whose memory goes back to the kernel in a second, of those that were not
+/// used in it. Each costs a system call of about a microsecond.
+pub const BUFFERS_TRIMMED_PER_SWEEP: usize = 512;
+
 /// Buffers of one core. At the limit new requests are refused with 503.
 pub const BUFFERS_MAX_PER_CORE: usize = 65_536;
 
@@ -147,6 +175,26 @@ pub const MAILBOX_MESSAGES_MAX: usize = 64;
 /// rules; beyond the bound a report is dropped (a retired snapshot is then freed by its core).
 pub const REPORTS_MAX: usize = 4096;
 
+/// Changes of the rules waiting to be prepared: those that wait are applied together, so more than a
+/// few are a writer gone wild.
+pub const CHANGES_WAITING_MAX: usize = 256;
+
+/// How long the process that takes over after SIGUSR2 may need until all its cores serve.
+pub const UPGRADE_MAX: Duration = Duration::from_secs(60);
+
+/// Events of watched files waiting to be looked at; they all say the same.
+pub const WATCH_EVENTS_MAX: usize = 64;
+
+/// How long a file that is being written has to hold still before it is read.
+pub const WATCH_QUIET: Duration = Duration::from_millis(50);
+
+/// The same for a file that was renamed into place, which is whole: as long as the other events of
+/// the same step take.
+pub const WATCH_RENAME_QUIET: Duration = Duration::from_millis(3);
+
+/// How often files that never hold still are read all the same.
+pub const WATCH_LATE: Duration = Duration::from_millis(250);
+
 /// Access log batches of one core waiting for the writer; beyond it records are dropped and counted.
 pub const LOG_BATCHES_MAX: usize = 64;
 
@@ -162,8 +210,8 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// How long a connection to the admin API may be silent.
 pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 
-/// Smallest `header_bytes_max` a configuration may ask for, bytes: less refuses ordinary browsers.
-pub const HEADER_BYTES_MAX_MIN: usize = 1024;
+/// Smallest `header_bytes_max` a configuration may ask for, bytes: less refuses the smallest clients.
+pub const HEADER_BYTES_MAX_MIN: usize = 256;
 
 /// Bytes of one configuration file. 100,000 routes take about 10 MiB; offsets are 32 bit.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -208,6 +256,5 @@ pub const CORE_ID_MAX: usize = 8191;
 /// Largest number of unused connections to one endpoint on one core a configuration may ask for.
 pub const POOL_IDLE_MAX_PER_CORE_MAX: usize = 65_536;
 
-const _: () =
-    assert!(HEADER_BYTES_MAX_MAX + BUFFER_HEADROOM_BYTES + BUFFER_TAILROOM_BYTES < 65_536);
+const _: () = assert!(HEADER_BYTES_MAX_MAX <= 65_536);
 const _: () = assert!(HEADER_BYTES_MAX_DEFAULT <= HEADER_BYTES_MAX_MAX);

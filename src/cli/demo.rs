@@ -21,7 +21,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     cli::serve::{fail, serve},
-    server::{Running, Source},
+    server::{Options, Running, Source},
 };
 
 const AFTER: &str = "\
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let source = Source::Text { name: "the demo".into(), text: parts.config(once) };
     let failed = Arc::new(AtomicBool::new(false));
     let outcome = Arc::clone(&failed);
-    let code = serve(source, move |running| {
+    let code = serve(source, Options::default(), move |running| {
         let tour = Tour::new(&running);
         if !once {
             tour.print();

@@ -4,7 +4,7 @@ use std::{fmt::Write, net::SocketAddr, process::ExitCode};
 
 use crate::{
     cli::serve::{parse_address, serve, toml_string},
-    server::Source,
+    server::{Options, Source},
 };
 
 const AFTER: &str = "\
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         print!("{text}");
         return ExitCode::SUCCESS;
     }
-    serve(Source::Text { name: "the command line".into(), text }, |_| {})
+    serve(Source::Text { name: "the command line".into(), text }, Options::default(), |_| {})
 }
 
 /// The configuration that the arguments mean.

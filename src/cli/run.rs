@@ -2,15 +2,23 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use crate::{cli::serve::serve, server::Source};
+use crate::{
+    cli::serve::serve,
+    server::{Options, Source},
+};
 
 const AFTER: &str = "\
+The configuration is watched: when it changes it is read again, unless --no-watch
+is given.
+
 Signals:
-  HUP           read the configuration again: routes, upstreams, limits and the
-                access log change at once, requests in flight finish under the
-                old rules; a mistake leaves everything as it was. The file of
-                the access log is opened anew.
+  HUP           read the configuration again: listeners, routes, upstreams, limits
+                and the access log change at once, requests in flight finish
+                under the old rules; a mistake leaves everything as it was. The
+                file of the access log is opened anew.
   USR1          open the file of the access log anew, nothing else
+  USR2          start the binary at the same path, hand the listening sockets to
+                it, and end when it serves; if it does not, nothing changes
   TERM, INT     take no new connections, finish requests (at most
                 `drain_timeout` of [runtime]), end; a second signal ends at once
 
@@ -28,9 +36,13 @@ pub(super) struct Args {
     /// The configuration: a file, or a directory of *.toml files
     #[arg(short, long, value_name = "FILE|DIR", default_value = "ringway.toml")]
     config: PathBuf,
+
+    /// Do not watch the configuration: only SIGHUP reads it again
+    #[arg(long)]
+    no_watch: bool,
 }
 
 /// Serves until a signal ends it.
 pub(super) fn run(args: &Args) -> ExitCode {
-    serve(Source::Path(args.config.clone()), |_| {})
+    serve(Source::Path(args.config.clone()), Options { watch: !args.no_watch }, |_| {})
 }

@@ -5,14 +5,14 @@ use std::{io::Write, net::SocketAddr, process::ExitCode};
 use crate::{
     cli::{EXIT_CONFIG, EXIT_USAGE},
     controlplane::config::{ConfigErrors, Severity},
-    server::{self, Running, ServerError, Source},
+    server::{self, Options, Running, ServerError, Source},
     telemetry::escape::write_json_string,
 };
 
 /// Serves until a signal ends it.
-pub(super) fn serve(source: Source, on_ready: impl FnOnce(Running)) -> ExitCode {
+pub(super) fn serve(source: Source, options: Options, on_ready: impl FnOnce(Running)) -> ExitCode {
     let from_file = matches!(source, Source::Path(_));
-    match server::run(source, on_ready) {
+    match server::run(source, options, on_ready) {
         Ok(()) => ExitCode::SUCCESS,
         Err(ServerError::Config(errors)) if from_file => refuse(&errors),
         Err(ServerError::Config(errors)) => refuse_arguments(&errors),

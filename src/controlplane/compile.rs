@@ -2,17 +2,20 @@
 //!
 //! The route table was compiled while the configuration was checked; what is left is to look up
 //! names of endpoints. Slots of the metrics are given by
-//! [`super::series::Series::assign`], which remembers those of earlier versions.
+//! [`super::series::Series::assign`], identities by [`super::carry::Carry::assign`]: both know the
+//! versions before.
 
 use std::{
     collections::HashMap,
     net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
 };
 
 use super::config::{
     Config, ConfigErrors, EndpointConfig, EndpointHost, Place, Problem, Severity, UpstreamConfig,
 };
 use crate::{
+    base::ids::{Identity, ListenerId, RouteKey},
     snapshot::{Endpoint, Route, Snapshot, Upstream},
     telemetry::core_stats::{ROUTE_OTHER, UPSTREAM_OTHER},
 };
@@ -39,21 +42,24 @@ pub fn compile(
     resolve: Resolve,
 ) -> Result<(Snapshot, Vec<Problem>), ConfigErrors> {
     let mut resolver = Resolver { resolve, known: HashMap::new(), failed: Vec::new() };
-    let upstreams = config.upstreams.into_iter().map(|upstream| resolver.upstream(upstream));
+    let upstreams = config.upstreams.into_iter().map(|one| Arc::new(resolver.upstream(one)));
     let upstreams = upstreams.collect();
     let routes = config.routes.into_iter().map(|route| Route {
         stats: ROUTE_OTHER,
-        id: route.id,
+        key: RouteKey(0),
+        id: (*route.id).into(), // a copy: the original lies among what parsing left behind
         upstream: route.upstream,
         extra: route.extra,
     });
     let snapshot = Snapshot {
         version,
+        listener_ids: (0..config.listeners.len() as u32).map(ListenerId).collect(),
         listeners: config.listeners.into(),
-        table: config.table,
+        table: Arc::new(config.table),
         routes: routes.collect(),
         upstreams,
         access_log: config.log.access,
+        drain_timeout: config.runtime.drain_timeout,
     };
     let files = config.files;
     let warnings = resolver.failed.into_iter().map(|failed| failed.problem(&files)).collect();
@@ -91,6 +97,8 @@ impl Failed {
 impl Resolver {
     fn upstream(&mut self, config: UpstreamConfig) -> Upstream {
         Upstream {
+            identity: Identity::default(),
+            pools: vec![Identity::default(); config.endpoints.len()].into(),
             name: config.name,
             stats: UPSTREAM_OTHER,
             strategy: config.strategy,

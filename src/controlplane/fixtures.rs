@@ -3,8 +3,12 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    base::{ids::UpstreamIndex, limits},
+    base::{
+        ids::{Identity, ListenerId, RouteKey, UpstreamIndex},
+        limits,
+    },
     controlplane::{
+        changes::Changes,
         export::access_log::WriterStats,
         series::Series,
         state::{Rules, State},
@@ -23,6 +27,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         id: id.into(),
         upstream: UpstreamIndex(0),
         stats: ROUTE_OTHER,
+        key: RouteKey(0),
         extra: None,
     };
     let seconds = std::time::Duration::from_secs;
@@ -53,14 +58,18 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         pool_idle_max_per_core: 128,
         pool_age_max: std::time::Duration::MAX,
         stats: UPSTREAM_OTHER,
+        identity: Identity::default(),
+        pools: [Identity::default()].into(),
     };
     Snapshot {
         version,
         listeners: [listener].into(),
-        table: TableBuilder::new(1).build(),
+        listener_ids: [ListenerId(0)].into(),
+        table: Arc::new(TableBuilder::new(1).build()),
         routes: [route("first"), route("second")].into(),
-        upstreams: [upstream].into(),
+        upstreams: [Arc::new(upstream)].into(),
         access_log: None,
+        drain_timeout: seconds(30),
     }
 }
 
@@ -70,5 +79,6 @@ pub(crate) fn state(cores: usize) -> State {
     series.assign(&mut snapshot);
     let rules = Rules::new(Arc::new(snapshot), series, "ringway.toml".into());
     let cores = (0..cores).map(CoreStats::new).collect();
-    State::new(Instant::now(), cores, Arc::<WriterStats>::default(), "io_uring".into(), rules)
+    let (log, changes) = (Arc::<WriterStats>::default(), Changes::new().0);
+    State::new(Instant::now(), cores, log, "io_uring".into(), changes, rules)
 }

@@ -3,6 +3,8 @@
 
 pub mod admin;
 pub mod broadcast;
+pub mod carry;
+pub mod changes;
 pub mod compile;
 pub mod config;
 pub mod export;
@@ -10,4 +12,5 @@ pub mod export;
 pub(crate) mod fixtures;
 pub mod log;
 pub mod series;
+pub mod source;
 pub mod state;

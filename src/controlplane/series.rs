@@ -3,7 +3,7 @@
 //! A slot belongs to a name for the life of the process, so a counter never falls and never changes
 //! its meaning. When all are given out, further names share the slot `(other)`.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     base::{
@@ -53,12 +53,15 @@ impl Slots {
 impl Series {
     /// Gives each route and upstream of new rules its slot. For rules that no core has seen yet.
     pub fn assign(&mut self, snapshot: &mut Snapshot) {
-        for route in &mut snapshot.routes {
+        // Routes that are shared with the version before have theirs already.
+        for route in Arc::get_mut(&mut snapshot.routes).into_iter().flatten() {
             route.stats = self.routes.slot(&route.id, ROUTE_SERIES_MAX, ROUTE_OTHER);
         }
         for upstream in &mut snapshot.upstreams {
-            upstream.stats =
-                self.upstreams.slot(&upstream.name, UPSTREAM_SERIES_MAX, UPSTREAM_OTHER);
+            let slot = self.upstreams.slot(&upstream.name, UPSTREAM_SERIES_MAX, UPSTREAM_OTHER);
+            if upstream.stats != slot {
+                Arc::make_mut(upstream).stats = slot;
+            }
         }
     }
 

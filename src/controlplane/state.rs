@@ -11,11 +11,15 @@ use std::{
             Ordering::{Relaxed, SeqCst},
         },
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
-    controlplane::{export::access_log::WriterStats, series::Series},
+    controlplane::{
+        changes::{Changes, Overlay},
+        export::access_log::WriterStats,
+        series::Series,
+    },
     snapshot::Snapshot,
     telemetry::CoreStats,
 };
@@ -56,6 +60,8 @@ pub struct State {
     pub log: Arc<WriterStats>,
     /// What moves connections and bytes, for `/v1/status`: `io_uring` and its setup flags.
     pub driver: String,
+    /// Where changes of the rules are submitted.
+    pub changes: Changes,
     phase: AtomicU8,
     rules: Mutex<Rules>,
 }
@@ -65,13 +71,18 @@ pub struct State {
 pub struct Rules {
     /// The newest rules that were accepted.
     pub snapshot: Arc<Snapshot>,
+    /// What the Admin API has said; part of the snapshot already.
+    pub overlay: Arc<Overlay>,
     /// Which counters belong to which name.
     pub series: Series,
     /// Where the rules come from.
     pub source: String,
     /// When they were accepted, seconds since 1970.
     pub accepted_unix: f64,
-    /// Why the last change was refused; `None` if it was not.
+    asked: Instant,
+    /// How long the last change took, from the wish to the last core.
+    pub took: Duration,
+    /// Why the files' last change was refused; `None` if it was not.
     pub error: Option<String>,
     /// Changes accepted after the first rules.
     pub reloads_applied: u64,
@@ -84,26 +95,51 @@ impl Rules {
     pub fn new(snapshot: Arc<Snapshot>, series: Series, source: String) -> Self {
         Self {
             snapshot,
+            overlay: Arc::default(),
             series,
             source,
             accepted_unix: unix_now(),
+            asked: Instant::now(),
+            took: Duration::ZERO,
             error: None,
             reloads_applied: 0,
             reloads_refused: 0,
         }
     }
 
-    /// Notes newer rules.
-    pub fn accept(&mut self, snapshot: Arc<Snapshot>) {
+    /// Notes newer rules, which were asked for at `asked`. `is_read`: their files were read, so that
+    /// what was wrong with them is no more.
+    pub fn accept(
+        &mut self,
+        snapshot: Arc<Snapshot>,
+        overlay: Arc<Overlay>,
+        asked: Option<Instant>,
+        is_read: bool,
+    ) {
         self.snapshot = snapshot;
+        self.overlay = overlay;
         self.accepted_unix = unix_now();
-        self.error = None;
+        self.asked = asked.unwrap_or_else(Instant::now);
+        if is_read {
+            self.error = None;
+        }
         self.reloads_applied += 1;
+    }
+
+    /// Notes that all cores obey the newest rules; how long that took.
+    pub fn settle(&mut self) -> Duration {
+        self.took = self.asked.elapsed();
+        self.took
     }
 
     /// Notes why a change was refused.
     pub fn refuse(&mut self, error: String) {
         self.error = Some(error);
+        self.reloads_refused += 1;
+    }
+
+    /// Notes that a call of the Admin API was refused: its caller was told why.
+    pub fn refuse_call(&mut self) {
         self.reloads_refused += 1;
     }
 }
@@ -115,11 +151,12 @@ impl State {
         cores: Vec<Arc<CoreStats>>,
         log: Arc<WriterStats>,
         driver: String,
+        changes: Changes,
         rules: Rules,
     ) -> Self {
         let started_unix = unix_now() - started.elapsed().as_secs_f64();
         let phase = AtomicU8::new(Phase::Starting as u8);
-        Self { started, started_unix, cores, log, driver, phase, rules: Mutex::new(rules) }
+        Self { started, started_unix, cores, log, driver, changes, phase, rules: Mutex::new(rules) }
     }
 
     /// Where in its life the process is.

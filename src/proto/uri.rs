@@ -18,7 +18,8 @@ pub enum UriError {
 const UPPER_HEX: &[u8; 16] = b"0123456789ABCDEF";
 
 /// Appends the normal form of `path` to `out`: hex digits in upper case, unreserved characters
-/// decoded, dot segments removed, and with `merge_slashes` runs of `/` made one. `%2F` stays. What
+/// decoded, dot segments removed, and after that, with `merge_slashes`, runs of `/` made one: `..`
+/// takes away an empty segment as RFC 3986 has it, so `/a//../b` is `/a/b`. `%2F` stays. What
 /// RFC 3986 allows nowhere in a path (a space, UTF-8, `?`, `#`, ...) is encoded: requests never hold
 /// it, literals of patterns may. Idempotent.
 ///
@@ -45,12 +46,26 @@ pub fn normalise_path(path: &[u8], merge_slashes: bool, out: &mut Vec<u8>) -> Re
                 out.truncate(start);
                 drop_last_segment(base, out)?;
             }
-            b"" if merge_slashes || last => {}
             _ if last => {}
             _ => out.push(b'/'),
         }
     }
+    if merge_slashes {
+        merge(base, out);
+    }
     Ok(())
+}
+
+/// Makes runs of `/` in `out[base..]` one.
+fn merge(base: usize, out: &mut Vec<u8>) {
+    let mut end = base;
+    for at in base..out.len() {
+        if out[at] != b'/' || end == base || out[end - 1] != b'/' {
+            out[end] = out[at];
+            end += 1;
+        }
+    }
+    out.truncate(end);
 }
 
 /// `out[base..]` ends with `/`: drops it and the segment before it.
@@ -162,8 +177,11 @@ mod tests {
             ("/a/../b", "/b"),
             ("/a/b/..", "/a/"),
             ("/a/b/../../c", "/c"),
-            ("/a//../b", "/b"),
-            ("/a/.//../b", "/b"),
+            ("/a//../b", "/a/b"),
+            ("/a/.//../b", "/a/b"),
+            ("//..", "/"),
+            ("//../a", "/a"),
+            ("/a/..//b", "/b"),
             ("/...", "/..."),
             ("/..a", "/..a"),
             ("/.a", "/.a"),
@@ -220,7 +238,7 @@ mod tests {
             ("/../a", UriError::AboveRoot),
             ("/a/../..", UriError::AboveRoot),
             ("/a/../../b", UriError::AboveRoot),
-            ("//..", UriError::AboveRoot),
+            ("//../..", UriError::AboveRoot),
             ("/./..", UriError::AboveRoot),
             ("/%2e%2e/a", UriError::AboveRoot),
             ("/%zz", UriError::PercentEncoding),

@@ -22,9 +22,46 @@ const BACKLOG: i32 = 4096;
 pub struct Bound {
     fd: OwnedFd,
     addr: SocketAddr,
+    /// Somebody else goes on listening when this process stops.
+    foreign: bool,
 }
 
 impl Bound {
+    /// Takes over a socket that somebody else bound. `foreign`: it is not ours alone (systemd's), so it
+    /// must never be shut down.
+    ///
+    /// # Errors
+    /// When it is no TCP socket that listens.
+    pub fn adopt(fd: OwnedFd, foreign: bool) -> io::Result<Self> {
+        let socket = SockRef::from(&fd);
+        let addr = socket.local_addr()?.as_socket();
+        let kinds = [(socket.r#type()? == Type::STREAM), socket.is_listener()?];
+        let (Some(addr), [true, true]) = (addr, kinds) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        Ok(Self { fd, addr, foreign })
+    }
+
+    /// Whether somebody else goes on listening when this process stops.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign
+    }
+
+    /// Gives the descriptor away.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// A second descriptor of the same socket.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { fd: self.fd.try_clone()?, addr: self.addr, foreign: self.foreign })
+    }
+
     /// The address it listens on, with the port the kernel chose if 0 was asked for.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
@@ -45,7 +82,15 @@ pub fn bind(addr: SocketAddr) -> io::Result<Bound> {
     socket.listen(BACKLOG)?;
     let unspecified = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let addr = socket.local_addr()?.as_socket().unwrap_or(unspecified);
-    Ok(Bound { fd: socket.into(), addr })
+    Ok(Bound { fd: socket.into(), addr, foreign: false })
+}
+
+/// Lets cores share the port of a socket that somebody else bound.
+///
+/// # Errors
+/// As setsockopt(2).
+pub fn share_port(bound: &Bound) -> io::Result<()> {
+    SockRef::from(&bound.fd).set_reuse_port(true)
 }
 
 /// Checks that nobody listens on `addr`. SO_REUSEPORT would otherwise let two instances of one user
@@ -70,6 +115,7 @@ fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
 /// A listening socket on this core's ring.
 pub struct Listener {
     ring: RingFd,
+    foreign: bool,
 }
 
 impl Listener {
@@ -78,7 +124,7 @@ impl Listener {
     /// # Errors
     /// Only if the descriptor is unusable.
     pub fn adopt(bound: Bound) -> io::Result<Self> {
-        Ok(Self { ring: RingFd::new(bound.fd) })
+        Ok(Self { ring: RingFd::new(bound.fd), foreign: bound.foreign })
     }
 
     /// Waits until somebody connects, then takes up to `max` connections and pushes them to `out`;
@@ -97,6 +143,18 @@ impl Listener {
         max: usize,
     ) -> io::Result<usize> {
         self.ring.readable().await?;
+        self.accept_waiting(out, max)
+    }
+
+    /// Takes up to `max` of the connections that are in the queue now, as [`Listener::accept_batch`].
+    ///
+    /// # Errors
+    /// As [`Listener::accept_batch`]; an empty queue is none.
+    pub fn accept_waiting(
+        &self,
+        out: &mut Vec<(Stream, SocketAddr)>,
+        max: usize,
+    ) -> io::Result<usize> {
         let before = out.len();
         for _ in 0..max {
             match sys::accept(&self.ring) {
@@ -111,10 +169,14 @@ impl Listener {
         Ok(out.len() - before)
     }
 
-    /// Stops listening: a waiting [`Listener::accept_batch`] ends with an error. Connections still
-    /// in the queue are reset, so accept them first.
+    /// Stops listening at once, in every process that has the socket: a waiting
+    /// [`Listener::accept_batch`] ends with an error. Connections still in the queue are reset, so
+    /// accept them first. A foreign socket goes on: its queue is its owner's. To stop in this process
+    /// only, drop the listener.
     pub fn close(&self) {
-        super::stream::shutdown_read(self.ring.as_raw_fd());
+        if !self.foreign {
+            super::stream::shutdown_read(self.ring.as_raw_fd());
+        }
     }
 
     /// The address it listens on.

@@ -384,7 +384,7 @@ impl Stream {
     /// # Errors
     /// As getsockopt(2).
     pub fn tcp_info(&self) -> io::Result<TcpInfo> {
-        Ok(TcpInfo::from_kernel(&sys::tcp_info(&self.ring)?))
+        Ok(TcpInfo::from_kernel(&sys::tcp_info(self.fd())?))
     }
 
     /// Bytes sent that the peer has not acknowledged, sent or not; 0 when all has arrived at the
@@ -481,7 +481,18 @@ const POLL_BATCH: usize = 128;
 /// as the wire shows; `!half` when the connection is dead. Source: POLLRDHUP, POLLHUP, POLLERR in
 /// poll(2).
 pub fn poll_gone(fds: &[RawFd], gone: &mut Vec<(usize, bool)>) {
-    poll_for(libc::POLLRDHUP, fds, |index, found| gone.push((index, found == libc::POLLRDHUP)));
+    poll_for(libc::POLLRDHUP, fds, |index, found| {
+        let half = found == libc::POLLRDHUP;
+        // A receiving side that we shut down ourselves looks just like one that the peer ended.
+        if !half || peer_has_closed(fds[index]) {
+            gone.push((index, half));
+        }
+    });
+}
+
+/// Whether the peer's FIN has arrived; taken for granted where the kernel does not say.
+fn peer_has_closed(fd: RawFd) -> bool {
+    sys::tcp_info(fd).map_or(true, |info| TcpInfo::from_kernel(&info).peer_closed)
 }
 
 fn poll_for(events: i16, fds: &[RawFd], mut found: impl FnMut(usize, i16)) {

@@ -139,11 +139,11 @@ pub(super) fn unacknowledged(socket: &impl AsFd) -> io::Result<u32> {
 
 /// The first bytes of the kernel's `struct tcp_info`, as many as it knows; the rest is zero.
 /// Source: `TCP_INFO` in tcp(7), linux/tcp.h (fields are only ever appended).
-pub(super) fn tcp_info(socket: &impl AsFd) -> io::Result<[u8; TCP_INFO_BYTES]> {
+pub(super) fn tcp_info(fd: libc::c_int) -> io::Result<[u8; TCP_INFO_BYTES]> {
     let mut info = [0u8; TCP_INFO_BYTES];
     let mut len = info.len() as libc::socklen_t;
-    let fd = socket.as_fd().as_raw_fd();
-    // WHY UNSAFE: foreign call. SAFETY: writes at most `len` bytes, the size of `info`.
+    // WHY UNSAFE: foreign call. SAFETY: writes at most `len` bytes, the size of `info`; a number
+    // that is no socket is an error.
     check(unsafe {
         let info = info.as_mut_ptr().cast();
         libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info, &mut len)

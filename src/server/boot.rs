@@ -7,29 +7,39 @@ use std::{
 };
 
 use crossbeam_channel::Receiver;
-use tokio::{net::TcpListener, sync::Notify, time::timeout_at};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle, time::timeout_at};
 
 use crate::{
-    base::limits::MAILBOX_MESSAGES_MAX,
+    base::limits::{BUFFER_BYTES, MAILBOX_MESSAGES_MAX},
     controlplane::{
         admin,
         broadcast::{Broadcast, Send},
+        carry::Carry,
+        changes::{Changes, Orders, Overlay},
         export::access_log::Writer,
         log,
         series::Series,
+        source::Stamp,
         state::{Phase, Rules, State},
     },
     dataplane::worker::{self, WorkerInput},
-    rt::{self, Bound},
+    rt::{self, Undelivered},
     server::{
+        changing::Changing,
         control::{Control, Requests, Stops, Worker},
         error::ServerError,
-        listen, machine,
+        listen::{self, Inherited},
+        machine,
+        prepare::Preparer,
         rules::{self, Fixed, Loaded, Source},
+        systemd,
+        upgrade::{self, Held, Predecessor, Program},
+        upgrading::Upgrading,
+        watch,
     },
     snapshot::{
         Snapshot,
-        messages::{FromWorker, ReportSender, ToWorker, reports},
+        messages::{FromWorker, ListenSocket, ReportSender, ToWorker, reports},
     },
     telemetry::{
         CoreStats, LogSender,
@@ -62,13 +72,25 @@ impl Stopper {
     }
 }
 
+/// How a process serves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Whether the files of the source are watched.
+    pub watch: bool,
+}
+
 /// Serves until a signal ends it. `on_ready` is called once, on the control thread, when all cores
 /// accept connections: it must not wait.
 ///
 /// # Errors
 /// Why the process could not start or had to end; each says what to do.
-pub fn run(source: Source, on_ready: impl FnOnce(Running)) -> Result<(), ServerError> {
+pub fn run(
+    source: Source,
+    options: Options,
+    on_ready: impl FnOnce(Running),
+) -> Result<(), ServerError> {
     let started = Instant::now();
+    let origin = Origin::find_out()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -77,25 +99,54 @@ pub fn run(source: Source, on_ready: impl FnOnce(Running)) -> Result<(), ServerE
         let _entered = runtime.enter();
         Requests::install().map_err(ServerError::Control)?
     };
-    let loaded = rules::load(&source, 1).map_err(ServerError::Config)?;
+    let stamp = source.stamp();
+    let loaded = rules::load(&source, &Overlay::default(), origin.inherited.version + 1)
+        .map_err(ServerError::Config)?;
+    rt::memory::give_back();
     log::set_level(loaded.level);
     for warning in &loaded.warnings {
         log::warn(format_args!("{warning}"));
     }
-    let boot = Boot::new(started, source, loaded)?;
-    runtime.block_on(boot.serve(requests, on_ready))
+    let boot = Boot::new(started, source, stamp, loaded, origin)?;
+    runtime.block_on(boot.serve(requests, options, on_ready))
+}
+
+/// Where this process comes from.
+struct Origin {
+    program: Program,
+    inherited: Inherited,
+    predecessor: Option<Predecessor>,
+}
+
+impl Origin {
+    /// Must come before anything opens a descriptor.
+    fn find_out() -> Result<Self, ServerError> {
+        let program = Program::of_this_process().map_err(ServerError::Control)?;
+        let activated = systemd::sockets().map_err(ServerError::Inherit)?;
+        let taken_over = upgrade::take_over().map_err(ServerError::Inherit)?;
+        let (predecessor, mut inherited) = match taken_over {
+            Some((predecessor, inherited)) => (Some(predecessor), inherited),
+            None => (None, Inherited::default()),
+        };
+        inherited.listeners.extend(activated.into_iter().map(|bound| (None, bound)));
+        Ok(Self { program, inherited, predecessor })
+    }
 }
 
 /// What the start has got together before the first worker runs.
 struct Boot {
-    source: Source,
     fixed: Fixed,
+    preparer: Preparer,
     snapshot: Arc<Snapshot>,
-    sockets: Vec<Vec<Bound>>,
+    sockets: Vec<Vec<ListenSocket>>,
+    held: Held,
     admin: Option<std::net::TcpListener>,
     writer: Writer,
     log_senders: Vec<LogSender>,
     state: Arc<State>,
+    orders: Orders,
+    program: Program,
+    predecessor: Option<Predecessor>,
 }
 
 /// The workers that were started, and the way to each.
@@ -106,76 +157,125 @@ struct Workers {
 }
 
 impl Boot {
-    fn new(started: Instant, source: Source, loaded: Loaded) -> Result<Self, ServerError> {
+    fn new(
+        started: Instant,
+        source: Source,
+        stamp: Option<Stamp>,
+        loaded: Loaded,
+        origin: Origin,
+    ) -> Result<Self, ServerError> {
         let Loaded { mut snapshot, fixed, .. } = loaded;
-        let mut series = Series::default();
+        let Origin { program, mut inherited, predecessor } = origin;
+        let (mut series, mut carry) = (Series::default(), Carry::default());
+        carry.assign(None, &mut snapshot);
         series.assign(&mut snapshot);
         let snapshot = Arc::new(snapshot);
         let driver = rt::probe().map_err(ServerError::Driver)?;
         machine::prepare(&fixed.runtime, &driver);
-        let sockets = listen::bind_all(&snapshot, fixed.runtime.workers.len())?;
-        let admin = fixed.admin.as_ref().map(listen::bind_admin).transpose()?;
-        let stats: Vec<Arc<CoreStats>> =
-            fixed.runtime.workers.iter().map(|worker| CoreStats::new(worker.core)).collect();
+        let cores: Vec<usize> = fixed.runtime.workers.iter().map(|worker| worker.core).collect();
+        let admin = fixed.admin.as_ref().map(|one| listen::bind_admin(one, &mut inherited));
+        let admin = admin.transpose()?;
+        let sockets = listen::bind_new(None, &snapshot, &cores, &mut inherited)?.name(&snapshot);
+        for (_, left) in inherited.listeners {
+            let address = left.local_addr();
+            log::warn(format_args!("no listener has the inherited address {address}; closed"));
+        }
+        let mut held = Held::default();
+        held.keep_all(&cores, &sockets, admin.as_ref()).map_err(ServerError::Control)?;
+        let stats: Vec<Arc<CoreStats>> = cores.iter().map(|core| CoreStats::new(*core)).collect();
         let (log_senders, batches) = log_ring(&stats);
         let writer = start_writer(&snapshot, batches)?;
         let rules = Rules::new(Arc::clone(&snapshot), series, source.name());
         let log = Arc::clone(writer.stats());
-        let state = Arc::new(State::new(started, stats, log, driver.to_string(), rules));
-        Ok(Self { source, fixed, snapshot, sockets, admin, writer, log_senders, state })
+        let (changes, orders) = Changes::new();
+        let driver = driver.to_string();
+        let state = Arc::new(State::new(started, stats, log, driver, changes, rules));
+        let preparer = Preparer {
+            source,
+            store: None,
+            overlay: Arc::default(),
+            carry,
+            stamp,
+            fixed: fixed.clone(),
+            head_bytes_max: head_bytes_max(&snapshot),
+            state: Arc::clone(&state),
+        };
+        Ok(Self {
+            fixed,
+            preparer,
+            snapshot,
+            sockets,
+            held,
+            admin,
+            writer,
+            log_senders,
+            state,
+            orders,
+            program,
+            predecessor,
+        })
     }
 
     /// Starts admin API and workers, then stays in the control loop.
     async fn serve(
         mut self,
         requests: Requests,
+        options: Options,
         on_ready: impl FnOnce(Running),
     ) -> Result<(), ServerError> {
         let stops = Stops::install().map_err(ServerError::Control)?;
         let stop = Stopper(Arc::new(Notify::new()));
-        let admin = self.start_admin()?;
+        let listeners = self.addresses();
+        let (admin, admin_task) = self.start_admin()?.unzip();
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);
         let (reports, receiver) = reports(move || waker.notify_one());
-        let listeners = self.addresses();
         self.introduce(&listeners, admin);
         let Workers { threads, mailboxes } = self.start_workers(&reports)?;
         wait_until_ready(&receiver, &wake, threads.len()).await?;
+        if let Some(predecessor) = self.predecessor.take() {
+            predecessor.ready().map_err(|_| ServerError::Orphaned)?;
+        }
         self.state.set_phase(Phase::Ready);
+        systemd::ready();
         log::info(format_args!(
             "ready: {} from {}, after {} ms",
             rules::summary(&self.snapshot),
-            self.source.name(),
+            self.preparer.source.name(),
             self.state.started.elapsed().as_millis(),
         ));
+        if options.watch {
+            let seen = self.preparer.stamp.clone();
+            watch::start(&self.preparer.source, seen, &self.state.changes);
+        }
         on_ready(Running { listeners, admin, stop: stop.clone() });
         let control = Control {
             broadcast: Broadcast::new(Arc::clone(&self.snapshot), mailboxes),
             state: self.state,
-            source: self.source,
-            fixed: self.fixed,
+            changing: Changing::new(self.preparer, self.orders),
             writer: self.writer,
             workers: threads,
             reports: receiver,
+            upgrading: Upgrading::new(self.program, self.held),
+            admin: admin_task,
         };
         control.run(requests, stops, &wake, &stop.0).await
     }
 
-    fn start_admin(&mut self) -> Result<Option<SocketAddr>, ServerError> {
+    fn start_admin(&mut self) -> Result<Option<(SocketAddr, JoinHandle<()>)>, ServerError> {
         let (Some(listener), Some(settings)) = (self.admin.take(), &self.fixed.admin) else {
             return Ok(None);
         };
         let listener = TcpListener::from_std(listener).map_err(ServerError::Control)?;
         let address = listener.local_addr().map_err(ServerError::Control)?;
         let router = admin::router(Arc::clone(&self.state), settings);
-        tokio::spawn(admin::serve(listener, router));
-        Ok(Some(address))
+        Ok(Some((address, tokio::spawn(admin::serve(listener, router)))))
     }
 
     fn start_workers(&mut self, reports: &ReportSender) -> Result<Workers, ServerError> {
         let mut workers = Workers::default();
         let parts = self.sockets.drain(..).zip(self.log_senders.drain(..));
-        for ((settings, stats), (listeners, log)) in
+        for ((settings, stats), (sockets, log)) in
             self.fixed.runtime.workers.iter().zip(&self.state.cores).zip(parts)
         {
             let core = settings.core;
@@ -184,7 +284,7 @@ impl Boot {
             let thread = worker::start(WorkerInput {
                 settings: settings.clone(),
                 snapshot: Arc::clone(&self.snapshot),
-                listeners,
+                sockets,
                 mailbox,
                 reports: reports.clone(),
                 stats: Arc::clone(stats),
@@ -192,7 +292,11 @@ impl Boot {
             })
             .map_err(fail)?;
             workers.threads.push(Worker { core, thread, ended: false });
-            let send: Send = Box::new(move |message: ToWorker| sender.send(message).is_ok());
+            let send: Send = Box::new(move |message: ToWorker| {
+                sender.send(message).map_err(|undelivered| match undelivered {
+                    Undelivered::Full(message) | Undelivered::Closed(message) => message,
+                })
+            });
             workers.mailboxes.push((core, send));
         }
         Ok(workers)
@@ -201,8 +305,11 @@ impl Boot {
     /// Names and addresses of the listeners, with the ports the kernel chose.
     fn addresses(&self) -> Vec<(String, SocketAddr)> {
         let sockets = self.sockets.first().map_or(&[][..], Vec::as_slice);
-        let names = self.snapshot.listeners.iter().map(|listener| listener.name.to_string());
-        names.zip(sockets.iter().map(Bound::local_addr)).collect()
+        let address = |id| sockets.iter().find(|one| one.listener == id).map(|one| one.address);
+        let listeners = self.snapshot.listeners.iter().zip(&self.snapshot.listener_ids);
+        listeners
+            .map(|(one, id)| (one.name.to_string(), address(*id).unwrap_or(one.address)))
+            .collect()
     }
 
     /// The start-up report: what runs, on what, and where it is reached.
@@ -220,6 +327,12 @@ impl Boot {
             None => log::info(format_args!("admin is off")),
         }
     }
+}
+
+/// The largest request head that the cores' buffers are made for.
+fn head_bytes_max(snapshot: &Snapshot) -> usize {
+    let all = snapshot.listeners.iter().map(|listener| listener.limits.header_bytes_max);
+    all.fold(BUFFER_BYTES, usize::max)
 }
 
 fn start_writer(snapshot: &Snapshot, batches: LogReceiver) -> Result<Writer, ServerError> {

@@ -1,4 +1,4 @@
-//! The control loop: signals, reports of the cores, reloads, the drain.
+//! The control loop: signals, reports of the cores, changes, the successor, the drain.
 
 use std::{
     io,
@@ -12,22 +12,26 @@ use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
     sync::Notify,
-    task::{self, JoinHandle as Task},
-    time::{interval, sleep_until},
+    task::JoinHandle as Task,
+    time::{Interval, interval, sleep_until},
 };
 
 use crate::{
     controlplane::{
         broadcast::Broadcast,
+        changes::{Applied, Change, Edit, Order, Refused, Wait},
         export::access_log::{Sink, Writer},
         log,
         state::{Phase, State},
     },
     server::{
+        changing::{Changing, Event},
         error::ServerError,
-        rules::{self, Fixed, Reload, Source},
+        prepare::{Done, Outcome, Ready},
+        rules, systemd,
+        upgrading::Upgrading,
     },
-    snapshot::messages::{FromWorker, ToWorker},
+    snapshot::messages::{End, FromWorker},
 };
 
 /// What a core may take beyond the drain's deadline to cut its connections and say so.
@@ -98,18 +102,13 @@ pub(super) struct Worker {
 pub(super) struct Control {
     pub(super) broadcast: Broadcast,
     pub(super) state: Arc<State>,
-    pub(super) source: Source,
-    pub(super) fixed: Fixed,
+    pub(super) changing: Changing,
+    pub(super) upgrading: Upgrading,
     pub(super) writer: Writer,
     pub(super) workers: Vec<Worker>,
     pub(super) reports: Receiver<FromWorker>,
-}
-
-/// A reload under way, on a thread that may wait.
-struct Reloading {
-    task: Option<Task<Result<Reload, String>>>,
-    /// Asked for again meanwhile.
-    again: bool,
+    /// Accepts for the admin API.
+    pub(super) admin: Option<Task<()>>,
 }
 
 impl Control {
@@ -121,41 +120,57 @@ impl Control {
         wake: &Notify,
         stop: &Notify,
     ) -> Result<(), ServerError> {
-        let mut reloading = Reloading { task: None, again: false };
         let mut watch = interval(WATCH_EVERY);
+        let mut alive = systemd::watchdog().map(|every| interval(every / 2));
         let mut deadline: Option<Instant> = None;
         loop {
             select! {
                 () = wake.notified() => self.take_reports()?,
                 _ = watch.tick() => self.watch_workers()?,
-                result = finished(&mut reloading.task) => {
-                    self.finish_reload(result);
-                    if std::mem::take(&mut reloading.again) {
-                        reloading.task = Some(self.start_reload());
-                    }
-                }
-                _ = requests.hangup.recv() => match reloading.task {
-                    _ if deadline.is_some() => self.reopen_log(), // these rules are the last ones
-                    Some(_) => reloading.again = true,
-                    None => reloading.task = Some(self.start_reload()),
+                () = beat(&mut alive) => systemd::alive(),
+                event = self.changing.next() => match event {
+                    Event::Submitted => {}
+                    Event::Done(done) => self.finish_change(done, deadline.is_some()),
                 },
+                answer = self.upgrading.answer() => match answer {
+                    Ok(_) if deadline.is_some() => {}
+                    Ok(successor) => deadline = Some(self.hand_over(successor)),
+                    Err(reason) => log::error(format_args!(
+                        "no upgrade: {reason}; its own lines above say why; this process goes on"
+                    )),
+                },
+                _ = requests.hangup.recv() => self.hang_up(deadline.is_some()),
                 // Both would end the process if nobody listened.
                 _ = requests.reopen.recv() => self.reopen_log(),
-                _ = requests.upgrade.recv() => log::warn(format_args!(
-                    "SIGUSR2: a new binary cannot take the sockets over yet; restart instead"
-                )),
+                _ = requests.upgrade.recv() => match deadline {
+                    Some(_) => log::warn(format_args!("SIGUSR2: this process is ending already")),
+                    None => self.upgrading.want(),
+                },
                 name = stops.recv() => match deadline {
                     Some(_) => return self.end("second signal"),
-                    None => deadline = Some(self.start_drain(name)),
+                    None => deadline = Some(self.stop(name)),
                 },
                 () = stop.notified(), if deadline.is_none() => {
-                    deadline = Some(self.start_drain("asked to"));
+                    deadline = Some(self.stop("asked to"));
                 }
                 () = past(deadline) => return self.end("the drain's time is up"),
             }
             if self.workers.iter().all(|worker| worker.ended) {
                 return self.end("drained");
             }
+            if deadline.is_none() {
+                self.start_what_waits();
+            }
+        }
+    }
+
+    /// Changes and upgrades take turns: a successor reads what is in force.
+    fn start_what_waits(&mut self) {
+        if !self.upgrading.is_under_way() {
+            self.changing.start();
+        } else if !self.changing.is_preparing() {
+            let version = self.state.rules().snapshot.version;
+            self.upgrading.start(version);
         }
     }
 
@@ -163,12 +178,7 @@ impl Control {
     fn take_reports(&mut self) -> Result<(), ServerError> {
         while let Ok(report) = self.reports.try_recv() {
             match report {
-                FromWorker::Applied { core, version } => {
-                    self.broadcast.applied(core, version);
-                    if self.broadcast.settled() {
-                        log::info(format_args!("version {version} is in force on all cores"));
-                    }
-                }
+                FromWorker::Applied { core, version } => self.note_applied(core, version),
                 FromWorker::Panicked { core, place } => log::error(format_args!(
                     "core {core}: a defect at {place} cost one connection; please report it"
                 )),
@@ -189,9 +199,25 @@ impl Control {
         Ok(())
     }
 
+    fn note_applied(&mut self, core: usize, version: u64) {
+        let was_settled = self.broadcast.settled();
+        self.broadcast.applied(core, version);
+        let everywhere = self.broadcast.version_everywhere();
+        self.changing.applied(everywhere);
+        if self.broadcast.settled() && !was_settled {
+            let took = self.state.rules().settle();
+            log::info(format_args!(
+                "version {everywhere} is in force on all cores, {:.1} ms after it was asked for",
+                took.as_secs_f64() * 1e3
+            ));
+        }
+    }
+
     /// A thread that is gone without having said so takes the process with it: a supervisor starts
     /// it anew, a core that silently serves nobody is worse.
-    fn watch_workers(&self) -> Result<(), ServerError> {
+    fn watch_workers(&mut self) -> Result<(), ServerError> {
+        self.broadcast.send_to_all();
+        self.changing.tidy();
         match self.workers.iter().find(|worker| worker.thread.is_finished() && !worker.ended) {
             // Its last word may still be on its way.
             Some(worker) if self.reports.is_empty() => {
@@ -201,45 +227,91 @@ impl Control {
         }
     }
 
-    fn start_reload(&self) -> Task<Result<Reload, String>> {
-        log::info(format_args!("reloading {}", self.source.name()));
-        let (source, old) = (self.source.clone(), Arc::clone(&self.state.rules().snapshot));
-        task::spawn_blocking(move || rules::prepare(&source, &old))
+    /// SIGHUP: the rules are read again, and the file of the access log is opened anew.
+    fn hang_up(&mut self, is_ending: bool) {
+        if is_ending {
+            return self.reopen_log(); // these rules are the last ones
+        }
+        systemd::reloading();
+        let change = Change {
+            from: "SIGHUP".into(),
+            edit: Edit::Reread,
+            dry_run: false,
+            wait: Wait::Accepted,
+        };
+        if !self.state.changes.post(change) {
+            log::warn(format_args!("SIGHUP: too many changes wait already"));
+            systemd::ready();
+        }
     }
 
-    /// Applies a prepared reload, or notes why there is none: then the old rules stay.
-    fn finish_reload(&mut self, result: Result<Reload, String>) {
-        match result {
-            Ok(reload) => self.apply(reload),
-            Err(reasons) => {
-                log::error(format_args!("reload refused, the rules stay as they are:\n{reasons}"));
-                self.state.rules().refuse(reasons);
-                self.reopen_log();
+    /// Sends a prepared change on, or notes why there is none: then the old rules stay.
+    fn finish_change(&mut self, done: Done, is_ending: bool) {
+        let Done { mut orders, outcome } = done;
+        match outcome {
+            Outcome::Ready(ready) if is_ending => {
+                // Saved, but no core takes rules any more.
+                let applied = Applied { version: ready.snapshot.version, warnings: ready.warnings };
+                self.changing.accept(orders, &applied);
+                self.changing.close();
+            }
+            Outcome::Ready(ready) => {
+                let applied = self.apply(*ready, &orders);
+                self.changing.accept(orders, &applied);
+            }
+            Outcome::Unchanged(applied) => {
+                for order in orders {
+                    order.answer(Ok(applied.clone()));
+                }
+            }
+            Outcome::Refused(_) if orders.len() > 1 && !is_ending => {
+                return self.changing.try_alone(orders); // somebody among them is not to blame
+            }
+            Outcome::Refused(refused) => {
+                let first = orders.pop();
+                let is_of_the_api =
+                    first.as_ref().is_some_and(|one| matches!(one.change.edit, Edit::With(_)));
+                if !first.as_ref().is_some_and(|order| order.change.dry_run) {
+                    self.note_refused(first.as_ref(), &refused, is_of_the_api);
+                }
+                for order in first.into_iter().chain(orders) {
+                    order.answer(Err(refused.clone()));
+                }
             }
         }
+        systemd::ready(); // ends what `reloading` began
     }
 
-    fn apply(&mut self, Reload { loaded, log }: Reload) {
-        for warning in &loaded.warnings {
+    fn note_refused(&self, order: Option<&Order>, refused: &Refused, is_of_the_api: bool) {
+        let from = order.map_or("a change", |order| &*order.change.from);
+        log::error(format_args!("{from}: refused, the rules stay as they are:\n{refused}"));
+        if is_of_the_api {
+            self.state.rules().refuse_call();
+        } else {
+            self.state.rules().refuse(refused.to_string());
+            self.reopen_log();
+        }
+    }
+
+    /// Puts rules in force: nothing here can fail.
+    fn apply(&mut self, ready: Ready, orders: &[Order]) -> Applied {
+        let Ready { snapshot, sockets, overlay, read, warnings } = ready;
+        for warning in &warnings {
             log::warn(format_args!("{warning}"));
         }
-        if loaded.fixed != self.fixed {
-            log::warn(format_args!(
-                "changes of [runtime] and [admin] take effect with a restart only"
-            ));
+        if let Some(read) = read {
+            log::set_level(read.level);
+            self.redirect_log(read.log);
         }
-        log::set_level(loaded.level);
-        self.redirect_log(log);
-        let mut snapshot = loaded.snapshot;
-        let snapshot = {
-            let mut rules = self.state.rules();
-            rules.series.assign(&mut snapshot);
-            let snapshot = Arc::new(snapshot);
-            rules.accept(Arc::clone(&snapshot));
-            snapshot
-        };
-        log::info(format_args!("version {}: {}", snapshot.version, rules::summary(&snapshot)));
-        self.broadcast.publish(snapshot);
+        let asked = orders.iter().map(|order| order.received).min();
+        let is_read = orders.iter().any(|order| !matches!(order.change.edit, Edit::With(_)));
+        self.state.rules().accept(Arc::clone(&snapshot), overlay, asked, is_read);
+        let cores: Vec<usize> = self.workers.iter().map(|worker| worker.core).collect();
+        self.upgrading.hold(&cores, &sockets, |id| snapshot.listener_index(id).is_some());
+        let version = snapshot.version;
+        log::info(format_args!("version {version}: {}", rules::summary(&snapshot)));
+        self.broadcast.publish(snapshot, sockets);
+        Applied { version, warnings }
     }
 
     /// SIGHUP means a rotated access log too, whatever became of the rules; SIGUSR1 only that.
@@ -259,16 +331,34 @@ impl Control {
         }
     }
 
-    /// Begins the end: no new connections, requests in flight finish. Returns when it is over at
-    /// the latest.
-    fn start_drain(&self, why: &str) -> Instant {
-        let within = self.fixed.runtime.drain_timeout;
+    /// Begins the end for good: no new connections, requests in flight finish.
+    fn stop(&mut self, why: &str) -> Instant {
+        systemd::stopping();
+        self.start_drain(why, End::Stop)
+    }
+
+    /// Begins the end because a successor serves.
+    fn hand_over(&mut self, successor: u32) -> Instant {
+        systemd::main_pid(successor);
+        if let Some(admin) = self.admin.take() {
+            admin.abort(); // accepts no more; answers under way are other tasks
+        }
+        self.start_drain(&format!("process {successor} has taken over"), End::HandOver)
+    }
+
+    /// Returns when it is over at the latest.
+    fn start_drain(&mut self, why: &str, end: End) -> Instant {
+        let within = self.state.rules().snapshot.drain_timeout;
         log::info(format_args!(
             "{why}: draining, at most {} s; a second signal ends it at once",
             within.as_secs_f64()
         ));
         self.state.set_phase(Phase::Draining);
-        self.broadcast.tell(&ToWorker::Drain { within });
+        self.upgrading.let_go();
+        if !self.changing.is_preparing() {
+            self.changing.close();
+        }
+        self.broadcast.drain(within, end);
         Instant::now() + within + DRAIN_SLACK
     }
 
@@ -284,15 +374,12 @@ impl Control {
     }
 }
 
-/// The result of a reload, when there is one under way and it is done.
-///
-/// # Cancel safety
-/// A task that is not done stays where it is.
-async fn finished(task: &mut Option<Task<Result<Reload, String>>>) -> Result<Reload, String> {
-    let Some(running) = task else { return std::future::pending().await };
-    let result = running.await;
-    *task = None;
-    result.unwrap_or_else(|error| Err(format!("a defect of ringway: {error}; please report it")))
+/// Waits for the next beat; for ever if nobody wants one.
+async fn beat(alive: &mut Option<Interval>) {
+    match alive {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for a point in time; for ever without one.

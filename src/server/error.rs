@@ -29,6 +29,10 @@ pub enum ServerError {
     Driver(DriverError),
     /// The control side could not be set up.
     Control(io::Error),
+    /// What a predecessor or systemd passed on cannot be used.
+    Inherit(io::Error),
+    /// The predecessor was stopped while this process was starting.
+    Orphaned,
     /// Not all workers accept connections in time.
     Late {
         /// How many do.
@@ -73,6 +77,15 @@ impl fmt::Display for ServerError {
                 f,
                 "the control thread could not be set up: {error}; see `ulimit -n` (open files) and \
                  `ulimit -u` (threads)"
+            ),
+            Self::Inherit(error) => write!(
+                f,
+                "the sockets passed to this process cannot be used: {error}; they have to be TCP \
+                 sockets that listen"
+            ),
+            Self::Orphaned => f.write_str(
+                "the process this one was to take over from was stopped meanwhile, so this one ends \
+                 too; start it anew if that was not meant",
             ),
             Self::Late { ready, cores } => write!(
                 f,

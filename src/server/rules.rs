@@ -1,17 +1,17 @@
-//! From a source to rules that the cores can obey: read, check, compile, open the access log.
-//!
-//! The same steps at the start and at a reload. What a running process cannot change (addresses of
-//! listeners) refuses the reload; what it takes only at its start (`[runtime]`, `[admin]`) is said.
+//! From a source to rules that the cores can obey: read, check, compile. The same at the start and for
+//! every change.
 
 use std::{io, path::PathBuf};
 
 use crate::{
     controlplane::{
+        changes::Overlay,
         compile::{self, Resolve},
         config::{self, Config, ConfigErrors, Level, Problem, RuntimeConfig},
         export::access_log::Sink,
+        source::Stamp,
     },
-    snapshot::{AccessLogTarget, AdminSettings, Listener, Snapshot},
+    snapshot::{AccessLogTarget, AdminSettings, Snapshot, WorkerSettings},
 };
 
 /// Where the configuration comes from.
@@ -29,6 +29,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// What tells whether its files are others than before; `None` for a text.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::Path(path) => Some(Stamp::of(path)),
+            Self::Text { .. } => None,
+        }
+    }
+
     /// What messages and `/v1/status` call it.
     pub fn name(&self) -> String {
         match self {
@@ -54,15 +62,53 @@ pub(super) struct Fixed {
     pub(super) admin: Option<AdminSettings>,
 }
 
-/// Reads and compiles a source.
+impl Fixed {
+    /// The keys that differ in `wanted`: what a restart would change. `drain_timeout` is not among
+    /// them, it is part of the rules.
+    pub(super) fn differences(&self, wanted: &Self) -> Vec<&'static str> {
+        let (now, then) = (&self.runtime, &wanted.runtime);
+        let cores = |runtime: &RuntimeConfig| -> Vec<usize> {
+            runtime.workers.iter().map(|worker| worker.core).collect()
+        };
+        let differs = |of: fn(&WorkerSettings) -> usize| {
+            // Cores that only one of them has are named already.
+            let pairs = now.workers.iter().flat_map(|a| then.workers.iter().map(move |b| (a, b)));
+            pairs.into_iter().any(|(a, b)| a.core == b.core && of(a) != of(b))
+        };
+        let address = |admin: &Option<AdminSettings>| admin.as_ref().map(|admin| admin.address);
+        let token = |admin: &Option<AdminSettings>| admin.as_ref().map(|admin| admin.token.clone());
+        let all = [
+            (cores(now) != cores(then), "runtime.cores"),
+            (now.driver != then.driver, "runtime.driver"),
+            (differs(|worker| worker.pin.into()), "runtime.pin"),
+            (differs(|worker| worker.ring_entries as usize), "runtime.ring_entries"),
+            (differs(|worker| worker.connections_max), "runtime.connections_max"),
+            (differs(|worker| worker.pipes_max), "runtime.pipes_max"),
+            (address(&self.admin) != address(&wanted.admin), "admin.address"),
+            (token(&self.admin) != token(&wanted.admin), "admin.token"),
+        ];
+        all.into_iter().filter(|(differs, _)| *differs).map(|(_, key)| key).collect()
+    }
+}
+
+/// Reads and compiles a source. Call `rt::memory::give_back` when there is time.
 ///
 /// # Errors
 /// Every mistake, with its place and remedy.
-pub(super) fn load(source: &Source, version: u64) -> Result<Loaded, ConfigErrors> {
-    let config::Loaded { config, mut warnings } = match source {
-        Source::Path(path) => config::load(path)?,
-        Source::Text { name, text } => config::load_str(name, text)?,
-    };
+pub(super) fn load(
+    source: &Source,
+    overlay: &Overlay,
+    version: u64,
+) -> Result<Loaded, ConfigErrors> {
+    // In a thread of its own: what parsing leaves behind is in that thread's heap, and goes with it.
+    let loaded = std::thread::scope(|scope| {
+        let parse = scope.spawn(|| match source {
+            Source::Path(path) => config::load_with(path, &overlay.texts),
+            Source::Text { name, text } => config::load_str_with(name, text, &overlay.texts),
+        });
+        parse.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let config::Loaded { config, mut warnings } = loaded?;
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;
@@ -94,84 +140,25 @@ pub(super) fn open_log(snapshot: &Snapshot) -> Result<Option<Sink>, (String, io:
     Sink::open(&log.to).map(Some).map_err(|error| (name, error))
 }
 
-/// A reload that can be applied.
-#[derive(Debug)]
-pub(super) struct Reload {
-    pub(super) loaded: Loaded,
-    pub(super) log: Option<Sink>,
-}
-
-/// Does all of a reload that can fail. Takes as long as it takes: not for the control thread.
-///
-/// # Errors
-/// Why the reload is refused, one reason a line.
-pub(super) fn prepare(source: &Source, old: &Snapshot) -> Result<Reload, String> {
-    let loaded =
-        load(source, old.version + 1).map_err(|errors| errors.to_string().trim_end().to_owned())?;
-    let moved = listener_changes(&old.listeners, &loaded.snapshot.listeners);
-    if !moved.is_empty() {
-        return Err(moved.join("\n"));
-    }
-    let log = open_log(&loaded.snapshot)
-        .map_err(|(name, error)| format!("access log: cannot open {name}: {error}"))?;
-    Ok(Reload { loaded, log })
-}
-
-/// What a reload would have to bind or close: not while the process runs.
-fn listener_changes(old: &[Listener], new: &[Listener]) -> Vec<String> {
-    let remedy = "listeners change with a restart only";
-    let find = |list: &[Listener], name: &str| {
-        list.iter().find(|listener| *listener.name == *name).map(|listener| listener.address)
-    };
-    let mut changes = Vec::new();
-    for listener in new {
-        let (name, address) = (&listener.name, listener.address);
-        match find(old, name) {
-            None => changes.push(format!("listener `{name}` is new; {remedy}")),
-            Some(was) if was != address => {
-                changes.push(format!("listener `{name}` moves from {was} to {address}; {remedy}"));
-            }
-            Some(_) => {}
-        }
-    }
-    for listener in old {
-        if find(new, &listener.name).is_none() {
-            changes.push(format!("listener `{}` is gone; {remedy}", listener.name));
-        }
-    }
-    let order = |list: &[Listener]| list.iter().map(|l| l.name.clone()).collect::<Vec<_>>();
-    if changes.is_empty() && order(old) != order(new) {
-        changes.push(format!("the listeners are in another order; {remedy}"));
-    }
-    changes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controlplane::fixtures;
 
-    fn listeners(all: &[(&str, &str)]) -> Vec<Listener> {
-        let template = fixtures::snapshot(1).listeners[0].clone();
-        let one = |(name, address): &(&str, &str)| Listener {
-            name: (*name).into(),
-            address: address.parse().expect("an address"),
-            ..template.clone()
-        };
-        all.iter().map(one).collect()
+    fn fixed(runtime: &str) -> Fixed {
+        let text = format!(
+            "[runtime]\n{runtime}\n[[listener]]\nname = \"a\"\naddress = \"127.0.0.1:8080\"\n\
+             [[route]]\nid = \"r\"\nupstream = \"u\"\n[[upstream]]\nname = \"u\"\n\
+             endpoints = [\"http://127.0.0.1:1\"]\n"
+        );
+        let source = Source::Text { name: "test".into(), text };
+        load(&source, &Overlay::default(), 1).expect("valid").fixed
     }
 
     #[test]
-    fn moved_listeners_are_named() {
-        let old = listeners(&[("a", "127.0.0.1:1"), ("b", "127.0.0.1:2")]);
-        assert!(listener_changes(&old, &old).is_empty());
-        let new = listeners(&[("b", "127.0.0.1:3"), ("c", "127.0.0.1:4")]);
-        let changes = listener_changes(&old, &new);
-        assert_eq!(changes.len(), 3, "{changes:?}");
-        assert!(changes[0].contains("`b` moves from 127.0.0.1:2 to 127.0.0.1:3"));
-        assert!(changes[1].contains("`c` is new"));
-        assert!(changes[2].contains("`a` is gone"));
-        let turned = listeners(&[("b", "127.0.0.1:2"), ("a", "127.0.0.1:1")]);
-        assert!(listener_changes(&old, &turned)[0].contains("another order"));
+    fn what_needs_a_restart_is_named() {
+        let now = fixed("cores = \"0\"");
+        assert!(now.differences(&fixed("cores = \"0\"\ndrain_timeout = \"1s\"")).is_empty());
+        let keys = now.differences(&fixed("cores = \"0\"\nring_entries = 64\npin = false"));
+        assert_eq!(keys, ["runtime.pin", "runtime.ring_entries"]);
     }
 }

@@ -1,21 +1,76 @@
 //! What the two planes say to each other: rules and orders go down, reports come up.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::{base::limits::REPORTS_MAX, snapshot::Snapshot};
+use crate::{
+    base::{
+        ids::{Identity, ListenerId, RouteKey},
+        limits::REPORTS_MAX,
+    },
+    snapshot::Snapshot,
+};
 
 /// Control plane to one core.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum ToWorker {
-    /// Swap to these rules. Versions only rise; of several waiting ones only the last counts.
-    Snapshot(Arc<Snapshot>),
+    /// Swap to newer rules. Versions only rise.
+    Rules(Box<Update>),
     /// Accept no more, finish what runs, end with [`FromWorker::Drained`] after at most `within`.
     Drain {
         /// How long requests in flight may take.
         within: Duration,
+        /// What becomes of the listeners and of clients between two requests.
+        end: End,
     },
+}
+
+/// Newer rules for one core, with all it needs to obey them at once.
+#[derive(Debug)]
+pub struct Update {
+    /// The rules.
+    pub snapshot: Arc<Snapshot>,
+    /// What it has to let go of, compared with the rules it obeys.
+    pub gone: Arc<Gone>,
+    /// Its sockets of new listeners.
+    pub sockets: Vec<ListenSocket>,
+}
+
+/// What one version has and a later one has not; each list sorted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gone {
+    /// Listeners to close, whose connections end.
+    pub listeners: Box<[ListenerId]>,
+    /// Routes whose exchanges under way end.
+    pub routes: Box<[RouteKey]>,
+    /// Upstreams whose balancers begin anew, or that are not there any more.
+    pub upstreams: Box<[Identity]>,
+    /// Addresses that no endpoint has any more.
+    pub pools: Box<[Identity]>,
+}
+
+/// One core's socket of a listener, listening.
+#[derive(Debug)]
+pub struct ListenSocket {
+    /// Whose it is.
+    pub listener: ListenerId,
+    /// The socket.
+    pub fd: OwnedFd,
+    /// The address, with the port the kernel chose if 0 was asked for.
+    pub address: SocketAddr,
+    /// Somebody else (systemd) goes on listening when this process stops.
+    pub foreign: bool,
+}
+
+/// How a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// For good: listeners close, clients between two requests are told to go.
+    Stop,
+    /// A successor accepts from the same sockets: they stay open, and clients between two requests
+    /// may send one more, so that no request meets a closing connection.
+    HandOver,
 }
 
 /// One core to the control plane.

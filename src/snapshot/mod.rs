@@ -5,11 +5,13 @@
 
 pub mod messages;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use crate::telemetry::access::AccessLogFormat;
 use crate::{
-    base::ids::{ListenerIndex, RouteIndex, StatsSlot, UpstreamIndex},
+    base::ids::{
+        Identity, ListenerId, ListenerIndex, RouteIndex, RouteKey, StatsSlot, UpstreamIndex,
+    },
     policy::{
         balance::Strategy,
         forwarded::TrustedProxies,
@@ -22,14 +24,19 @@ use crate::{
 pub struct Snapshot {
     /// Rises by at least one with each change; the first is 1.
     pub version: u64,
-    /// Where clients connect; listeners of `dataplane::worker` refer to them by index.
+    /// Where clients connect, by [`ListenerIndex`].
     pub listeners: Box<[Listener]>,
+    /// Who each of them is, in the same order.
+    pub listener_ids: Box<[ListenerId]>,
     /// Finds the route of a request; yields indices into `routes`.
-    pub table: RouteTable,
+    pub table: Arc<RouteTable>,
     /// What to do with a request, by [`RouteIndex`].
-    pub routes: Box<[Route]>,
-    /// Groups of endpoints, by [`UpstreamIndex`].
-    pub upstreams: Box<[Upstream]>,
+    pub routes: Arc<[Route]>,
+    /// Groups of endpoints, by [`UpstreamIndex`]; those that a change leaves alone are shared with
+    /// the version before.
+    pub upstreams: Box<[Arc<Upstream>]>,
+    /// How long what a change removes may go on: connections of a listener, exchanges of a route.
+    pub drain_timeout: Duration,
     /// What is logged of each request.
     pub access_log: Option<AccessLog>,
 }
@@ -38,6 +45,12 @@ impl Snapshot {
     /// The listener of an index this snapshot handed out.
     pub fn listener(&self, index: ListenerIndex) -> &Listener {
         &self.listeners[usize::from(index.0)]
+    }
+
+    /// Where a listener stands in this snapshot, if it has it. Most have a handful.
+    pub fn listener_index(&self, id: ListenerId) -> Option<ListenerIndex> {
+        let index = self.listener_ids.iter().position(|one| *one == id)?;
+        u16::try_from(index).ok().map(ListenerIndex)
     }
 
     /// The route of an index this snapshot handed out.
@@ -97,6 +110,8 @@ pub struct Route {
     /// Which counters it writes to; `compile` puts `telemetry::core_stats::ROUTE_OTHER`, the
     /// control plane gives out slots that survive reloads.
     pub stats: StatsSlot,
+    /// Who it is over versions; given by the control plane too.
+    pub key: RouteKey,
     /// What most routes do not have; `None` means all defaults.
     pub extra: Option<Box<RouteExtra>>,
 }
@@ -131,7 +146,7 @@ pub enum HostHeader {
 }
 
 /// A named group of endpoints.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The name in TOML, metrics and logs.
     pub name: Box<str>,
@@ -152,6 +167,12 @@ pub struct Upstream {
     /// Which counters it writes to; `compile` puts `telemetry::core_stats::UPSTREAM_OTHER`, the
     /// control plane gives out slots that survive reloads.
     pub stats: StatsSlot,
+    /// Where cores keep its balancer; another one when strategy or endpoints change. Given by
+    /// `controlplane::carry`, like `pools`.
+    pub identity: Identity,
+    /// Where cores keep the unused connections to each endpoint's address, in the order of
+    /// `endpoints`; upstreams with the same address share them.
+    pub pools: Box<[Identity]>,
 }
 
 /// One address of an upstream.

@@ -94,6 +94,8 @@ core_stats! {
     loop_ticks: Counter;
     /// The longest delay of a beat so far, microseconds: somebody held the core that long.
     loop_stall_micros_max: Counter;
+    /// The longest this core was held by taking new rules, microseconds.
+    rules_swap_micros_max: Counter;
     /// The version of the rules in force on this core.
     snapshot_version: Gauge;
     /// Pooled buffers in use now.

@@ -101,6 +101,8 @@ metrics! {
         "Beats of the loop's clock.";
     LOOP_STALL = "ringway_loop_stall_longest_seconds", Gauge, ["core"],
         "The longest delay of a beat since the start.";
+    RULES_SWAP = "ringway_rules_swap_longest_seconds", Gauge, ["core"],
+        "The longest a core was held by taking new rules, since the start.";
     LOOP_BUSY = "ringway_loop_cpu_seconds_total", Counter, ["core"],
         "Processor time of the loop; its rate is the share of the core that is busy.";
     SNAPSHOT_VERSION = "ringway_snapshot_version", Gauge, ["core"],
@@ -117,6 +119,8 @@ metrics! {
         "1 if the last change was applied, 0 if it was refused.";
     RELOAD_TIME = "ringway_config_last_reload_success_timestamp_seconds", Gauge, [],
         "When the rules in force were taken, seconds since 1970.";
+    RELOAD_TOOK = "ringway_config_last_reload_duration_seconds", Gauge, [],
+        "How long the last change took, from the wish to the last core.";
     DRAINING = "ringway_draining", Gauge, [],
         "1 while ringway finishes requests before it ends.";
     BUILD = "ringway_build_info", Gauge, ["version"],

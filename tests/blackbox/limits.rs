@@ -214,7 +214,7 @@ fn connections_of_a_core_are_bounded() {
     }
     assert_eq!(kept[0].fetch("/still").status(), 200, "those inside are served");
     drop(kept);
-    eventually("a place to become free", Duration::from_secs(5), || {
+    eventually("a place to become free", Duration::from_secs(15), || {
         let mut client = proxy.connect();
         client.try_send("GET /free HTTP/1.1\r\nHost: a.test\r\n\r\n");
         client.try_response("GET").is_ok_and(|answer| answer.status() == 200).then_some(())

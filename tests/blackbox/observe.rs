@@ -112,7 +112,7 @@ fn metrics_count_and_promtool_finds_nothing() {
         (r#"method="GET",status_code="500""#, 10.0),
         (r#"method="POST",status_code="200""#, 30.0),
     ] {
-        eventually(&format!("{labels} = {wanted}"), Duration::from_secs(5), || {
+        eventually(&format!("{labels} = {wanted}"), Duration::from_secs(15), || {
             (proxy.metric("http_requests_total", labels) == wanted).then_some(())
         });
     }
@@ -152,7 +152,7 @@ fn requests_in_flight_are_shown() {
     assert_eq!(proxy.metric("http_requests_in_flight", ""), 1.0);
     request.reply(200, "done");
     client.response();
-    eventually("no request in flight", Duration::from_secs(5), || {
+    eventually("no request in flight", Duration::from_secs(15), || {
         (proxy.metric("http_requests_in_flight", "") == 0.0).then_some(())
     });
 }

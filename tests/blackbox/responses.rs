@@ -457,7 +457,7 @@ fn run_late(answers: Vec<Answer>) {
         })
         .expect(&answer.name);
         // The connection with the extra bytes must go; only then ask again.
-        origin.wait_open(0, std::time::Duration::from_secs(5));
+        origin.wait_open(0, std::time::Duration::from_secs(15));
         ask_again(&proxy, client, "/after")
             .unwrap_or_else(|what| panic!("{}: {what}", answer.name));
     }
@@ -474,4 +474,21 @@ fn response_splitting_is_refused() {
         answers.push(bad(&format!("{value:?}"), raw, "upstream_invalid"));
     }
     run(answers);
+}
+
+/// Nothing of such a response has left yet: the client is told, and keeps its connection.
+#[test]
+fn a_first_chunk_that_breaks_the_grammar_is_a_502() {
+    let origin = Origin::auto(|seen| match seen.head.word(1) {
+        "/bad" => {
+            let raw = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+            vec![Step::Send(raw.into()), Step::Hang]
+        }
+        _ => vec![Step::Send(reply(200, "good"))],
+    });
+    let proxy = Ringway::start(&Conf::to(origin.address).one_core());
+    let mut client = proxy.connect();
+    client.fetch("/bad").assert_own(502, "upstream_invalid");
+    assert_eq!(client.fetch("/good").text(), "good");
+    assert_eq!(proxy.access_log(2)[0]["status"], 502);
 }

@@ -231,6 +231,9 @@ fn targets_that_are_sent() {
         ("/old/x/y", "/new/x/y"),
         ("/v3/a/b", "/a/b/3"),
         ("/keep/%7ex", "/keep/~x"),
+        ("/keep//a", "/keep/a"),
+        ("/keep//../a", "/keep/a"),
+        ("//../keep/a", "/keep/a"),
     ] {
         assert_eq!(client.fetch(sent).text(), format!("GET {forwarded}"), "{sent}");
     }

@@ -33,6 +33,8 @@ fn content_length_that_is_not_one_number() {
         " ",
         "\"5\"",
         "5\u{a0}",
+        "9223372036854775808",
+        "18446744073709551611",
         "18446744073709551616",
         "99999999999999999999999",
         "5h",
@@ -312,6 +314,8 @@ fn chunks_that_break_the_grammar() {
         "0000000000000000000000000005\r\nhello\r\n0\r\n\r\n",
         "10000000000000005\r\nhello\r\n0\r\n\r\n",
         "FFFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
+        "FFFFFFFFFFFFFFFF\r\nhello\r\n0\r\n\r\n",
+        "8000000000000000\r\nhello\r\n0\r\n\r\n",
         ";a=b\r\nhello\r\n0\r\n\r\n",
         "five\r\nhello\r\n0\r\n\r\n",
         "5h\r\nhello\r\n0\r\n\r\n",
@@ -482,8 +486,38 @@ fn versions_and_methods() {
     let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     rows.push(row("HTTP/2 preface", preface).refused(&[400, 505]));
     rows.push(row("TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\u{7c}\x03\x03").refused(&[400]));
-    rows.push(
-        row("CONNECT", "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n").own(&[405]),
-    );
     run_rows(rows);
+}
+
+/// RFC 9931 §8: what follows a refused CONNECT was meant for the tunnel, and is no request.
+#[test]
+fn connect_is_refused_with_all_that_follows() {
+    let connect = "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n";
+    run_rows(vec![
+        row("CONNECT", format!("{connect}\r\n")).own(&[405]).closes(),
+        row("and what follows", format!("{connect}\r\n{SECOND}")).own(&[405]).closes(),
+        row("kept alive", format!("{connect}Connection: keep-alive\r\n\r\n{SECOND}"))
+            .own(&[405])
+            .closes(),
+        row("with a length", format!("{connect}Content-Length: 5\r\n\r\nhello{SECOND}"))
+            .own(&[405])
+            .closes(),
+        row("TLS behind it", format!("{connect}\r\n\x16\x03\x01\x02")).own(&[405]).closes(),
+    ]);
+}
+
+/// RFC 9110 §9.3.2: an answer to HEAD never has content, however bad the rest of the request is.
+#[test]
+fn refused_head_requests_are_answered_without_content() {
+    let rows = [
+        "HEAD / HTTP/1.1\r\n\r\n",
+        "HEAD * HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        "HEAD / HTTP/2.0\r\nHost: a.test\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a.test\r\nX : y\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1, 1\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "HEAD / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\nExpect: x\r\n\r\n",
+    ];
+    let refused = |bytes: &&str| row(*bytes, bytes).method("HEAD").refused(&[400, 417, 501, 505]);
+    run_rows(rows.iter().map(refused).collect());
 }

@@ -11,8 +11,12 @@ const YES: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nCon
                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 fn tunnel() -> (Origin, Ringway, Client, OriginRequest) {
+    tunnel_with(|conf| conf)
+}
+
+fn tunnel_with(more: fn(Conf) -> Conf) -> (Origin, Ringway, Client, OriginRequest) {
     let origin = Origin::start();
-    let proxy = Ringway::start(&Conf::to(origin.address).one_core());
+    let proxy = Ringway::start(&more(Conf::to(origin.address).one_core()));
     let mut client = proxy.connect();
     client.send(ASK);
     let mut request = origin.next_request();
@@ -144,4 +148,17 @@ fn upgrades_that_are_not_passed_on() {
     for seen in origin.seen() {
         assert_eq!(seen.head.get("upgrade"), None, "{:?}", seen.head);
     }
+}
+
+/// The times of requests and responses do not count in a tunnel.
+#[test]
+fn a_quiet_tunnel_lives_on() {
+    let (_origin, _proxy, mut client, mut endpoint) =
+        tunnel_with(|conf| conf.limit("body_timeout = \"300ms\"").timeout("response = \"300ms\""));
+    std::thread::sleep(Duration::from_millis(900));
+    endpoint.send("still here");
+    assert_eq!(client.read_bytes(10).0, b"still here");
+    std::thread::sleep(Duration::from_millis(900));
+    client.send("me too");
+    assert_eq!(endpoint.wire().read_bytes(6).0, b"me too");
 }

@@ -11,8 +11,12 @@ use crate::{
 /// The whole process.
 #[derive(Debug, Serialize)]
 pub struct Status {
+    /// How long the last change took, from the wish to the last core; 0 before the first.
+    pub applied_after_ms: f64,
     /// The version of the newest accepted rules; a core obeys them when its own is the same.
     pub version: u64,
+    /// The process that answers; another one after an upgrade.
+    pub pid: u32,
     /// Which ringway this is.
     pub ringway: &'static str,
     /// `starting`, `ready` or `draining`.
@@ -127,7 +131,9 @@ pub fn status(state: &State) -> Status {
         address: listener.address.to_string(),
     });
     Status {
+        applied_after_ms: rules.took.as_secs_f64() * 1e3,
         version: rules.snapshot.version,
+        pid: std::process::id(),
         ringway: env!("CARGO_PKG_VERSION"),
         state: state.phase().word(),
         uptime_seconds: state.started.elapsed().as_secs_f64(),

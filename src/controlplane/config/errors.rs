@@ -3,7 +3,11 @@
 //! The form of a line (`file:line:column: key: message; hint`) and the fields of the JSON form are
 //! an interface: editors and scripts parse them. Tests: below and `tests/config_errors.rs`.
 
-use std::{cell::RefCell, collections::HashSet, fmt};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
+    fmt,
+};
 
 use serde::Serialize;
 
@@ -95,6 +99,7 @@ pub struct Place {
 pub(super) struct Report {
     files: RefCell<Vec<Box<str>>>,
     problems: RefCell<Vec<(Place, Problem)>>,
+    errors: Cell<usize>,
     /// Lines that are not TOML: what else seems wrong there is a consequence.
     broken_lines: RefCell<HashSet<(u32, u32)>>,
     /// Whether parts of the text could not be read at all, so that names may be missing.
@@ -170,7 +175,12 @@ impl Report {
 
     /// Whether there is an error so far.
     pub(super) fn has_errors(&self) -> bool {
-        self.problems.borrow().iter().any(|(_, problem)| problem.severity == Severity::Error)
+        self.errors.get() > 0
+    }
+
+    /// How many errors there are so far.
+    pub(super) fn error_count(&self) -> usize {
+        self.errors.get()
     }
 
     /// All problems by file, line and column, and the names of the files.
@@ -186,6 +196,9 @@ impl Report {
     }
 
     fn push(&self, place: Place, key: &str, message: Box<str>, hint: Box<str>, severity: Severity) {
+        if severity == Severity::Error {
+            self.errors.set(self.errors.get() + 1);
+        }
         let problem = Problem {
             file: self.files.borrow()[place.file as usize].clone(),
             line: place.line,

@@ -1,6 +1,9 @@
 //! Which files a configuration is made of, and their trees.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use toml::{Spanned, de::DeTable};
 
@@ -32,9 +35,13 @@ impl Files {
         Self { name: name.into(), sources, repaired: std::cell::OnceCell::new() }
     }
 
-    /// Bytes of all files together.
-    pub(super) fn text_bytes(&self) -> usize {
-        self.sources.iter().map(|source| source.text.len()).sum()
+    /// Adds texts behind the files.
+    pub(super) fn and(mut self, more: &[(Box<str>, Arc<str>)], report: &Report) -> Self {
+        let source = |(name, text): &(Box<str>, Arc<str>)| {
+            Source::new(report.add_file(name), Path::new(""), text)
+        };
+        self.sources.extend(more.iter().map(source));
+        self
     }
 
     /// The trees of all files, with the text that their places refer to.

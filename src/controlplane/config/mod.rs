@@ -19,7 +19,6 @@ mod links;
 mod listener;
 mod log;
 mod machine;
-mod memory;
 mod names;
 pub mod reference;
 mod route;
@@ -32,7 +31,7 @@ mod units;
 mod upstream;
 mod value;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use self::{errors::Report, files::Files, table::Table, text::Source};
 pub use self::{
@@ -103,8 +102,16 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, by file, line and column; warnings among them.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    load_with(path, &[])
+}
+
+/// The same with texts that are read after the files, as if they stood beside them: (name, TOML).
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(path: &Path, more: &[(Box<str>, Arc<str>)]) -> Result<Loaded, ConfigErrors> {
     let report = Report::default();
-    let files = Files::read(path, &report);
+    let files = Files::read(path, &report).and(more, &report);
     load_files(files, report)
 }
 
@@ -113,16 +120,26 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// # Errors
 /// As [`load`].
 pub fn load_str(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
+    load_str_with(name, text, &[])
+}
+
+/// The same with texts that are read after the first.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_str_with(
+    name: &str,
+    text: &str,
+    more: &[(Box<str>, Arc<str>)],
+) -> Result<Loaded, ConfigErrors> {
     let report = Report::default();
     let source = Source::new(report.add_file(name), Path::new(""), text);
-    load_files(Files::of(name, vec![source]), report)
+    load_files(Files::of(name, vec![source]).and(more, &report), report)
 }
 
 fn load_files(files: Files, report: Report) -> Result<Loaded, ConfigErrors> {
     let config = read_config(&files, &report);
-    let text_bytes = files.text_bytes();
     drop(files);
-    memory::give_back(text_bytes);
     let failed = report.has_errors();
     let (problems, names) = report.finish();
     match config {

@@ -2,20 +2,45 @@
 
 use crate::base::limits::NAME_BYTES_MAX;
 
-/// The known name that was probably meant: nearly the same, in other case, or with other dashes.
+/// Least length of a name that is taken for the beginning of another.
+const PREFIX_BYTES_MIN: usize = 4;
+
+/// The known name that was probably meant: nearly the same, in other case, with other dashes, or the
+/// only one with the same beginning.
 pub(super) fn nearest<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
     let written = plain(written);
-    known
-        .into_iter()
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = known
+        .iter()
+        .copied()
         .map(|name| (strsim::damerau_levenshtein(&written, &plain(name)), name))
         .filter(|(distance, name)| *distance <= (name.len().max(written.len()) / 3).clamp(1, 3))
         .filter(|(distance, name)| *distance < name.len())
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
+        .map(|(_, name)| name);
+    near.or_else(|| {
+        // One that goes on where this one ends, or the other way round: `warning` for `warn`.
+        let goes_on = |name: &str| {
+            let name = plain(name);
+            let begins = written.len() >= PREFIX_BYTES_MIN && name.starts_with(&*written);
+            let ends = name.len() >= PREFIX_BYTES_MIN && name.len() * 2 >= written.len();
+            begins || (ends && written.starts_with(&*name))
+        };
+        let mut longer = known.iter().copied().filter(|name| goes_on(name));
+        longer.next().filter(|_| longer.next().is_none())
+    })
+}
+
+/// The known name that this is but for one letter, which is missing, too much, wrong or misplaced.
+pub(super) fn slip_of<'a>(
+    written: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    known.into_iter().find(|name| strsim::damerau_levenshtein(written, name) == 1)
 }
 
 /// `did you mean "x"?`, or other advice.
@@ -66,6 +91,10 @@ mod tests {
         assert_eq!(nearest("pathregex", known), Some("path_regex"));
         assert_eq!(nearest("banana", known), None);
         assert_eq!(nearest("x", known), None);
+        assert_eq!(nearest("upstream_name", known), Some("upstream"));
+        assert_eq!(nearest("path_rewrite", known), None, "too little of it is known");
+        assert_eq!(nearest("warning", ["warn", "info"]), Some("warn"));
+        assert_eq!(nearest("pat_", ["pat_one", "pat_two"]), None, "which one?");
     }
 
     #[test]

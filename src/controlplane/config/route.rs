@@ -62,9 +62,12 @@ struct Reader<'a> {
     listeners: &'a Listeners,
     upstreams: &'a Named<UpstreamConfig>,
     builder: TableBuilder,
+    /// Those that the builder took, by the index it was told.
     routes: Vec<RouteConfig>,
     ids: HashMap<Box<str>, Place>,
     written: usize,
+    /// Whether a route has a mistake that makes what is in `routes` unusable.
+    flawed: bool,
 }
 
 /// Reads the routes of all files.
@@ -87,12 +90,14 @@ pub(super) fn read(
         routes: Vec::new(),
         ids: HashMap::new(),
         written: 0,
+        flawed: false,
     };
     for table in roots.iter().flat_map(|root| root.tables("route")) {
         reader.written += 1;
         if reader.written > limits::ROUTES_MAX {
             let message = format!("more than {} routes", limits::ROUTES_MAX);
             report.error(table.place(), "route", message, "remove some");
+            reader.flawed = true;
             break;
         }
         reader.read_route(&table);
@@ -109,8 +114,14 @@ impl Reader<'_> {
         if let Some(value) = table.get("description") {
             value.text(); // for its type
         }
-        let target = self.add_to_table(table);
-        let (Some(id), Some(upstream), Some(target)) = (id, upstream, target) else { return };
+        // With a mistake elsewhere it is still compared with other routes.
+        self.flawed |= id.is_none() || upstream.is_none();
+        let id = id.unwrap_or_else(|| self.number());
+        let upstream = upstream.unwrap_or(UpstreamIndex(0));
+        let Some(target) = self.add_to_table(table) else {
+            self.flawed = true;
+            return;
+        };
         let host_header = host_header.flatten().unwrap_or_default();
         let plain =
             target == TargetRule::Keep && host_header == HostHeader::Preserve && timeout.is_none();
@@ -120,14 +131,21 @@ impl Reader<'_> {
 
     /// Reads the matching keys and adds the route to the table.
     fn add_to_table(&mut self, table: &Table<'_>) -> Option<TargetRule> {
+        let errors_before = table.report.error_count();
         let keys = Keys::read(table);
         let listeners = self.read_listeners(table);
-        let listeners_known = listeners.is_some();
+        let complete = listeners.is_some() && keys.complete;
+        let known = complete && table.report.error_count() == errors_before;
         let spec = keys.spec(listeners.unwrap_or_default());
-        // A route with mistakes leaves its place empty: the table is not used then.
         let route = RouteIndex(self.routes.len() as u32);
         match self.builder.add(route, &spec) {
-            Ok(target) => Some(target).filter(|_| listeners_known && keys.complete),
+            Ok(target) => {
+                self.flawed |= !complete;
+                if !known || table.may_say_more() || table.get("sni").is_some() {
+                    self.builder.set_aside();
+                }
+                Some(target)
+            }
             Err(errors) => {
                 errors.iter().for_each(|error| keys.report(table, error));
                 None
@@ -135,9 +153,14 @@ impl Reader<'_> {
         }
     }
 
+    /// What stands for an id that is not there.
+    fn number(&self) -> Box<str> {
+        format!("#{}", self.written).into()
+    }
+
     fn read_id(&mut self, table: &Table<'_>) -> Option<Box<str>> {
         let Some(value) = table.get("id") else {
-            return Some(format!("#{}", self.written).into());
+            return Some(self.number());
         };
         let id: Box<str> = links::check_name(&value)?.into();
         if id.starts_with('#') {
@@ -201,14 +224,12 @@ impl Reader<'_> {
     }
 
     fn finish(self, report: &Report) -> Routes {
-        let complete = self.routes.len() == self.written;
-        if complete {
-            self.report_conflicts(report);
-            if !report.is_incomplete() {
-                self.report_unused(report);
-            }
+        self.report_conflicts(report);
+        if !report.is_incomplete() {
+            self.report_unused(report);
         }
-        let table = (complete && !report.has_errors()).then(|| self.builder.build());
+        let usable = !self.flawed && !report.has_errors();
+        let table = usable.then(|| self.builder.build());
         Routes { routes: self.routes, written: self.written, table }
     }
 
@@ -296,6 +317,7 @@ impl<'a> Keys<'a> {
         let rewrite = text("rewrite", &mut complete);
         let hosts = list(table, "hosts", &mut complete);
         let methods = list(table, "methods", &mut complete);
+        methods.iter().for_each(|(method, value)| doubt_method(method, value));
         let headers = table.get("headers").map(|value| value.pairs()).unwrap_or_default();
         let query = table.get("query").map(|value| value.pairs()).unwrap_or_default();
         Self {
@@ -396,6 +418,25 @@ fn list<'a>(table: &Table<'a>, name: &str, complete: &mut bool) -> Vec<(Cow<'a, 
         }
     }
     texts
+}
+
+/// Any name is a method; some are probably not meant as one.
+fn doubt_method(method: &str, value: &Value<'_>) {
+    // Source: RFC 9110 §9, RFC 5789.
+    const COMMON: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"];
+    let is_word = method.bytes().all(|byte| byte.is_ascii_uppercase());
+    if !is_word || COMMON.contains(&method) {
+        return; // what is no method at all is refused
+    }
+    let warn = |hint: String| {
+        let message = format!("\"{method}\" is taken as a method of that name");
+        value.report.warning(value.place(), &value.path(), message, hint);
+    };
+    if matches!(method, "ANY" | "ALL") {
+        warn("leave methods out to take all".into());
+    } else if let Some(near) = names::slip_of(method, COMMON) {
+        warn(format!("did you mean \"{near}\"?"));
+    }
 }
 
 /// `"preserve"`, `"upstream"`, or a host with or without a port.

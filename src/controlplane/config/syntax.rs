@@ -204,7 +204,7 @@ fn report_slip(source: &Source, slip: &Slip, report: &Report) {
             || m.starts_with("invalid integer")
             || m.starts_with("invalid date") =>
         {
-            (format!("{word}: not a TOML value"), format!("write \"{word}\", in quotes"))
+            (format!("{word}: not a TOML value"), instead_of_bare(word))
         }
         m if m.starts_with("key with no value") => no_value(text),
         m if m.starts_with("unclosed table") || m.starts_with("unclosed array table") => {
@@ -264,6 +264,21 @@ fn report_slip(source: &Source, slip: &Slip, report: &Report) {
 fn bare_value<'a>(rest: &'a str, bare: &'a str) -> &'a str {
     let word = rest.split([',', ']', '}', '#']).next().unwrap_or(rest).trim();
     if word.is_empty() || bare.contains('\n') { bare.trim() } else { word }
+}
+
+/// What to write instead of a word that is no value.
+fn instead_of_bare(word: &str) -> String {
+    const CURLY_QUOTES: [char; 4] = ['\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
+    if matches!(&*word.to_ascii_lowercase(), "null" | "none" | "nil" | "undefined") {
+        return "leave the key out for none".into();
+    }
+    if word.starts_with(CURLY_QUOTES) {
+        return format!("write \"{}\", with straight quotes", word.trim_matches(CURLY_QUOTES));
+    }
+    match word.strip_suffix(';') {
+        Some(_) => "remove the semicolon: a line ends a value".into(),
+        None => format!("write \"{word}\", in quotes"),
+    }
 }
 
 fn no_value(line: &str) -> (String, String) {
@@ -384,6 +399,15 @@ mod tests {
             ("[[route]]\nid = \"a", "f:2:8: route.id: "),
             ("[[route]]\npath = \"\\d\"", "f:2:10: route.path: "),
             ("[[route]]\nid = ", "f:2:6: route.id: there is no value"),
+            ("[[route]]\nid = null", "f:2:6: route.id: null: not a TOML value; leave the key out"),
+            (
+                "[[route]]\nid = \u{201c}a\u{201d}",
+                "f:2:6: route.id: \u{201c}a\u{201d}: not a TOML value; write \"a\", with",
+            ),
+            (
+                "[[route]]\npriority = 1;",
+                "f:2:12: route.priority: 1;: not a TOML value; remove the",
+            ),
             ("[[route]]\nid = True", "f:2:6: route.id: True: not a TOML value; write true"),
             ("// note", "f:1:"),
             ("[[route]]\nid = \"a\"\nid = \"b\"", "f:3:1: route.id: \"id\" is already at line 2;"),

@@ -118,6 +118,13 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Whether it was meant to say more than its known keys do: a key is unknown, or on a line that
+    /// is lost.
+    pub(super) fn may_say_more(&self) -> bool {
+        let is_unknown = |name: &Spanned<Cow<'_, str>>| self.section.key(name.get_ref()).is_none();
+        self.entries.keys().any(is_unknown) || self.may_lack_lines()
+    }
+
     /// Reports that a key is missing, unless it stands there under another name or a line that is not TOML may have held it.
     pub(super) fn report_missing(&self, name: &str) {
         let place = self.place();

@@ -6,6 +6,7 @@ use super::{
     endpoint,
     errors::{Place, Report},
     links::Named,
+    names,
     table::Table,
 };
 use crate::{base::limits, policy::balance::Strategy};
@@ -71,6 +72,9 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
     })
 }
 
+/// The strategies there are.
+const STRATEGIES: [&str; 3] = ["round-robin", "weighted-round-robin", "random"];
+
 /// Strategies of later versions, so that they are not called unknown.
 const STRATEGIES_LATER: [&str; 8] = [
     "least-connections",
@@ -87,8 +91,13 @@ fn strategy(table: &Table<'_>) -> Option<Strategy> {
     let Some(value) = table.get("strategy") else { return Some(Strategy::RoundRobin) };
     if value.is_text() {
         let text = value.text()?;
-        if STRATEGIES_LATER.contains(&&*text) {
-            let message = Table::later_message(&format!("the strategy \"{text}\""));
+        let mistyped = || {
+            let known = names::nearest(&text, STRATEGIES).is_some();
+            names::nearest(&text, STRATEGIES_LATER).filter(|_| !known)
+        };
+        let later = STRATEGIES_LATER.into_iter().find(|later| *later == &*text).or_else(mistyped);
+        if let Some(later) = later {
+            let message = Table::later_message(&format!("the strategy \"{later}\""));
             value.error(message, "write \"round-robin\", \"weighted-round-robin\" or \"random\"");
             return None;
         }
@@ -102,7 +111,10 @@ fn strategy(table: &Table<'_>) -> Option<Strategy> {
 
 /// At least one endpoint, none twice.
 fn endpoints(table: &Table<'_>) -> Option<Vec<EndpointConfig>> {
-    let value = table.require("endpoints")?;
+    let value = match table.get("discovery") {
+        Some(_) => table.get("endpoints")?, // it was meant to name them, and was refused
+        None => table.require("endpoints")?,
+    };
     if value.elements_len() == Some(0) {
         value.error("an empty list", "write [{ url = \"http://127.0.0.1:8081\" }]");
         return None;

@@ -332,6 +332,19 @@ impl<'a> Value<'a> {
         let path = self.path();
         let unquoted = raw.trim_matches(['"', '\'']);
         match (&self.key.kind, self.value.get_ref()) {
+            (Kind::Text(_) | Kind::TextOr(_), DeValue::Integer(_)) if self.key.name == "cores" => {
+                format!("write \"{raw}\" for core {raw} alone, or a list such as \"0-3\"")
+            }
+            (Kind::Text(example), DeValue::Integer(_)) if example.ends_with('%') => {
+                format!("write \"{raw}%\"")
+            }
+            (Kind::Text(example), DeValue::Integer(_)) if example.contains(':') => {
+                let host = example.rsplit_once(':').map_or("", |(host, _)| host);
+                format!("write {} = \"{host}:{raw}\"", self.key.name)
+            }
+            (Kind::Text(example), DeValue::Float(_)) if example.ends_with('%') => {
+                format!("write {} = \"{example}\"", self.key.name)
+            }
             (Kind::Text(_) | Kind::Texts(_), DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!("write \"{raw}\", in quotes")
             }
@@ -399,11 +412,15 @@ impl<'a> Value<'a> {
             let hint = match self.key.kind {
                 _ if unlimited => "write \"unlimited\"".into(),
                 Kind::Duration(_, max, _) => {
-                    format!("write a duration up to \"{}\"", units::show_duration(max))
+                    let max = units::show_duration(max);
+                    format!("write a duration up to \"{max}\", or leave the key out")
                 }
                 _ => hint,
             };
             return self.error(message, hint);
+        }
+        if unlimited && names::nearest(text, ["unlimited"]).is_some() {
+            return self.error(message, "did you mean \"unlimited\"?");
         }
         self.error(message, hint);
     }

@@ -152,6 +152,10 @@ fn per_core(out: &mut Exposition, state: &State) {
     for (core, id) in state.cores.iter().zip(&ids) {
         out.sample(&names::LOOP_STALL, &[id], seconds(core.loop_stall_micros_max.get()));
     }
+    out.begin(&names::RULES_SWAP);
+    for (core, id) in state.cores.iter().zip(&ids) {
+        out.sample(&names::RULES_SWAP, &[id], seconds(core.rules_swap_micros_max.get()));
+    }
     out.begin(&names::LOG_DROPPED);
     for (core, id) in state.cores.iter().zip(&ids) {
         out.sample(&names::LOG_DROPPED, &[id], core.access_log_dropped.get());
@@ -188,6 +192,7 @@ fn control(out: &mut Exposition, state: &State) {
     out.sample(&names::RELOADS, &["refused"], rules.reloads_refused);
     out.single(&names::RELOAD_OK, u8::from(rules.error.is_none()));
     out.single(&names::RELOAD_TIME, rules.accepted_unix);
+    out.single(&names::RELOAD_TOOK, rules.took.as_secs_f64());
     out.single(&names::DRAINING, u8::from(state.phase() == Phase::Draining));
     out.begin(&names::BUILD);
     out.sample(&names::BUILD, &[env!("CARGO_PKG_VERSION")], 1);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    base::{ids::ListenerIndex, limits, reason::Reason},
+    base::{ids::ListenerId, limits, reason::Reason},
     dataplane::{
         context::RequestContext,
         socket::{Broken, Socket},
@@ -45,7 +45,7 @@ pub struct Downstream {
     /// The text of the client's address, made once.
     pub peer_text: Box<[u8]>,
     /// Where it came in.
-    pub listener: ListenerIndex,
+    pub listener: ListenerId,
 }
 
 impl Downstream {
@@ -53,7 +53,7 @@ impl Downstream {
     pub fn new(
         stream: Stream,
         peer: SocketAddr,
-        listener: ListenerIndex,
+        listener: ListenerId,
         deadlines: &Deadlines,
     ) -> Self {
         let peer_text = canonical(peer.ip()).to_string().into_bytes().into_boxed_slice();
@@ -177,7 +177,7 @@ impl Downstream {
     pub async fn linger(&mut self, pool: &BufPool) {
         self.socket.stream.shutdown_write();
         self.socket.read_within(limits::LINGER_MAX, tag::LINGER);
-        let mut left = limits::DISCARD_BYTES_MAX;
+        let mut left = limits::LINGER_BYTES_MAX;
         while left > 0 {
             self.input = None;
             match self.socket.fill(&mut self.input, pool).await {

@@ -28,8 +28,9 @@ fn write_body(out: &mut Vec<u8>, status: u16, reason: Reason) {
     out.extend_from_slice(b"\"}\n");
 }
 
-/// Appends a whole answer for a connection whose request could not be read.
-pub(super) fn write_refusal(shard: &Shard, reason: Reason, out: &mut Vec<u8>) {
+/// Appends a whole answer for a connection whose request could not be read; `to_head` if what could
+/// be read of it says HEAD.
+pub(super) fn write_refusal(shard: &Shard, reason: Reason, to_head: bool, out: &mut Vec<u8>) {
     let mut body = Vec::new(); // a refused head is rare, and the connection ends with it
     write_body(&mut body, reason.status(), reason);
     write_answer(
@@ -42,7 +43,7 @@ pub(super) fn write_refusal(shard: &Shard, reason: Reason, out: &mut Vec<u8>) {
             allow: None,
             keep_alive: false,
             client_version: Version::Http11,
-            head_request: false,
+            head_request: to_head,
             date: &shard.date.get(),
             extra: b"",
         },
@@ -92,11 +93,16 @@ impl Exchange<'_> {
                 Framing::Chunked | Framing::UntilClose => false,
             };
         let body_is_gone = self.forwarded && self.upload.is_done.get();
+        // What follows may be meant for the tunnel: as a request to us it would be a smuggled one.
+        // RFC 9931 §8 has a proxy that refuses CONNECT close, whatever the client asked for.
+        let is_http_next = reason != Reason::ConnectRefused;
         let is_framing_known = status < 400 || matches!(status, 404 | 405 | 413 | 417 | 500..);
         let keep_alive = head.keep_alive()
             && (body_can_be_dropped || body_is_gone)
+            && is_http_next
             && is_framing_known
-            && !self.shard.is_draining();
+            && !self.shard.is_draining()
+            && !self.watch.is_leaving();
         (status, keep_alive)
     }
 
@@ -140,7 +146,7 @@ impl Exchange<'_> {
         let bytes = self.client.input_bytes();
         let head = &self.context.head;
         let query = RouteQuery {
-            listener: self.client.listener,
+            listener: self.listener_index,
             host: &self.context.host,
             path: &self.context.path,
             query: head.query(bytes),

@@ -10,11 +10,12 @@ use super::{
     upload::UploadState,
 };
 use crate::{
-    base::{ids::ListenerIndex, reason::Reason},
+    base::{ids::ListenerId, reason::Reason},
     dataplane::{
         downstream::{Downstream, HeadEnd},
         shard::{Phase, Place, Shard, Watch},
     },
+    proto::h1::Method,
     rt::{PeerState, Stream},
 };
 
@@ -35,11 +36,11 @@ pub fn serve(
     shard: Rc<Shard>,
     stream: Stream,
     peer: SocketAddr,
-    listener: ListenerIndex,
+    listener: ListenerId,
     place: Place,
 ) -> impl Future<Output = ()> {
     let client = Downstream::new(stream, peer, listener, &shard.deadlines);
-    let watch = shard.connections.add(client.socket.stream.fd());
+    let watch = shard.connections.add(client.socket.stream.fd(), listener);
     // Made here, not inside: what an async block captures is held once, its locals once more.
     let mut connection = Connection { watch, client, shard, _place: place };
     async move { connection.serve().await }
@@ -60,23 +61,28 @@ impl Connection {
 
     /// Waits for a request and serves it.
     async fn serve_next(&mut self) -> Reuse {
-        if self.shard.is_draining() && self.client.input.is_none() {
+        if self.shard.has_ended_idle() && self.client.input.is_none() {
             return Reuse::Close;
         }
         self.enter(Phase::Idle);
         if let Err(end) = self.wait().await {
-            return Box::pin(self.refuse(end)).await;
+            return Box::pin(self.refuse(end, false)).await;
         }
         self.enter(Phase::Busy);
         // The rules of the moment a request arrives, not of the moment its connection went idle.
-        let table = self.shard.table();
-        let Some(listener) = table.listener(self.client.listener) else { return Reuse::Close };
+        let Some(table) = self.shard.table_for(self.client.listener) else { return Reuse::Close };
+        let Some((listener_index, listener)) = table.listener(self.client.listener) else {
+            return Reuse::Close;
+        };
         let mut context = self.shard.contexts.lease();
         let buffers = &self.shard.buffers;
         let head_bytes = match self.client.read_head(&mut context, buffers, &listener.limits).await
         {
             HeadEnd::Head(head_bytes) => head_bytes,
-            end => return Box::pin(self.refuse(end)).await,
+            end => {
+                let to_head = context.head.method() == Method::Head;
+                return Box::pin(self.refuse(end, to_head)).await;
+            }
         };
         // In memory of its own: the task of an idle connection stays small.
         let exchange = self.shard.futures.place(|| {
@@ -84,6 +90,7 @@ impl Connection {
                 shard: &self.shard,
                 table: &table,
                 listener,
+                listener_index,
                 client: &mut self.client,
                 watch: &self.watch,
                 context: &mut context,
@@ -91,6 +98,7 @@ impl Connection {
                 forwarded: false,
                 upload: UploadState::default(),
                 progress: Progress::default(),
+                pool: None,
                 record: Record::new(),
             }
             .run()
@@ -100,11 +108,12 @@ impl Connection {
 
     /// Waits for the first byte of a request.
     async fn wait(&mut self) -> Result<(), HeadEnd> {
-        let limits = match self.shard.table().listener(self.client.listener) {
-            Some(listener) => listener.limits,
-            None => return Err(HeadEnd::Closed),
+        let Some(idle_timeout) = self.shard.table_for(self.client.listener).and_then(|table| {
+            table.listener(self.client.listener).map(|(_, rules)| rules.limits.idle_timeout)
+        }) else {
+            return Err(HeadEnd::Closed);
         };
-        self.client.wait(&self.shard.buffers, limits.idle_timeout).await
+        self.client.wait(&self.shard.buffers, idle_timeout).await
     }
 
     fn enter(&self, phase: Phase) {
@@ -112,12 +121,12 @@ impl Connection {
     }
 
     /// Tells the client why its request could not be read.
-    async fn refuse(&mut self, end: HeadEnd) -> Reuse {
+    async fn refuse(&mut self, end: HeadEnd, to_head: bool) -> Reuse {
         let HeadEnd::Refused(reason) = end else { return Reuse::Close };
-        let table = self.shard.table();
-        let Some(listener) = table.listener(self.client.listener) else { return Reuse::Close };
+        let Some(table) = self.shard.table_for(self.client.listener) else { return Reuse::Close };
+        let Some((_, listener)) = table.listener(self.client.listener) else { return Reuse::Close };
         let mut out = Vec::new();
-        write_refusal(&self.shard, reason, &mut out);
+        write_refusal(&self.shard, reason, to_head, &mut out);
         finish::refused(&self.shard, &self.client, &table, listener, reason);
         let sent = send(&self.client.socket, listener.limits.body_timeout, &mut out).await;
         match (sent, reason) {

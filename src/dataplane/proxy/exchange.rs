@@ -1,6 +1,8 @@
 //! One request, from its head to its log line. The branches are here, the straight lines in the
 //! files beside.
 
+use std::rc::Rc;
+
 use super::{
     finish::Record,
     respond::Progress,
@@ -8,11 +10,15 @@ use super::{
     upload::UploadState,
 };
 use crate::{
-    base::{ids::RouteIndex, reason::Reason},
+    base::{
+        ids::{ListenerIndex, RouteIndex},
+        reason::Reason,
+    },
     dataplane::{
         context::RequestContext,
         downstream::Downstream,
         shard::{Shard, Table, Watch},
+        upstream::EndpointPool,
     },
     policy::route::{RouteMatch, RouteQuery},
     proto::h1::{Framing, Method},
@@ -38,6 +44,8 @@ pub(super) struct Exchange<'a> {
     /// Pinned: one version of the rules, start to end.
     pub(super) table: &'a Table,
     pub(super) listener: &'a Listener,
+    /// Where the listener stands in that version.
+    pub(super) listener_index: ListenerIndex,
     pub(super) client: &'a mut Downstream,
     pub(super) watch: &'a Watch,
     pub(super) context: &'a mut RequestContext,
@@ -47,6 +55,8 @@ pub(super) struct Exchange<'a> {
     pub(super) forwarded: bool,
     pub(super) upload: UploadState,
     pub(super) progress: Progress,
+    /// Where the connection to the endpoint goes when it is not needed any more.
+    pub(super) pool: Option<Rc<EndpointPool>>,
     pub(super) record: Record,
 }
 
@@ -80,7 +90,7 @@ impl Exchange<'_> {
         target::normalise(self.context, bytes, self.listener.merge_slashes)?;
         let RequestContext { head, host, path, captures, .. } = &mut *self.context;
         let query = RouteQuery {
-            listener: self.client.listener,
+            listener: self.listener_index,
             host,
             path,
             query: head.query(bytes),

@@ -1,6 +1,6 @@
 //! Brings a request to an endpoint and its response back.
 
-use std::{pin::pin, time::Instant};
+use std::{pin::pin, rc::Rc, time::Instant};
 
 use super::{
     exchange::{Exchange, Reuse},
@@ -18,7 +18,7 @@ use crate::{
         reason::Reason,
     },
     dataplane::{
-        shard::{Phase, Shard},
+        shard::{Phase, Pin, Shard},
         upstream::{KeepLimits, UpstreamConnection},
     },
     proto::h1::{ForwardedOut, Framing, RequestForward, write_request_head},
@@ -64,12 +64,19 @@ impl Exchange<'_> {
         let mut fresh_only = false;
         loop {
             let began = Instant::now();
-            let (endpoint, connection) = self.connect(route, upstream, timing, fresh_only).await?;
+            let (endpoint, connection) = self.connect(upstream, timing, fresh_only).await?;
             let was_reused = connection.reused;
             let sent_before = connection.sent;
             let mut connection = Some(connection);
             let result = self.attempt(route, upstream, endpoint, timing, &mut connection).await;
             self.note_upstream(upstream, began, result.is_err());
+            if was_reused
+                && matches!(result, Err(Reason::UpstreamClosed))
+                && !self.progress.endpoint_spoke
+                && let Some(pool) = &self.pool
+            {
+                pool.note_silent_close(self.shard.deadlines.now_tick());
+            }
             match result {
                 Err(reason)
                     if was_reused
@@ -93,6 +100,18 @@ impl Exchange<'_> {
         self.shard.stats.upstream(upstream.stats).record(micros, failed);
     }
 
+    /// Whether the request may be sent again on another connection should its own turn out to be
+    /// dead, whatever the endpoint saw of it.
+    fn is_repeatable(&self) -> bool {
+        let head = &self.context.head;
+        let stays = match head.framing() {
+            Framing::Empty => true,
+            Framing::Length(length) => length <= limits::REPLAY_BYTES_MAX as u64,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        stays && head.method().is_idempotent()
+    }
+
     /// Whether the request can be sent again: nothing came back, all of it is still here, and
     /// repeating it changes nothing (RFC 9110 §9.2.2) or nothing of it has arrived.
     fn may_repeat(
@@ -105,20 +124,19 @@ impl Exchange<'_> {
             && !self.progress.endpoint_spoke
             && !self.forwarded
             && (self.context.head.method().is_idempotent()
-                || connection.is_some_and(|one| one.nothing_arrived_since(sent_before)))
+                || (self.progress.endpoint_ended
+                    && connection.is_some_and(|one| one.nothing_arrived_since(sent_before))))
     }
 
     /// A connection to an endpoint: pooled if there is one, else new. Endpoints that do not accept
     /// one are passed over, within bounds: nothing of the request has been sent.
     async fn connect(
         &mut self,
-        route: &Route,
         upstream: &Upstream,
         timing: Timing,
         fresh_only: bool,
     ) -> Result<(EndpointIndex, UpstreamConnection), Reason> {
-        let table = self.table;
-        let state = table.upstream(route.upstream);
+        let state = self.shard.upstreams.state(upstream);
         let stats = &self.shard.stats;
         let mut tried = Tried::default();
         let mut last = Reason::NoEndpoint;
@@ -135,10 +153,13 @@ impl Exchange<'_> {
                 }
                 return Err(last);
             };
-            if !fresh_only && let Some(connection) = pool.checkout(stats) {
+            self.pool = Some(Rc::clone(pool));
+            let deadlines = &self.shard.deadlines;
+            let now_tick = deadlines.now_tick();
+            let repeatable = self.is_repeatable();
+            if !fresh_only && let Some(connection) = pool.checkout(repeatable, now_tick, stats) {
                 return Ok((endpoint, connection));
             }
-            let deadlines = &self.shard.deadlines;
             let (within, tag) =
                 timing.at_most(upstream.connect_timeout, tag::UPSTREAM, deadlines.now_tick());
             stats.upstream_connects.inc();
@@ -169,17 +190,20 @@ impl Exchange<'_> {
         let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
         let upstream_fd = connection.socket.stream.fd();
-        self.watch.enter(Phase::Exchange { upstream_fd }, now_tick);
+        let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
+        let pin = Pin { route: route.key, pool };
+        self.watch.enter(Phase::Exchange { upstream_fd, pin }, now_tick);
         let responded = self.converse(connection, timing).await;
         self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
         match responded? {
             Responded::Whole { endpoint_reusable, client_keeps } => {
                 if endpoint_reusable
                     && let Some(connection) = slot.take()
-                    && let Some(pool) = self.table.upstream(route.upstream).pool(endpoint)
+                    && let Some(pool) = self.pool.take()
                 {
                     let keep = KeepLimits {
                         idle_max: upstream.pool_idle_max_per_core,
+                        idle: upstream.pool_idle,
                         age_max: upstream.pool_age_max,
                     };
                     let Shard { buffers, deadlines, stats, .. } = self.shard;
@@ -192,6 +216,9 @@ impl Exchange<'_> {
                 })
             }
             Responded::Upgraded(early) => {
+                let now_tick = self.shard.deadlines.now_tick();
+                self.watch.enter(Phase::Tunnel { upstream_fd, pin }, now_tick);
+                self.shard.doom_if_gone(self.watch, self.table, pin);
                 let ends = tunnel::Ends {
                     shard: self.shard,
                     client: &self.client.socket,
@@ -200,6 +227,7 @@ impl Exchange<'_> {
                     endpoint_input: early,
                 };
                 let moved = tunnel::run(ends).await;
+                self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
                 self.upload.bytes.set(self.upload.bytes.get() + moved.up);
                 self.progress.bytes += moved.down;
                 Ok(Reuse::Close)
@@ -270,7 +298,15 @@ impl Exchange<'_> {
             keep_alive: head.keep_alive(),
         };
         let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));
-        upload.is_done.set(!has_body);
+        let copied = match &client.input {
+            Some(input) if has_body && connection.reused => {
+                copy_body(&input.data()[*head_bytes..], framing, &mut context.out)
+            }
+            _ => 0,
+        };
+        let stays = !has_body || copied > 0;
+        upload.is_done.set(stays);
+        upload.awaits_continue.set(head.expects_continue());
         connection.sent += context.out.len() as u64;
         let endpoint = &connection.socket;
         let respond = Respond {
@@ -294,8 +330,8 @@ impl Exchange<'_> {
             state: upload,
             bytes_max: self.listener.limits.body_bytes_max,
         };
-        if !has_body {
-            // The head stays in the input: should the connection be dead, it is sent once more.
+        if stays {
+            // The request stays in the input: should the connection be dead, it is sent once more.
             ways.before_write();
             let sent = endpoint.send_bytes(&mut context.out).await;
             endpoint.write_without_deadline();
@@ -304,15 +340,19 @@ impl Exchange<'_> {
             {
                 return Err(ways.write_failed(broken));
             }
+            upload.bytes.set(copied as u64);
             let result = respond.run().await;
             if self.progress.status != 0 {
-                take_head(&mut client.input, *head_bytes, forwarded);
+                take_sent(&mut client.input, *head_bytes + copied, forwarded);
             }
             return result;
         }
-        take_head(&mut client.input, *head_bytes, forwarded);
+        take_sent(&mut client.input, *head_bytes, forwarded);
         let at_hand = client.input.as_ref().map_or(0, |buf| buf.len() as u64);
-        let is_here = matches!(framing, Framing::Length(length) if length <= at_hand);
+        let here = match framing {
+            Framing::Length(length) if length <= at_hand => Some(length),
+            _ => None,
+        };
         let mut relay = Relay {
             shard,
             from: &client.socket,
@@ -323,14 +363,17 @@ impl Exchange<'_> {
             sink: if framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
             ways,
         };
-        if is_here {
-            let sent = relay.run().await;
-            if let Err(reason) = sent
-                && !upload.endpoint_refused.get()
-            {
-                return Err(reason);
+        if let Some(length) = here {
+            if let Err(reason) = relay.run().await {
+                if !upload.endpoint_refused.get() {
+                    return Err(reason);
+                }
+                // What was not sent must never be read as the next request: the upload stays
+                // undone, which ends the client's connection.
+                *relay.input = None;
+                return respond.run().await;
             }
-            connection.sent += at_hand;
+            connection.sent += length;
             upload.is_done.set(true);
             return respond.run().await;
         }
@@ -338,11 +381,25 @@ impl Exchange<'_> {
     }
 }
 
-/// Takes the head off the client's input: from now on it belongs to the request being sent.
-fn take_head(input: &mut Option<Buf>, head_bytes: usize, forwarded: &mut bool) {
+/// Appends the body to the head in `out` if it is short and all of it has arrived. How many bytes
+/// it has; 0 where it is sent the usual way.
+fn copy_body(arrived: &[u8], framing: Framing, out: &mut Vec<u8>) -> usize {
+    let Framing::Length(length) = framing else { return 0 };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    match arrived.get(..length) {
+        Some(body) if length <= limits::REPLAY_BYTES_MAX => {
+            out.extend_from_slice(body);
+            length
+        }
+        _ => 0,
+    }
+}
+
+/// Takes what was sent off the client's input: it can't be sent again.
+fn take_sent(input: &mut Option<Buf>, bytes: usize, forwarded: &mut bool) {
     *forwarded = true;
     if let Some(buf) = input {
-        buf.consume(head_bytes);
+        buf.consume(bytes);
         if buf.is_empty() {
             *input = None;
         }

@@ -24,6 +24,8 @@ pub(super) trait Ways {
     fn write_failed(&self, broken: Broken) -> Reason;
     /// Why the source must not end here.
     fn ended_early(&self) -> Reason;
+    /// Whether ringway itself ended the source, so that its end ends no body.
+    fn is_cut(&self) -> bool;
     /// Why a chunk was refused.
     fn bad_chunk(&self, error: ChunkError) -> Reason;
     /// Accounts for body bytes.
@@ -149,7 +151,7 @@ impl<W: Ways> Relay<'_, W> {
     }
 
     async fn end_by_close(&mut self) -> Result<(), Reason> {
-        if !matches!(self.source, Source::UntilClose) {
+        if !matches!(self.source, Source::UntilClose) || self.ways.is_cut() {
             return Err(self.ways.ended_early());
         }
         self.source = Source::Length(0);
@@ -175,7 +177,11 @@ impl<W: Ways> Relay<'_, W> {
         let Source::Length(left) = self.source else { return Ok(()) };
         let (from, to) = (self.from, self.to);
         let steps = Steps { ways: &self.ways, shard: self.shard, from, to };
-        match splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await {
+        let moved = splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await;
+        // Both sockets may live on: nothing of this body may end what comes after it.
+        from.read_without_deadline();
+        to.write_without_deadline();
+        match moved {
             Ok(_) => {
                 self.source = Source::Length(0);
                 Ok(())

@@ -35,6 +35,8 @@ const HEAD_LIMITS: HeadLimits = HeadLimits {
 pub(super) struct Progress {
     /// The endpoint has sent at least a byte: it has seen the request.
     pub(super) endpoint_spoke: bool,
+    /// The endpoint has ended its side in order, with a FIN.
+    pub(super) endpoint_ended: bool,
     /// The status of the final head, once it is on its way to the client; 0 before.
     pub(super) status: u16,
     /// Whether the client can tell a cut body from a whole one only by a reset.
@@ -130,17 +132,21 @@ impl Respond<'_> {
             self.upload.head_is_awaited.set(false);
             self.endpoint.read_without_deadline();
             match received {
-                Ok(0) => return Err(self.closed()),
+                Ok(0) => {
+                    self.progress.endpoint_ended = true;
+                    return Err(self.closed());
+                }
                 Ok(_) => self.progress.endpoint_spoke = true,
                 Err(broken) => return Err(self.head_failed(broken)),
             }
         }
     }
 
-    /// The endpoint's time for its head begins when it has the whole request.
+    /// The endpoint's time for its head begins when it has the whole request, or all it will take.
     fn before_head(&self) {
         let now_tick = self.shard.deadlines.now_tick();
-        let length = if self.upload.is_done.get() {
+        let is_its_turn = self.upload.is_done.get() || self.upload.endpoint_refused.get();
+        let length = if is_its_turn {
             self.timing.upstream
         } else {
             Duration::MAX // while the client has the word, the endpoint may be silent
@@ -168,6 +174,7 @@ impl Respond<'_> {
         input: &mut Option<Buf>,
         head_bytes: usize,
     ) -> Result<(), Reason> {
+        self.upload.awaits_continue.set(false);
         if let Some(buf) = input {
             if self.request.version == Version::Http11 {
                 self.out.clear();
@@ -208,7 +215,9 @@ impl Respond<'_> {
         let endpoint_reusable = self.response.keep_alive();
         if upgraded {
             self.client.write_within(self.timing.client, tag::CLIENT);
-            self.client.send_bytes(self.out).await.map_err(client_write_failed)?;
+            let sent = self.client.send_bytes(self.out).await;
+            self.client.write_without_deadline(); // the tunnel may be silent for longer
+            sent.map_err(client_write_failed)?;
             return Ok(Responded::Upgraded(input));
         }
         let framing = self.response.framing();
@@ -230,7 +239,13 @@ impl Respond<'_> {
                 bytes: Cell::from_mut(&mut self.progress.bytes),
             },
         };
-        relay.run().await?;
+        let sent = relay.run().await;
+        if sent.is_err() && !relay.head.is_empty() {
+            // Nothing has left yet: the client can still be told.
+            self.progress.status = 0;
+            self.progress.is_close_delimited = false;
+        }
+        sent?;
         let whole = self.upload.is_done.get();
         // Bytes behind the response answer no request: nobody must ever get them.
         let endpoint_reusable = endpoint_reusable
@@ -255,7 +270,8 @@ impl Respond<'_> {
         let keep_alive = self.request.keep_alive
             && framing != Framing::UntilClose
             && self.upload.is_done.get()
-            && !self.shard.is_draining();
+            && !self.shard.is_draining()
+            && !self.watch.is_leaving();
         Plan { framing, keep_alive, discard: is_reset_content }
     }
 
@@ -320,6 +336,10 @@ impl Ways for DownloadWays<'_> {
 
     fn ended_early(&self) -> Reason {
         if self.watch.is_gone() { Reason::ClientGone } else { Reason::UpstreamTruncated }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.watch.is_gone()
     }
 
     fn bad_chunk(&self, error: ChunkError) -> Reason {

@@ -62,7 +62,9 @@ async fn direction(
         let count = input.as_ref().map_or(0, Buf::len);
         if count > 0 {
             to.write_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
-            if to.send(&mut input, count).await.is_err() {
+            let sent = to.send(&mut input, count).await;
+            to.write_without_deadline(); // who has nothing to send is not late with it
+            if sent.is_err() {
                 return false;
             }
             moved.set(moved.get() + count as u64);
@@ -96,7 +98,9 @@ async fn splice(shard: &Shard, from: &Socket, to: &Socket, moved: &Cell<u64>) ->
     let mut pipe = shard.pipes.take()?;
     let steps = Steps { shard, from, to, moved };
     let burst = SPLICE_BURST_BYTES;
-    match splice_exact(&from.stream, &to.stream, &mut pipe, burst, &steps).await {
+    let burst = splice_exact(&from.stream, &to.stream, &mut pipe, burst, &steps).await;
+    to.write_without_deadline();
+    match burst {
         Ok(_) => None,
         Err(SpliceError::FromEnded) if from.read_expired().is_none() => {
             to.stream.shutdown_write();
@@ -116,6 +120,7 @@ struct Steps<'a> {
 
 impl rt::Progress for Steps<'_> {
     fn before_receive(&self) {
+        self.to.write_without_deadline();
         self.from.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
     }
 

@@ -22,6 +22,8 @@ pub(super) struct UploadState {
     pub(super) is_done: Cell<bool>,
     /// Whether the response's head is being waited for right now.
     pub(super) head_is_awaited: Cell<bool>,
+    /// Whether the client may be waiting for a 100 that has not come.
+    pub(super) awaits_continue: Cell<bool>,
     /// Body bytes sent so far.
     pub(super) bytes: Cell<u64>,
     /// Whether the endpoint, not the client, made the upload fail: a response may still be there.
@@ -48,7 +50,12 @@ impl Ways for UploadWays<'_> {
     /// While the client has the word, the endpoint's silence is not its fault.
     fn before_read(&self) {
         let now_tick = self.shard.deadlines.now_tick();
-        let (after, tag) = self.timing.at_most(self.timing.client, tag::CLIENT, now_tick);
+        let length = if self.state.awaits_continue.get() {
+            self.timing.client.max(self.timing.upstream) // it is the endpoint that has the word
+        } else {
+            self.timing.client
+        };
+        let (after, tag) = self.timing.at_most(length, tag::CLIENT, now_tick);
         self.client.read_within(after, tag);
     }
 
@@ -82,11 +89,18 @@ impl Ways for UploadWays<'_> {
         Reason::ClientGone
     }
 
+    fn is_cut(&self) -> bool {
+        false
+    }
+
     fn bad_chunk(&self, error: ChunkError) -> Reason {
         error.reason()
     }
 
     fn count(&self, payload: u64) {
+        if payload > 0 {
+            self.state.awaits_continue.set(false); // it has not waited, or not any longer
+        }
         self.state.bytes.set(self.state.bytes.get() + payload);
     }
 

@@ -4,25 +4,32 @@
 
 mod clock;
 mod connections;
+mod leaving;
 mod places;
 mod table;
+mod upstreams;
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 pub use clock::DateCache;
-pub use connections::{Connections, Phase, Watch};
+pub use connections::{Connections, Phase, Pin, Watch};
 pub use places::Place;
-pub use table::{Table, UpstreamState};
+pub use table::Table;
+pub use upstreams::{UpstreamState, Upstreams};
 
 use super::context::ContextPool;
 use crate::{
-    base::{ids::ListenerIndex, limits},
+    base::{ids::ListenerId, limits},
     rt::{BufPool, Deadlines, FuturePool, PipePool},
-    snapshot::{Snapshot, WorkerSettings},
+    snapshot::{
+        Snapshot, WorkerSettings,
+        messages::{Gone, ReportSender},
+    },
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
 };
 
@@ -44,15 +51,20 @@ pub struct Shard {
     pub deadlines: Deadlines,
     /// The clients' connections.
     pub connections: Rc<Connections>,
+    /// Balancers and pools.
+    pub upstreams: Upstreams,
     /// The value of `Date`, made once a second.
     pub date: DateCache,
     /// What is counted.
     pub stats: Arc<CoreStats>,
     table: RefCell<Rc<Table>>,
+    leaving: leaving::Leaving,
+    reports: ReportSender,
     places: places::Places,
     log: RefCell<Option<LogSender>>,
     random: Cell<u64>,
     draining: Cell<bool>,
+    idle_ended: Cell<bool>,
 }
 
 impl Shard {
@@ -62,6 +74,7 @@ impl Shard {
         snapshot: Arc<Snapshot>,
         stats: Arc<CoreStats>,
         log: Option<LogSender>,
+        reports: ReportSender,
     ) -> Self {
         let data_bytes = snapshot
             .listeners
@@ -79,23 +92,27 @@ impl Shard {
             connections: Rc::default(),
             date: DateCache::new(),
             stats,
-            table: RefCell::new(Rc::new(Table::new(snapshot, settings.core))),
+            upstreams: Upstreams::new(settings.core),
+            table: RefCell::new(Rc::new(Table::new(snapshot, reports.clone()))),
+            leaving: leaving::Leaving::default(),
+            reports,
             places: places::Places::default(),
             log: RefCell::new(log),
             // Any odd number will do; cores differ so that they do not march in step.
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((settings.core as u64) << 32 | 1)),
             draining: Cell::new(false),
+            idle_ended: Cell::new(false),
         }
     }
 
     /// A place for one more connection of this listener, if the core and the listener allow it.
-    pub fn take_place(&self, listener: ListenerIndex) -> Option<Place> {
+    pub fn take_place(&self, listener: ListenerId) -> Option<Place> {
         if self.connections.len() >= self.connections_max {
             return None;
         }
         let table = self.table();
-        let max = table.snapshot.listeners.get(usize::from(listener.0))?.limits;
-        self.places.take(listener, max.connections_max_per_core, &self.stats)
+        let (_, rules) = table.listener(listener)?;
+        self.places.take(listener, rules.limits.connections_max_per_core, &self.stats)
     }
 
     /// The rules in force. `Rc`: an `Arc` clone per request would bounce a line between cores.
@@ -103,17 +120,58 @@ impl Shard {
         Rc::clone(&self.table.borrow())
     }
 
-    /// Takes the newest snapshot, between two polls. Cannot fail: all that can (parsing, binding)
-    /// failed before any core heard of it. Requests in flight keep the table they pinned.
-    pub fn swap_table(&self, snapshot: Arc<Snapshot>) {
-        let old = self.table();
-        if snapshot.version <= old.snapshot.version {
-            return; // newest wins: a message that waited behind a newer one changes nothing
+    /// The rules for connections of a listener: those in force, or, for a while, the last that had
+    /// it.
+    pub fn table_for(&self, listener: ListenerId) -> Option<Rc<Table>> {
+        let table = self.table();
+        match table.snapshot.listener_index(listener) {
+            Some(_) => Some(table),
+            None => self.leaving.table(listener),
         }
-        let new = Rc::new(Table::carry_over(&old, snapshot, self.core));
-        old.close_pools_not_in(&new, &self.stats);
-        self.stats.snapshot_version.set(i64::try_from(new.snapshot.version).unwrap_or(i64::MAX));
-        self.table.replace(new);
+    }
+
+    /// Takes newer rules, between two polls. Cannot fail: all that can (parsing, binding) failed
+    /// before any core heard of it. Requests in flight keep the table they pinned; what the rules
+    /// no longer have gets `drain_timeout`. Costs what is gone and what is in flight, not what the
+    /// rules hold.
+    ///
+    /// `gone` is what the new rules lack of those in force.
+    pub fn swap_table(&self, snapshot: Arc<Snapshot>, gone: &Gone) {
+        let old = self.table();
+        debug_assert!(snapshot.version > old.snapshot.version, "snapshots arrive in order");
+        let drain_ticks = ticks(snapshot.drain_timeout);
+        let until_tick = self.deadlines.now_tick().saturating_add(drain_ticks);
+        self.stats.snapshot_version.set(i64::try_from(snapshot.version).unwrap_or(i64::MAX));
+        self.table.replace(Rc::new(Table::new(snapshot, self.reports.clone())));
+        self.upstreams.retire(gone, &self.stats);
+        self.connections.doom(gone, until_tick);
+        for listener in &gone.listeners {
+            self.connections.let_leave(Some(*listener));
+            self.leaving.add(*listener, Rc::clone(&old), until_tick);
+        }
+        self.places.forget(&gone.listeners);
+    }
+
+    /// Ends what was given time when its rules went and still goes on. Called each tick.
+    pub fn end_leaving(&self) {
+        let now_tick = self.deadlines.now_tick();
+        self.connections.cut_doomed(now_tick);
+        self.leaving.end(now_tick, |listener| self.connections.close_of(listener));
+    }
+
+    /// An exchange that began under older rules and is going to last (a tunnel): it gets the time of
+    /// those that were under way when its route went, if it went.
+    pub fn doom_if_gone(&self, watch: &Watch, pinned: &Table, pin: Pin) {
+        let newest = self.table();
+        if newest.snapshot.version == pinned.snapshot.version {
+            return;
+        }
+        let has_route = newest.snapshot.routes.iter().any(|one| one.key == pin.route);
+        let has_pool = newest.snapshot.upstreams.iter().any(|one| one.pools.contains(&pin.pool));
+        if !has_route || !has_pool {
+            let drain_ticks = ticks(newest.snapshot.drain_timeout);
+            watch.doom(self.deadlines.now_tick().saturating_add(drain_ticks));
+        }
     }
 
     /// The next number of this core's sequence (xorshift64*). Good enough to spread load, not to
@@ -133,9 +191,25 @@ impl Shard {
         self.draining.get()
     }
 
-    /// From now on connections end after the request they are serving; idle ones end at once.
+    /// From now on all connections end after the next request they serve.
+    pub fn let_leave(&self) {
+        self.connections.let_leave(None);
+    }
+
+    /// From now on connections end after the next request they serve.
     pub fn start_draining(&self) {
         self.draining.set(true);
+    }
+
+    /// Whether no connection may wait for another request.
+    pub fn has_ended_idle(&self) -> bool {
+        self.idle_ended.get()
+    }
+
+    /// From now on connections end instead of waiting for a request. To be called again as long as
+    /// there are any: one may have begun to wait in between.
+    pub fn end_idle(&self) {
+        self.idle_ended.set(true);
         self.connections.close_idle();
     }
 
@@ -152,4 +226,9 @@ impl Shard {
             sender.flush();
         }
     }
+}
+
+/// How many ticks a length of time is, rounded up.
+fn ticks(length: Duration) -> u64 {
+    u64::try_from(length.as_millis().div_ceil(limits::TICK.as_millis())).unwrap_or(u64::MAX)
 }

@@ -7,19 +7,19 @@ use std::{
     sync::Arc,
 };
 
-use crate::{base::ids::ListenerIndex, telemetry::CoreStats};
+use crate::{base::ids::ListenerId, telemetry::CoreStats};
 
 /// The connections of each listener, counted.
 #[derive(Default)]
 pub(super) struct Places {
-    counts: RefCell<HashMap<ListenerIndex, Rc<Cell<usize>>>>,
+    counts: RefCell<HashMap<ListenerId, Rc<Cell<usize>>>>,
 }
 
 impl Places {
     /// Takes a place under the listener's limit of `max` connections, if one is free.
     pub(super) fn take(
         &self,
-        listener: ListenerIndex,
+        listener: ListenerId,
         max: usize,
         stats: &Arc<CoreStats>,
     ) -> Option<Place> {
@@ -31,6 +31,14 @@ impl Places {
         count.set(count.get() + 1);
         stats.connections_open.inc();
         Some(Place { count: Rc::clone(count), stats: Arc::clone(stats) })
+    }
+
+    /// Forgets listeners that are gone; connections they still have count for nobody.
+    pub(super) fn forget(&self, listeners: &[ListenerId]) {
+        let mut counts = self.counts.borrow_mut();
+        for listener in listeners {
+            counts.remove(listener);
+        }
     }
 }
 

@@ -1,6 +1,10 @@
 //! Unused connections to one endpoint, kept for the next request of this core.
 
-use std::{cell::RefCell, net::SocketAddr, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use super::UpstreamConnection;
 use crate::{
@@ -12,6 +16,8 @@ use crate::{
 struct Idle {
     connection: UpstreamConnection,
     since_tick: u64,
+    /// The tick from which on it is too old.
+    until_tick: u64,
 }
 
 /// The idle connections of one core to one endpoint; last in, first out, so that those not needed
@@ -20,6 +26,10 @@ pub struct EndpointPool {
     /// Where the connections go.
     pub address: SocketAddr,
     idle: RefCell<Vec<Idle>>,
+    /// No endpoint has this address any more.
+    retired: Cell<bool>,
+    /// Until this tick the endpoint is known to close connections without saying so.
+    closes_silently_until: Cell<u64>,
 }
 
 /// How many ticks a length of time is, rounded up.
@@ -31,23 +41,55 @@ fn ticks(length: Duration) -> u64 {
 impl EndpointPool {
     /// An empty pool.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, idle: RefCell::default() }
+        Self {
+            address,
+            idle: RefCell::default(),
+            retired: Cell::new(false),
+            closes_silently_until: Cell::new(0),
+        }
     }
 
     /// A connection that an earlier request left, alive as far as this machine knows. Connections
     /// that died or hold bytes nobody asked for are closed on the way: such bytes must never be
-    /// taken for the next request's response.
-    pub fn checkout(&self, stats: &CoreStats) -> Option<UpstreamConnection> {
+    /// taken for the next request's response. So are those unused for too long: the sweep comes only
+    /// once a second, and the endpoint may be about to close them.
+    ///
+    /// For a request that is not `repeatable` there is none while the endpoint is known to close
+    /// right after its responses and the last one came only just now.
+    pub fn checkout(
+        &self,
+        repeatable: bool,
+        now_tick: u64,
+        stats: &CoreStats,
+    ) -> Option<UpstreamConnection> {
         loop {
-            let Idle { mut connection, .. } = self.idle.borrow_mut().pop()?;
+            let unused_ticks = now_tick.wrapping_sub(self.idle.borrow().last()?.since_tick);
+            if !repeatable
+                && now_tick < self.closes_silently_until.get()
+                && unused_ticks <= ticks(limits::SILENT_CLOSE_WAIT)
+            {
+                return None;
+            }
+            let Idle { mut connection, until_tick, .. } = self.idle.borrow_mut().pop()?;
             stats.pool_idle.add(-1);
+            if now_tick >= until_tick {
+                continue;
+            }
             if connection.is_quiet() {
                 connection.reused = true;
                 stats.upstream_reuses.add(1);
                 return Some(connection);
             }
             stats.pool_stale.add(1);
+            if unused_ticks <= ticks(limits::SILENT_CLOSE_WAIT) {
+                self.note_silent_close(now_tick);
+            }
         }
+    }
+
+    /// Remembers that the endpoint closed a connection it had just promised to keep.
+    pub fn note_silent_close(&self, now_tick: u64) {
+        self.closes_silently_until.set(now_tick + ticks(limits::SILENT_CLOSE_MEMORY));
     }
 
     /// Keeps a connection whose response has been read to its end.
@@ -60,7 +102,7 @@ impl EndpointPool {
         stats: &CoreStats,
     ) {
         let now_tick = deadlines.now_tick();
-        if connection.age_ticks(now_tick) >= ticks(keep.age_max) {
+        if self.retired.get() || connection.age_ticks(now_tick) >= ticks(keep.age_max) {
             return;
         }
         connection.socket.read_without_deadline();
@@ -68,26 +110,30 @@ impl EndpointPool {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < keep.idle_max {
             connection.socket.stream.listen(buffers); // so that its end is seen without asking
-            idle.push(Idle { connection, since_tick: now_tick });
+            let until_tick = now_tick.saturating_add(ticks(keep.idle));
+            idle.push(Idle { connection, since_tick: now_tick, until_tick });
             stats.pool_idle.add(1);
         }
     }
 
-    /// Closes what has been unused for `idle`, was closed by the endpoint, or holds bytes nobody
+    /// Closes what has been unused for too long, was closed by the endpoint, or holds bytes nobody
     /// asked for. Called each second.
-    pub fn sweep(&self, idle: Duration, now_tick: u64, stats: &CoreStats) {
+    pub fn sweep(&self, now_tick: u64, stats: &CoreStats) {
         let mut kept = self.idle.borrow_mut();
         if kept.is_empty() {
             return;
         }
         let before = kept.len();
-        let idle_ticks = ticks(idle);
-        kept.retain(|one| now_tick.wrapping_sub(one.since_tick) < idle_ticks);
-        kept.retain(|one| one.connection.is_quiet());
+        kept.retain(|one| now_tick < one.until_tick && one.connection.is_quiet());
         stats.pool_idle.add(-i64::try_from(before - kept.len()).unwrap_or(0));
         if kept.is_empty() {
             *kept = Vec::new(); // an endpoint nobody uses costs no memory
         }
+    }
+
+    /// Keeps no connection from now on.
+    pub fn retire(&self) {
+        self.retired.set(true);
     }
 
     /// Closes all idle connections.
@@ -107,6 +153,8 @@ impl EndpointPool {
 pub struct KeepLimits {
     /// Connections kept at most.
     pub idle_max: usize,
+    /// How long one is kept.
+    pub idle: Duration,
     /// Age at which a connection is not kept again.
     pub age_max: Duration,
 }

@@ -14,13 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::accept::Accepting;
 use super::shard::Shard;
 use crate::{
-    base::{ids::ListenerIndex, limits},
+    base::limits,
     rt::{self, Bound, Listener, Mailbox, RuntimeSettings},
     snapshot::{
         Snapshot, WorkerSettings,
-        messages::{FromWorker, ReportSender, ToWorker},
+        messages::{End, FromWorker, ListenSocket, ReportSender, ToWorker, Update},
     },
     telemetry::{CoreStats, LogSender},
 };
@@ -34,8 +35,8 @@ pub struct WorkerInput {
     pub settings: WorkerSettings,
     /// The first rules.
     pub snapshot: Arc<Snapshot>,
-    /// This core's socket of each listener of the snapshot, in its order.
-    pub listeners: Vec<Bound>,
+    /// This core's sockets of the snapshot's listeners.
+    pub sockets: Vec<ListenSocket>,
     /// Orders from the control plane.
     pub mailbox: Mailbox<ToWorker>,
     /// The way back.
@@ -76,61 +77,99 @@ fn run(input: WorkerInput) {
 }
 
 async fn serve(input: WorkerInput) -> io::Result<()> {
-    let WorkerInput { settings, snapshot, listeners, mailbox, reports, stats, log } = input;
+    let WorkerInput { settings, snapshot, sockets, mailbox, reports, stats, log } = input;
     let core = settings.core;
     let version = snapshot.version;
     stats.snapshot_version.set(i64::try_from(version).unwrap_or(i64::MAX));
-    let shard = Rc::new(Shard::new(&settings, snapshot, stats, log));
-    let mut accepting = Vec::with_capacity(listeners.len());
-    for (index, bound) in listeners.into_iter().enumerate() {
-        let index = ListenerIndex(u16::try_from(index).unwrap_or(u16::MAX));
-        let listener = Rc::new(Listener::adopt(bound)?);
-        accept::spawn(Rc::clone(&shard), Rc::clone(&listener), index, reports.clone());
-        accepting.push(listener);
+    let shard = Rc::new(Shard::new(&settings, snapshot, stats, log, reports.clone()));
+    let mut worker = Worker { shard, reports, accepting: Vec::new() };
+    for socket in sockets {
+        worker.listen(socket)?;
     }
-    tick::spawn(Rc::clone(&shard), reports.clone());
-    reports.send(FromWorker::Ready { core });
-    let within = obey(&shard, &mailbox, &reports).await;
-    shard.start_draining();
-    for listener in accepting {
-        listener.close();
-    }
-    let cut = drain(&shard, within).await;
-    shard.flush_log();
-    reports.send(FromWorker::Drained { core, cut });
+    tick::spawn(Rc::clone(&worker.shard), worker.reports.clone());
+    worker.reports.send(FromWorker::Ready { core });
+    let (within, end) = worker.obey(&mailbox).await;
+    let cut = worker.drain(within, end).await;
+    worker.shard.flush_log();
+    worker.reports.send(FromWorker::Drained { core, cut });
     Ok(())
 }
 
-/// Swaps tables as told, until the order to drain; returns how long that may take.
-async fn obey(shard: &Shard, mailbox: &Mailbox<ToWorker>, reports: &ReportSender) -> Duration {
-    loop {
-        match mailbox.recv().await {
-            // The control plane is gone; the last rules go on.
-            None => std::future::pending().await,
-            Some(ToWorker::Snapshot(snapshot)) => {
-                let version = snapshot.version;
-                let retired = Arc::clone(&shard.table().snapshot);
-                shard.swap_table(snapshot);
-                reports.send(FromWorker::Applied { core: shard.core, version });
-                reports.send(FromWorker::Retired(retired));
-            }
-            Some(ToWorker::Drain { within }) => return within,
-        }
-    }
+/// What the loop of a core works with.
+struct Worker {
+    shard: Rc<Shard>,
+    reports: ReportSender,
+    accepting: Vec<Accepting>,
 }
 
-/// Waits until the last connection has ended, or cuts those left when the time is over. How many
-/// were cut.
-async fn drain(shard: &Shard, within: Duration) -> u64 {
-    let end = Instant::now() + within;
-    while !shard.connections.is_empty() {
-        if Instant::now() >= end {
-            let cut = shard.connections.len() as u64;
-            shard.connections.close_all();
-            rt::sleep(limits::TICK * 2).await; // their tasks see it, log and end
-            return cut;
-        }
-        rt::sleep(limits::TICK).await;
+impl Worker {
+    /// Accepts from a socket.
+    fn listen(&mut self, socket: ListenSocket) -> io::Result<()> {
+        let listener = Listener::adopt(Bound::adopt(socket.fd, socket.foreign)?)?;
+        let accepting = Accepting::start(&self.shard, listener, socket.listener, &self.reports);
+        self.accepting.push(accepting);
+        Ok(())
     }
-    0
+
+    /// Takes rules as told, until the order to drain; returns how long that may take, and how.
+    async fn obey(&mut self, mailbox: &Mailbox<ToWorker>) -> (Duration, End) {
+        loop {
+            match mailbox.recv().await {
+                // The control plane is gone; the last rules go on.
+                None => std::future::pending().await,
+                Some(ToWorker::Rules(update)) => self.take(*update),
+                Some(ToWorker::Drain { within, end }) => return (within, end),
+            }
+        }
+    }
+
+    /// Obeys newer rules from now on.
+    fn take(&mut self, Update { snapshot, gone, sockets }: Update) {
+        let (core, version, begin) = (self.shard.core, snapshot.version, Instant::now());
+        // First what waits at listeners that go: it came while they were there.
+        for accepting in self.accepting.extract_if(.., |one| gone.listeners.contains(&one.id)) {
+            accepting.close();
+        }
+        self.shard.swap_table(snapshot, &gone);
+        for socket in sockets {
+            if let Err(error) = self.listen(socket) {
+                // Only a descriptor that is none could do this; the process has to end.
+                self.reports.send(FromWorker::Failed { core, step: "listen", error });
+            }
+        }
+        let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shard.stats.rules_swap_micros_max.raise_to(micros);
+        self.reports.send(FromWorker::Applied { core, version });
+    }
+
+    /// Waits until the last connection has ended, or cuts those left when the time is over. How many
+    /// were cut in the middle of something.
+    async fn drain(&mut self, within: Duration, how: End) -> u64 {
+        let accepting = self.accepting.drain(..);
+        match how {
+            End::Stop => {
+                accepting.for_each(Accepting::close);
+                self.shard.start_draining();
+            }
+            End::HandOver => {
+                accepting.for_each(Accepting::hand_over);
+                self.shard.let_leave();
+            }
+        }
+        let begin = Instant::now();
+        let connections = &self.shard.connections;
+        while !connections.is_empty() {
+            if how == End::Stop && begin.elapsed() >= limits::DRAIN_IDLE_GRACE {
+                self.shard.end_idle();
+            }
+            if begin.elapsed() >= within {
+                let cut = connections.busy_count() as u64;
+                connections.close_all();
+                rt::sleep(limits::TICK * 2).await; // their tasks see it, log and end
+                return cut;
+            }
+            rt::sleep(limits::TICK).await;
+        }
+        0
+    }
 }

@@ -12,7 +12,7 @@ use crate::{
     snapshot::messages::{FromWorker, ReportSender},
 };
 
-/// Ticks between two sweeps of the pools: a second.
+/// Ticks between two sweeps of the pools (connections, buffers): a second.
 const SWEEP_TICKS: u32 = 20;
 
 /// Beats until the worker ends.
@@ -28,6 +28,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             last = now;
             shard.deadlines.advance(now);
             shard.connections.cancel_gone(shard.deadlines.now_tick());
+            shard.end_leaving();
             shard.date.refresh();
             shard.flush_log();
             let in_use = i64::try_from(shard.buffers.stats().in_use).unwrap_or(i64::MAX);
@@ -35,7 +36,8 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             until_sweep -= 1;
             if until_sweep == 0 {
                 until_sweep = SWEEP_TICKS;
-                shard.table().sweep(&shard.deadlines, &shard.stats);
+                shard.upstreams.sweep(&shard.deadlines, &shard.stats);
+                shard.buffers.trim(limits::BUFFERS_TRIMMED_PER_SWEEP);
             }
         }
     };

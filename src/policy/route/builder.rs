@@ -62,6 +62,8 @@ pub(super) struct BuiltRoute {
     pub(super) entries: (u32, u32),
     /// Whether named groups of its regex are used.
     pub(super) groups: bool,
+    /// Whether it is left out when conflicts are looked for.
+    pub(super) set_aside: bool,
 }
 
 impl TableBuilder {
@@ -125,8 +127,17 @@ impl TableBuilder {
             alike,
             entries: (first, self.tree.entries.len() as u32),
             groups: checked.groups,
+            set_aside: false,
         });
         Ok(checked.target)
+    }
+
+    /// Leaves the last route out of [`Self::conflicts`]: a condition of it is not known, because of
+    /// a mistake that the builder was not told of.
+    pub fn set_aside(&mut self) {
+        if let Some(route) = self.routes.last_mut() {
+            route.set_aside = true;
+        }
     }
 
     /// Routes that get in each other's way: those that are alike, and those that never match

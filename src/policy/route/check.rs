@@ -165,7 +165,6 @@ fn check_target(
             "strip_path and rewrite are both set",
             "keep one: rewrite can say all that strip_path does",
         ));
-        return None;
     }
     if spec.strip_path && by_regex {
         errors.push(RouteError::new(
@@ -173,9 +172,8 @@ fn check_target(
             "strip_path does not go with path_regex",
             "write rewrite = \"/{rest}\" and name that group in path_regex: (?<rest>.*)",
         ));
-        return None;
     }
-    if spec.strip_path {
+    if spec.strip_path && spec.rewrite.is_none() {
         let strip = if names.is_empty() { Strip::Whole } else { Strip::BeforeCapture };
         return Some((TargetRule::Strip(strip), false));
     }
@@ -289,6 +287,7 @@ fn check_values(
                 return Err(Problem::new("the same name twice", "keep one of them"));
             }
             names.push(name.clone());
+            check_value(source, value)?;
             Ok((want(builder, value)?, name))
         });
         match checked {
@@ -319,6 +318,18 @@ fn check_name(source: Source, name: &str) -> Result<Box<[u8]>, Problem> {
     Ok(name.to_ascii_lowercase().into_bytes().into())
 }
 
+/// Source: RFC 9110 §5.5.
+fn check_value(source: Source, value: &ValueSpec<'_>) -> Result<(), Problem> {
+    let never = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+    match (source, value) {
+        (Source::Header, ValueSpec::Literal(text)) if text.bytes().any(never) => Err(Problem::new(
+            "a control character, which no request has in a header",
+            "remove it; a header sent twice is joined with \", \"",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn want(builder: &mut TableBuilder, value: &ValueSpec<'_>) -> Result<Want, Problem> {
     Ok(match value {
         ValueSpec::Present => Want::Present,
@@ -330,16 +341,24 @@ fn want(builder: &mut TableBuilder, value: &ValueSpec<'_>) -> Result<Want, Probl
     })
 }
 
+/// What [`condition_key`] ends with for a value that must be there, whatever it is.
+pub(super) const PRESENT: u8 = b'p';
+
+/// What ends the name in a [`condition_key`].
+pub(super) const NAME_END: u8 = 0xFF;
+
+/// Source, name, a byte that no name has (names are UTF-8), and what the value must be.
 fn condition_key(source: Source, name: &[u8], want: &Want) -> Box<[u8]> {
     let (tag, text) = match want {
-        Want::Present => (b'p', &[][..]),
+        Want::Present => (PRESENT, &[][..]),
         Want::Literal(text) => (b'=', &**text),
         Want::Regex(regex) => (b'~', regex.as_str().as_bytes()),
     };
-    [&[source as u8], name, &[0, tag], text].concat().into()
+    [&[source as u8], name, &[NAME_END, tag], text].concat().into()
 }
 
-/// Writes what makes two paths the same: names of parameters don't count.
+/// Writes what makes two paths the same: names of parameters don't count. `path_prefix = "/"` and
+/// `/{*rest}` match the same but are not the same path: one shadows the other.
 pub(super) fn write_path_key(path: &CheckedPath<'_>, spec: &RouteSpec<'_>, out: &mut Vec<u8>) {
     let CheckedPath::Segments { merged, kept } = path else {
         out.push(b'~');
@@ -365,10 +384,103 @@ pub(super) fn write_path_key(path: &CheckedPath<'_>, spec: &RouteSpec<'_>, out: 
         }
         out.push(match segments.tail {
             Tail::End => 1,
-            // Below the root, "/" and "/{*rest}" are the same: every path begins with a slash.
-            Tail::Prefix if segments.list.is_empty() => 2,
             Tail::Rest => 2,
             Tail::Prefix => 3,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::ids::{ListenerIndex, RouteIndex};
+
+    fn errors(spec: RouteSpec<'_>) -> Vec<(String, String)> {
+        let mut builder = TableBuilder::new(1);
+        let result = builder.add(RouteIndex(0), &spec);
+        let errors = result.expect_err("it has mistakes");
+        assert_eq!(builder.routes.len(), 0, "nothing was added");
+        let pair =
+            |error: RouteError| (error.field.into(), format!("{}; {}", error.message, error.hint));
+        errors.into_iter().map(pair).collect()
+    }
+
+    #[test]
+    fn all_mistakes_of_a_route_are_found_at_once() {
+        let found = errors(RouteSpec {
+            listeners: vec![ListenerIndex(3)],
+            hosts: vec!["ok.test", "a.test:80", ""],
+            path: PathSpec::Pattern("/{id"),
+            methods: vec!["GET", "get", "C T", "*", "CONNECT"],
+            headers: vec![
+                ("x y", ValueSpec::Present),
+                ("x-a", ValueSpec::Regex("(")),
+                ("X-A", ValueSpec::Present),
+            ],
+            query: vec![("", ValueSpec::Present)],
+            ..RouteSpec::default()
+        });
+        let fields: Vec<_> = found.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "listeners",
+                "hosts[1]",
+                "hosts[2]",
+                "path",
+                "methods[1]",
+                "methods[2]",
+                "methods[3]",
+                "methods[4]",
+                "headers.x y",
+                "headers.x-a",
+                "headers.X-A",
+                "query.",
+            ]
+        );
+        assert!(found[4].1.contains("write \"GET\""));
+    }
+
+    #[test]
+    fn targets_that_make_no_sense_are_refused() {
+        let strip = RouteSpec { strip_path: true, ..RouteSpec::default() };
+        for (spec, field) in [
+            (RouteSpec { rewrite: Some("/x"), ..strip.clone() }, "strip_path"),
+            (RouteSpec { path: PathSpec::Regex("^/a"), ..strip }, "strip_path"),
+            (RouteSpec { rewrite: Some("x"), ..RouteSpec::default() }, "rewrite"),
+            (RouteSpec { rewrite: Some("/{id}"), ..RouteSpec::default() }, "rewrite"),
+            (
+                RouteSpec {
+                    path: PathSpec::Regex("^/(?<a>.*)"),
+                    rewrite: Some("/{b}"),
+                    ..RouteSpec::default()
+                },
+                "rewrite",
+            ),
+        ] {
+            let found = errors(spec.clone());
+            assert_eq!(found.len(), 1, "{spec:?}: {found:?}");
+            assert_eq!(found[0].0, field, "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn a_bad_regex_of_a_parameter_is_found() {
+        let path = PathSpec::Pattern("/{id:[0-9}/{name:(a}");
+        let found = errors(RouteSpec { path, ..RouteSpec::default() });
+        assert_eq!(found[0].0, "path");
+        let path = PathSpec::Pattern("/{id:a{2,1}}");
+        let found = errors(RouteSpec { path, ..RouteSpec::default() });
+        assert!(found[0].1.contains("a{2,1}"), "{found:?}");
+    }
+
+    #[test]
+    fn too_many_methods_are_refused() {
+        let mut builder = TableBuilder::new(1);
+        let names: Vec<String> = (0..65).map(|n| format!("M{n}")).collect();
+        let methods = names.iter().map(String::as_str).collect();
+        let spec = RouteSpec { methods, ..RouteSpec::default() };
+        let errors = builder.add(RouteIndex(0), &spec).unwrap_err();
+        assert_eq!((errors.len(), &*errors[0].field), (1, "methods[64]"));
     }
 }

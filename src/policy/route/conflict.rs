@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     builder::{BuiltRoute, TableBuilder},
+    check::{NAME_END, PRESENT},
     compile::rank_entries,
     hash::NONE,
     pattern::Tail,
@@ -39,7 +40,7 @@ pub(super) fn find(builder: &TableBuilder) -> Vec<Conflict> {
     let alike = find_alike(builder);
     let shadows = Shadows::new(builder);
     let mut conflicts = Vec::new();
-    for (number, route) in builder.routes.iter().enumerate() {
+    for (number, route) in builder.routes.iter().enumerate().filter(|(_, route)| !route.set_aside) {
         if let Some(first) = alike.get(&(number as u32)) {
             let first = builder.routes[*first as usize].index;
             conflicts.push(Conflict::Same { first, second: route.index });
@@ -55,7 +56,7 @@ pub(super) fn find(builder: &TableBuilder) -> Vec<Conflict> {
 fn find_alike(builder: &TableBuilder) -> HashMap<u32, u32> {
     let mut firsts: HashMap<(u32, u32, i64), Vec<(u32, u32)>> = HashMap::new();
     let mut alike = HashMap::new();
-    for (number, route) in builder.routes.iter().enumerate() {
+    for (number, route) in builder.routes.iter().enumerate().filter(|(_, route)| !route.set_aside) {
         let group = firsts.entry((route.alike, route.guard, route.priority)).or_default();
         let set = &builder.sets[route.set as usize];
         let shares = |other: u32| {
@@ -263,6 +264,7 @@ impl<'b> Shadows<'b> {
             let takes = goes_on || !other.rest;
             if takes
                 && other.route != entry.route
+                && !routes[other.route as usize].set_aside
                 && self.asks_no_more(routes[other.route as usize].guard, guard)
             {
                 return Some(other.route);
@@ -277,8 +279,16 @@ impl<'b> Shadows<'b> {
         let (loose, strict) = (&keys[loose as usize], &keys[strict as usize]);
         let methods =
             loose.methods == 0 || (strict.methods != 0 && strict.methods & !loose.methods == 0);
-        methods && loose.checks.iter().all(|check| strict.checks.binary_search(check).is_ok())
+        methods && loose.checks.iter().all(|check| asks_as_much(&strict.checks, check))
     }
+}
+
+/// Whether one of some sorted conditions is `loose` or says more about the same value.
+fn asks_as_much(strict: &[Box<[u8]>], loose: &[u8]) -> bool {
+    strict.binary_search_by(|one| (**one).cmp(loose)).is_ok()
+        || loose.strip_suffix(&[PRESENT]).is_some_and(|name| {
+            name.ends_with(&[NAME_END]) && strict.iter().any(|one| one.starts_with(name))
+        })
 }
 
 /// For each set those that hold all its listeners. With very many sets only itself: this is a
@@ -342,7 +352,6 @@ mod tests {
             (prefix("/a"), prefix("/a/")),
             (path("/%7ea"), path("/~a")),
             (RouteSpec::default(), path("/{*any}")),
-            (RouteSpec::default(), prefix("/")),
             (regex("^/a"), regex("^/a")),
             (header(path("/a"), "X-A"), header(path("/a"), "x-a")),
             (
@@ -354,6 +363,19 @@ mod tests {
         ] {
             assert_eq!(conflicts(&[a.clone(), b.clone()]), [same(0, 1)], "{a:?} {b:?}");
         }
+    }
+
+    #[test]
+    fn a_route_that_is_set_aside_is_compared_with_none() {
+        let mut builder = TableBuilder::new(1);
+        builder.add(RouteIndex(0), &RouteSpec { priority: 1, ..prefix("/") }).unwrap();
+        builder.set_aside();
+        for number in 1..3 {
+            builder.add(RouteIndex(number), &path("/a")).unwrap();
+        }
+        builder.add(RouteIndex(3), &path("/a")).unwrap();
+        builder.set_aside();
+        assert_eq!(builder.conflicts(), [same(1, 2)]);
     }
 
     #[test]
@@ -377,11 +399,15 @@ mod tests {
         let first = |spec| RouteSpec { priority: 1, ..spec };
         let get = |spec| RouteSpec { methods: vec!["GET"], ..spec };
         let hosts = |spec, hosts| RouteSpec { hosts, ..spec };
+        let header = |spec, value| RouteSpec { headers: vec![("x-a", value)], ..spec };
+        let one = ValueSpec::Literal("1");
         for (a, b) in [
             (first(RouteSpec::default()), path("/a")),
             (first(prefix("/a")), path("/a")),
             (first(prefix("/a")), path("/a/{*rest}")),
             (prefix("/a"), path("/a/{*rest}")),
+            (prefix("/"), RouteSpec::default()),
+            (RouteSpec::default(), prefix("/")),
             (first(path("/a/{*rest}")), path("/a/{x}")),
             (first(path("/a/{*rest}")), prefix("/a/b")),
             (first(path("/{x}/b")), path("/a/b")),
@@ -389,6 +415,7 @@ mod tests {
             (first(path("/{x:[a-z]+}")), path("/{y:[a-z]+}")),
             (first(RouteSpec::default()), regex("^/a")),
             (first(get(prefix("/"))), get(path("/a"))),
+            (first(header(path("/a"), ValueSpec::Present)), header(path("/a"), one)),
             (first(path("/a")), hosts(path("/a"), vec!["a.test", "*.b.test"])),
             (first(hosts(path("/a"), vec!["*.test"])), hosts(path("/a"), vec!["*.a.test"])),
             (hosts(path("/a"), vec!["a.test", "b.test"]), hosts(path("/a"), vec!["a.test"])),
@@ -401,6 +428,8 @@ mod tests {
     fn routes_that_keep_some_requests_are_not_shadowed() {
         let first = |spec| RouteSpec { priority: 1, ..spec };
         let hosts = |spec, hosts| RouteSpec { hosts, ..spec };
+        let header = |name, value| RouteSpec { headers: vec![(name, value)], ..path("/a") };
+        let one = ValueSpec::Literal("1");
         for (a, b) in [
             (first(path("/a/{*rest}")), path("/a")),
             (first(path("/a/{*rest}")), prefix("/a")),
@@ -416,6 +445,8 @@ mod tests {
             (first(hosts(path("/a"), vec!["*.a.test"])), hosts(path("/a"), vec!["a.test"])),
             (first(hosts(path("/a"), vec!["a.test"])), path("/a")),
             (prefix("/"), prefix("/a")),
+            (first(header("x-a", one)), header("x-a", ValueSpec::Present)),
+            (first(header("x-a", ValueSpec::Present)), header("x-ab", one)),
             (first(RouteSpec { listeners: vec![ListenerIndex(1)], ..path("/a") }), path("/a")),
         ] {
             assert_eq!(conflicts(&[a.clone(), b.clone()]), [], "{a:?} {b:?}");

@@ -126,6 +126,10 @@ fn parse_name(name: &str, text: &str) -> Result<Vec<u8>, Problem> {
         );
     }
     for label in name.split('.') {
+        if label.is_empty() && name.starts_with('.') && name == text.to_ascii_lowercase() {
+            let hint = format!("write \"*{name}\" for all names below it");
+            return bad("begins with a dot", &hint);
+        }
         if label.is_empty() {
             return bad("has an empty label", "remove the extra dot");
         }
@@ -208,7 +212,7 @@ mod tests {
             ("a.*.test", "*.example.com"),
             ("*.*.test", "*.example.com"),
             ("a..test", "dot"),
-            (".a.test", "dot"),
+            (".a.test", "\"*.a.test\""),
             ("*.", "dot"),
             ("b\u{fc}cher.example", "punycode"),
             ("a b.test", "letters"),

@@ -1,8 +1,8 @@
 //! Finds the route of a request: one compiled table, never a scan over all routes.
 //!
 //! The order of candidates is a total order over all routes, known when the table is built (see
-//! [`rank`]): each entry carries its place in it. A look-up walks the few parts of the table that
-//! can match (host by hash, exact path by hash, the rest by a trie of segments) and keeps the entry
+//! `rank.rs`): each entry carries its place in it. A look-up walks the few parts of the table that
+//! can match (host by hash, exact path by hash, the rest by a tree of segments) and keeps the entry
 //! with the lowest rank; whole parts are skipped when nothing in them could still win. Priority
 //! cuts across hosts and path classes, and costs nothing where it isn't used.
 //!

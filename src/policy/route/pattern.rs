@@ -1,6 +1,6 @@
 //! The path keys `path` and `path_prefix`: literals, parameters, a rest.
 
-use super::{error::Problem, literal};
+use super::{error::Problem, literal, regexes};
 use crate::base::limits::{CAPTURES_MAX, PATTERN_BYTES_MAX, PATTERN_SEGMENTS_MAX};
 
 /// The name of what a `path_prefix`, or a route without a path, leaves.
@@ -295,12 +295,7 @@ fn segment_end(text: &str) -> Result<usize, Problem> {
             None => Ok(slash),
         };
     }
-    let close = closing_brace(text).ok_or_else(|| {
-        Problem::new(
-            format!("{:?}: the brace is not closed", &text[..slash]),
-            "write {name} or {name:regex}; inside a regex escape a single brace as \\{ or \\}",
-        )
-    })?;
+    let close = closing_brace(text).map_err(|open| unclosed(&text[..slash], &open))?;
     let end = close + 1;
     match text[end..].chars().next() {
         None | Some('/') => Ok(end),
@@ -311,9 +306,27 @@ fn segment_end(text: &str) -> Result<usize, Problem> {
     }
 }
 
+/// What is open at the end of a text.
+enum Open {
+    Brace,
+    /// A character class, which may have swallowed the brace.
+    Class,
+}
+
+fn unclosed(segment: &str, open: &Open) -> Problem {
+    let regex = segment.strip_suffix('}').and_then(|inner| inner.split_once(':'));
+    let swallowed = regex.filter(|_| matches!(open, Open::Class));
+    swallowed.and_then(|(_, regex)| regexes::problem(regex)).unwrap_or_else(|| {
+        Problem::new(
+            format!("{segment:?}: the brace is not closed"),
+            "write {name} or {name:regex}; inside a regex escape a single brace as \\{ or \\}",
+        )
+    })
+}
+
 /// The position of the brace that closes the one at the start. Braces that are escaped or in a
 /// character class don't count.
-fn closing_brace(text: &str) -> Option<usize> {
+fn closing_brace(text: &str) -> Result<usize, Open> {
     let bytes = text.as_bytes();
     let (mut depth, mut class, mut at) = (0_usize, 0_usize, 0);
     while at < bytes.len() {
@@ -333,14 +346,14 @@ fn closing_brace(text: &str) -> Option<usize> {
             b'}' if class == 0 => {
                 depth -= 1; // the brace at the start was counted first
                 if depth == 0 {
-                    return Some(at);
+                    return Ok(at);
                 }
             }
             _ => {}
         }
         at += 1;
     }
-    None
+    Err(if class > 0 { Open::Class } else { Open::Brace })
 }
 
 #[cfg(test)]
@@ -425,6 +438,7 @@ mod tests {
             ("/x}", "%7B"),
             ("/{id", "{name}"),
             ("/{id:[0-9]{4}", "{name}"),
+            ("/{id:[0-9}", "syntax"),
             ("/{}", "{name}"),
             ("/:", "{name}"),
             ("/a/*", "{*rest}"),

@@ -52,7 +52,20 @@ impl Regexes {
     }
 }
 
+/// What is wrong with the regex of a segment, if anything is.
+pub(super) fn problem(text: &str) -> Option<Problem> {
+    compile(Purpose::Segment, text).err()
+}
+
 fn compile(purpose: Purpose, text: &str) -> Result<Regex, Problem> {
+    if text.is_empty() {
+        let hint = match purpose {
+            Purpose::Segment => "write {name} for any segment, or a regex after the colon",
+            Purpose::Path => "leave the key out to match all paths",
+            Purpose::Value => "write \"present\" if any value will do",
+        };
+        return Err(Problem::new("an empty regex", hint));
+    }
     // By itself first: a text such as `a)(b` must not pass because of the group put around it.
     let alone = build(purpose, text)?;
     if purpose != Purpose::Segment {

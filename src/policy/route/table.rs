@@ -245,3 +245,154 @@ impl<F: FieldSource> Visitor for AllowCollector<'_, '_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{PathSpec, RouteSpec, TableBuilder},
+        *,
+    };
+    use crate::base::ids::ListenerIndex;
+
+    struct NoFields;
+
+    impl FieldSource for NoFields {
+        fn values<'s>(&'s self, _: &[u8]) -> impl Iterator<Item = &'s [u8]> {
+            std::iter::empty()
+        }
+    }
+
+    fn query<'a>(method: &'a str, host: &'a str, path: &'a str) -> RouteQuery<'a, NoFields> {
+        RouteQuery {
+            listener: ListenerIndex(0),
+            host: host.as_bytes(),
+            path: path.as_bytes(),
+            query: None,
+            method: method.as_bytes(),
+            fields: &NoFields,
+        }
+    }
+
+    fn table(specs: &[RouteSpec<'_>]) -> RouteTable {
+        let mut builder = TableBuilder::new(1);
+        for (number, spec) in specs.iter().enumerate() {
+            builder.add(RouteIndex(number as u32), spec).unwrap();
+        }
+        builder.build()
+    }
+
+    fn find(table: &RouteTable, query: &RouteQuery<'_, NoFields>) -> RouteMatch {
+        table.find(query, &mut Captures::default())
+    }
+
+    /// The table of docs/routing.md.
+    fn documented() -> Vec<RouteSpec<'static>> {
+        let on = |host, path| RouteSpec { hosts: vec![host], path, ..RouteSpec::default() };
+        let api = |path| on("api.example.com", path);
+        vec![
+            api(PathSpec::Pattern("/users/7/posts")),
+            api(PathSpec::Pattern("/users/{id:[0-9]+}/posts")),
+            api(PathSpec::Pattern("/users/{id}/posts")),
+            api(PathSpec::Pattern("/{kind}/7/posts")),
+            api(PathSpec::Regex("/posts$")),
+            api(PathSpec::Prefix("/users/7")),
+            api(PathSpec::Pattern("/users/{id}/{*rest}")),
+            RouteSpec { methods: vec!["GET"], ..api(PathSpec::Prefix("/users")) },
+            api(PathSpec::Prefix("/users")),
+            on("*.example.com", PathSpec::Pattern("/users/7/posts")),
+            RouteSpec { path: PathSpec::Pattern("/users/7/posts"), ..RouteSpec::default() },
+        ]
+    }
+
+    #[test]
+    fn candidates_come_in_the_documented_order_whatever_the_order_in_the_file() {
+        let mut specs = documented();
+        let query = query("GET", "api.example.com", "/users/7/posts");
+        let explained = |specs: &[RouteSpec<'_>]| -> Vec<u32> {
+            table(specs).explain(&query).iter().map(|candidate| candidate.route.0).collect()
+        };
+        assert_eq!(explained(&specs), (0..11).collect::<Vec<_>>());
+        specs.reverse();
+        assert_eq!(explained(&specs), (0..11).rev().collect::<Vec<_>>());
+        // The highest priority is before everything else, the lowest after.
+        specs[0].priority = i64::MAX;
+        specs[10].priority = i64::MIN;
+        let order = explained(&specs);
+        assert_eq!((order[0], order[10]), (0, 10));
+    }
+
+    #[test]
+    fn only_a_wrong_method_is_405_and_all_its_methods_are_allowed() {
+        let takes = |methods, path| RouteSpec { methods, path, ..RouteSpec::default() };
+        let table = table(&[
+            takes(vec!["GET", "HEAD"], PathSpec::Pattern("/a")),
+            takes(vec!["PUT"], PathSpec::Prefix("/")),
+        ]);
+        let post = query("POST", "a.test", "/a");
+        assert_eq!(find(&table, &post), RouteMatch::MethodNotAllowed);
+        let mut allow = b"allow: ".to_vec();
+        table.allow(&post, &mut allow);
+        assert_eq!(allow, b"allow: GET, HEAD, PUT");
+        assert_eq!(find(&table, &query("PUT", "a.test", "/a")), RouteMatch::Found(RouteIndex(1)));
+        assert_eq!(find(&table, &query("get", "a.test", "/a")), RouteMatch::MethodNotAllowed);
+    }
+
+    #[test]
+    fn the_asterisk_goes_to_routes_that_take_all_paths() {
+        let path = |path| RouteSpec { path, ..RouteSpec::default() };
+        let star = query("OPTIONS", "a.test", "*");
+        let some = table(&[path(PathSpec::Prefix("/a")), path(PathSpec::Regex("."))]);
+        assert_eq!(find(&some, &star), RouteMatch::NotFound);
+        let all = table(&[path(PathSpec::Prefix("/a")), RouteSpec::default()]);
+        assert_eq!(find(&all, &star), RouteMatch::Found(RouteIndex(1)));
+    }
+
+    #[test]
+    fn an_unknown_listener_and_an_empty_table_find_nothing() {
+        let mut query = query("GET", "a.test", "/");
+        assert_eq!(find(&table(&[]), &query), RouteMatch::NotFound);
+        query.listener = ListenerIndex(9);
+        assert_eq!(find(&table(&[RouteSpec::default()]), &query), RouteMatch::NotFound);
+    }
+
+    /// Sixteen segments, each a literal or a parameter: a matcher that goes back at every choice
+    /// would try 65,536 ways for each request that fails in the end.
+    #[test]
+    fn a_walk_never_takes_longer_than_the_table_is_large() {
+        struct Counter(usize);
+        impl Visitor for Counter {
+            fn limit(&self) -> Rank {
+                RANK_LAST
+            }
+            fn meet(&mut self, _: &Entry, _: &[Span], _: Option<u32>) {
+                self.0 += 1;
+            }
+        }
+        let patterns: Vec<String> = (0..16)
+            .map(|at| {
+                let segment = |n| if n == at { "a".into() } else { format!("{{p{n}}}") };
+                (0..16).map(|n| format!("/{}", segment(n))).collect()
+            })
+            .collect();
+        let specs: Vec<_> = patterns
+            .iter()
+            .map(|text| RouteSpec { path: PathSpec::Pattern(text), ..RouteSpec::default() })
+            .collect();
+        let table = table(&specs);
+        let path = "/a".repeat(16);
+        let mut counter = Counter(0);
+        walk(&table, &query("GET", "a.test", &path), &mut counter);
+        assert_eq!(counter.0, 16, "each pattern is met once");
+        let longer = "/a".repeat(10_000);
+        assert_eq!(find(&table, &query("GET", "a.test", &longer)), RouteMatch::NotFound);
+    }
+
+    /// A host of 20,000 labels costs one pass, not one per label.
+    #[test]
+    fn a_long_host_is_no_work() {
+        let wildcard = RouteSpec { hosts: vec!["*.a.test"], ..RouteSpec::default() };
+        let table = table(&[wildcard]);
+        let host = "x.".repeat(20_000) + "a.test";
+        assert_eq!(find(&table, &query("GET", &host, "/")), RouteMatch::Found(RouteIndex(0)));
+    }
+}

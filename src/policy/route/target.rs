@@ -88,6 +88,15 @@ impl Rewrite {
                 "drop the ? and what follows: the query of the request is kept",
             ));
         }
+        let is_dots = |segment: &&str| {
+            matches!(&*segment.to_ascii_lowercase().replace("%2e", "."), "." | "..")
+        };
+        if let Some(dots) = text.split('/').find(is_dots) {
+            return Err(Problem::new(
+                format!("a segment {dots:?}, which a reader of the path may resolve or not"),
+                "write the path that it leads to",
+            ));
+        }
         let mut parts = Vec::new();
         let mut left = text;
         while let Some(open) = left.find(['{', '}']) {

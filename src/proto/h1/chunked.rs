@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::trailer::{TrailerError, Trailers};
 use crate::{
     base::{
-        limits::{CHUNK_EXTENSION_BYTES_MAX, CHUNK_LINE_BYTES_MAX},
+        limits::{BODY_LENGTH_MAX, CHUNK_EXTENSION_BYTES_MAX, CHUNK_LINE_BYTES_MAX},
         reason::Reason,
     },
     proto::bytes::{TOKEN, hex_value, is, is_ows},
@@ -209,6 +209,9 @@ impl ChunkDecoder {
             }
             self.size_digits += 1;
             self.remaining = self.remaining << 4 | u64::from(digit);
+            if self.remaining > BODY_LENGTH_MAX {
+                return Err(ChunkError::Size);
+            }
             return Ok(Step::Size);
         }
         match byte {

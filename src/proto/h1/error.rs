@@ -44,7 +44,7 @@ pub enum HeadError {
     HostInvalid,
     /// Host differs from the authority of the target.
     HostMismatch,
-    /// Content-Length is not a number that fits 64 bits.
+    /// Content-Length is not a number, or more than a signed 64 bit one holds.
     LengthInvalid,
     /// More than one Content-Length.
     LengthRepeated,

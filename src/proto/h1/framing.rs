@@ -1,7 +1,10 @@
 //! Where a body ends: decided once, from the version and the two framing fields.
 
 use super::{Framing, HeadError, Version};
-use crate::proto::bytes::{is_token, list, parse_u64};
+use crate::{
+    base::limits::BODY_LENGTH_MAX,
+    proto::bytes::{is_token, list, parse_u64},
+};
 
 /// What a Transfer-Encoding field asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +59,8 @@ impl FramingFields {
         if self.length.is_some() {
             return Err(HeadError::LengthRepeated);
         }
-        self.length = Some(parse_u64(value).ok_or(HeadError::LengthInvalid)?);
+        let length = parse_u64(value).filter(|&length| length <= BODY_LENGTH_MAX);
+        self.length = Some(length.ok_or(HeadError::LengthInvalid)?);
         Ok(())
     }
 

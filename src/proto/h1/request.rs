@@ -28,8 +28,8 @@ enum Step {
 }
 
 /// A request head as offsets into the buffer it was parsed from. That buffer (it may have grown, or
-/// moved) is an argument of every accessor; all but [`RequestHead::started`] and
-/// [`RequestHead::clear`] mean something only once [`Parse::Complete`] was returned.
+/// moved) is an argument of every accessor; all but [`RequestHead::started`], [`RequestHead::method`]
+/// and [`RequestHead::clear`] mean something only once [`Parse::Complete`] was returned.
 #[derive(Clone, Debug)]
 pub struct RequestHead {
     step: Step,
@@ -339,7 +339,7 @@ impl RequestHead {
         !matches!(buf, [] | [b'\r'] | [b'\r', b'\n'])
     }
 
-    /// The method.
+    /// The method; [`Method::Get`] while it has not been read. Valid at any time.
     pub fn method(&self) -> Method {
         self.method
     }

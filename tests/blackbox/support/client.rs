@@ -36,6 +36,11 @@ impl Client {
         Client(Wire::connect(address))
     }
 
+    /// A client over a connection that was made elsewhere.
+    pub(crate) fn over(stream: std::net::TcpStream) -> Self {
+        Client(Wire::new(stream))
+    }
+
     /// A client whose receive buffer holds few bytes, so that a slow reader is felt at once.
     pub(crate) fn connect_narrow(address: SocketAddr, receive_buffer: usize) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("socket");

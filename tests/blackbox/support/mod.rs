@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod load;
 pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod ringway;
@@ -14,6 +15,7 @@ pub(crate) mod wire;
 
 pub(crate) use client::Client;
 pub(crate) use config::Conf;
+pub(crate) use load::Load;
 pub(crate) use origin::{Origin, Step};
 pub(crate) use ringway::Ringway;
 pub(crate) use table::{Row, row, run_rows};

@@ -12,6 +12,12 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.is_ok(), "`{line}` could not be run: {status:?}");
 }
 
+/// Sends a signal to all processes of a group; none is no error.
+pub(crate) fn signal_group(group: u32, name: &str) {
+    let line = format!("kill -{name} -- -{group}");
+    let _ = Command::new("sh").args(["-c", &line]).stderr(Stdio::null()).status();
+}
+
 /// A line of `/proc/PID/status` that holds KiB ("RssAnon", "VmRSS"), in bytes.
 pub(crate) fn status_bytes(pid: u32, key: &str) -> u64 {
     let path = format!("/proc/{pid}/status");

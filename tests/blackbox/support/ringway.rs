@@ -1,8 +1,11 @@
 //! The real binary as a child process, with its ports, its output and its end.
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     time::{Duration, Instant},
@@ -82,11 +85,24 @@ pub(crate) struct Stopped {
     pub(crate) access_log: Vec<Value>,
 }
 
-/// An address nobody listens on now. Another process may take it before ringway does: starting is
-/// therefore tried again with new ones.
+/// An address nobody listens on now, never the same twice. Another process may take it before
+/// ringway does: starting is therefore tried again with new ones.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address")
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let address = listener.local_addr().expect("its address");
+        if GIVEN.lock().expect("no panic while held").insert(address.port()) {
+            return address;
+        }
+    }
+}
+
+/// `ringway run` on a configuration.
+pub(crate) fn run(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    command.arg("run").arg("-c").arg(config).stdin(Stdio::null());
+    command
 }
 
 impl Ringway {
@@ -97,9 +113,14 @@ impl Ringway {
 
     /// The same with a configuration as text with holes.
     pub(crate) fn start_text(text: &str) -> Self {
+        Self::start_as(text, run)
+    }
+
+    /// The same with a command of the test's own, which is given the path of the configuration.
+    pub(crate) fn start_as(text: &str, command: impl Fn(&Path) -> Command) -> Self {
         let mut last = Vec::new();
         for _ in 0..5 {
-            let mut ringway = Self::spawn(text);
+            let mut ringway = Self::spawn_as(text, &command);
             match ringway.wait_ready() {
                 Ok(()) => return ringway,
                 Err(stderr) => last = stderr,
@@ -112,13 +133,14 @@ impl Ringway {
     }
 
     /// Starts without waiting.
-    pub(crate) fn spawn(text: &str) -> Self {
+    fn spawn_as(text: &str, command: &impl Fn(&Path) -> Command) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-        command.arg("run").arg("-c").arg(directory.path().join("ringway.toml"));
+        let mut command = command(&directory.path().join("ringway.toml"));
+        // Successors are of the same group: all end with the test.
+        command.process_group(0);
         let listen = (free_address(), free_address());
         let admin = free_address();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let ringway = Ringway {
             child: {
                 let file = directory.path().join("ringway.toml");
@@ -247,6 +269,43 @@ impl Ringway {
         })
     }
 
+    /// Where its configuration is.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.directory.path().join("ringway.toml")
+    }
+
+    /// A configuration with its holes filled.
+    pub(crate) fn fill(&self, text: &str) -> String {
+        fill(text, (self.listen, self.listen2), self.admin)
+    }
+
+    /// Renames a new configuration over the old one, as editors do, and lets the watch find it.
+    pub(crate) fn replace(&self, text: &str) -> Reload<'_> {
+        let before = self.versions();
+        let new = self.directory.path().join("new");
+        std::fs::write(&new, self.fill(text)).expect("configuration");
+        std::fs::rename(new, self.config()).expect("renamed");
+        Reload { ringway: self, before: before.iter().copied().max().unwrap_or(0) }
+    }
+
+    /// The process that answers now.
+    pub(crate) fn pid_now(&self) -> u32 {
+        let pid = self.status()["pid"].as_u64().expect("/v1/status has a pid");
+        u32::try_from(pid).expect("a pid")
+    }
+
+    /// The same and the version of its rules, while perhaps nobody answers.
+    pub(crate) fn try_pid_now(&self) -> Option<(u32, u64)> {
+        let answer = self.try_admin("/v1/status")?;
+        let status: Value = serde_json::from_slice(&answer.body).ok()?;
+        Some((u32::try_from(status["pid"].as_u64()?).ok()?, status["version"].as_u64()?))
+    }
+
+    /// Where the second listener listens.
+    pub(crate) fn address2(&self) -> SocketAddr {
+        self.listen2
+    }
+
     /// Writes a new configuration into the same file and sends SIGHUP.
     pub(crate) fn reload(&self, text: &str) -> Reload<'_> {
         let before = self.versions();
@@ -321,6 +380,7 @@ impl Drop for Ringway {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
+        process::signal_group(self.child.id(), "KILL");
         let lines = self.output.get(STDERR);
         if std::thread::panicking() {
             eprintln!("--- stderr of ringway\n{}\n---", lines.join("\n"));

@@ -101,6 +101,8 @@ fn refused() {
         ("10000000000000000\r\n", ChunkError::Size),
         ("00000000000000005\r\nhello", ChunkError::Size),
         ("fffffffffffffffff\r\n", ChunkError::Size),
+        ("ffffffffffffffff\r\n", ChunkError::Size),
+        ("8000000000000000\r\n", ChunkError::Size),
         ("5 \r\nhello\r\n", ChunkError::Extension),
         ("5\t\r\nhello\r\n", ChunkError::Extension),
         ("5 5\r\nhello\r\n", ChunkError::Extension),
@@ -165,6 +167,6 @@ fn bounds() {
     assert_eq!(decode(endless.as_bytes()), Err(ChunkError::TrailerTooLarge));
     let endless = format!("0\r\nX: {}", "a".repeat(TRAILER_BYTES_MAX));
     assert_eq!(decode(endless.as_bytes()), Err(ChunkError::TrailerTooLarge));
-    let huge = b"ffffffffffffffff\r\nabc";
+    let huge = b"7fffffffffffffff\r\nabc";
     assert_eq!(decode(huge), Ok(None));
 }

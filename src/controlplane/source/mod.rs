@@ -1,0 +1,7 @@
+//! Where configuration comes from, and how its changes are noticed.
+
+mod stamp;
+mod watch;
+
+pub use stamp::Stamp;
+pub use watch::{Watch, WatchError};

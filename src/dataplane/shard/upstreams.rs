@@ -1,0 +1,255 @@
+//! What one core keeps for each upstream from version to version: whose turn it is, and unused
+//! connections. Made when a request first needs it, so that upstreams nobody asks for cost nothing.
+//!
+//! Everything has its place by [`Identity`], given out by the control plane. New rules touch only what
+//! they end ([`Upstreams::retire`]). A request that began under older rules may ask for what is
+//! gone: it gets a state of its own, which nobody else sees and which ends with it.
+
+use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+
+use crate::{
+    base::ids::{EndpointIndex, Identity},
+    dataplane::upstream::EndpointPool,
+    policy::balance::Balancer,
+    rt::Deadlines,
+    snapshot::{Upstream, messages::Gone},
+    telemetry::CoreStats,
+};
+
+/// What this core keeps for one upstream.
+pub struct UpstreamState {
+    /// Whose turn it is.
+    pub balancer: RefCell<Balancer>,
+    pools: Box<[Option<Rc<EndpointPool>>]>,
+}
+
+impl UpstreamState {
+    /// The pool of an endpoint; none while its name has no address.
+    pub fn pool(&self, endpoint: EndpointIndex) -> Option<&Rc<EndpointPool>> {
+        self.pools.get(usize::from(endpoint.0))?.as_ref()
+    }
+}
+
+/// A place, and the least generation that may still be kept there.
+struct Slot<T> {
+    generation: u32,
+    value: Option<Rc<T>>,
+}
+
+/// Values by identity.
+struct Slots<T> {
+    slots: RefCell<Vec<Slot<T>>>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self { slots: RefCell::default() }
+    }
+}
+
+/// How a place answers.
+enum Kept<T> {
+    /// It is there.
+    Here(Rc<T>),
+    /// It may be put there.
+    Missing,
+    /// Its time is over.
+    Gone,
+}
+
+impl<T> Slots<T> {
+    fn get(&self, identity: Identity) -> Kept<T> {
+        let slots = self.slots.borrow();
+        let Some(slot) = slots.get(identity.place as usize) else { return Kept::Missing };
+        match &slot.value {
+            _ if slot.generation > identity.generation => Kept::Gone,
+            Some(value) if slot.generation == identity.generation => Kept::Here(Rc::clone(value)),
+            _ => Kept::Missing,
+        }
+    }
+
+    /// Puts a value in its place and returns who was there before.
+    fn put(&self, identity: Identity, value: &Rc<T>) -> Option<Rc<T>> {
+        let slot = Slot { generation: identity.generation, value: Some(Rc::clone(value)) };
+        self.replace(identity.place, slot)
+    }
+
+    /// Ends a value: nothing of this generation is kept from now on.
+    fn end(&self, identity: Identity) -> Option<Rc<T>> {
+        match self.get(identity) {
+            Kept::Gone => None,
+            _ => {
+                let generation = identity.generation.saturating_add(1);
+                self.replace(identity.place, Slot { generation, value: None })
+            }
+        }
+    }
+
+    fn replace(&self, place: u32, slot: Slot<T>) -> Option<Rc<T>> {
+        let mut slots = self.slots.borrow_mut();
+        let place = place as usize;
+        if slots.len() <= place {
+            slots.resize_with(place + 1, || Slot { generation: 0, value: None });
+        }
+        std::mem::replace(&mut slots[place], slot).value
+    }
+}
+
+/// What this core keeps for all upstreams.
+pub struct Upstreams {
+    core: u32,
+    states: Slots<UpstreamState>,
+    pools: Slots<EndpointPool>,
+}
+
+impl Upstreams {
+    /// Nothing yet. `core` makes the cores begin at different endpoints.
+    pub fn new(core: usize) -> Self {
+        Self {
+            core: u32::try_from(core).unwrap_or(0),
+            states: Slots::default(),
+            pools: Slots::default(),
+        }
+    }
+
+    /// What there is for an upstream, of whichever rules.
+    pub fn state(&self, upstream: &Upstream) -> Rc<UpstreamState> {
+        match self.states.get(upstream.identity) {
+            Kept::Here(state) => state,
+            Kept::Missing => {
+                let state = Rc::new(self.make(upstream));
+                self.states.put(upstream.identity, &state);
+                state
+            }
+            Kept::Gone => Rc::new(self.make(upstream)),
+        }
+    }
+
+    fn make(&self, upstream: &Upstream) -> UpstreamState {
+        let weights = upstream.endpoints.iter().map(|one| one.weight);
+        let pools = upstream.endpoints.iter().zip(&upstream.pools);
+        UpstreamState {
+            balancer: RefCell::new(Balancer::new(upstream.strategy, weights, self.core)),
+            pools: pools
+                .map(|(endpoint, identity)| Some(self.pool(*identity, endpoint.address?)))
+                .collect(),
+        }
+    }
+
+    fn pool(&self, identity: Identity, address: SocketAddr) -> Rc<EndpointPool> {
+        let make = || Rc::new(EndpointPool::new(address));
+        match self.pools.get(identity) {
+            Kept::Here(pool) => pool,
+            Kept::Missing => {
+                let pool = make();
+                self.pools.put(identity, &pool);
+                pool
+            }
+            Kept::Gone => {
+                let pool = make();
+                pool.retire(); // for the one request that asks: it keeps nothing
+                pool
+            }
+        }
+    }
+
+    /// Lets go of what new rules no longer have. Its cost is that of what is gone.
+    pub fn retire(&self, gone: &Gone, stats: &CoreStats) {
+        for identity in &gone.upstreams {
+            self.states.end(*identity);
+        }
+        for identity in &gone.pools {
+            if let Some(pool) = self.pools.end(*identity) {
+                pool.retire();
+                pool.close_idle(stats);
+            }
+        }
+    }
+
+    /// Closes unused connections that are too old or dead, in every pool.
+    pub fn sweep(&self, deadlines: &Deadlines, stats: &CoreStats) {
+        for slot in &*self.pools.slots.borrow() {
+            if let Some(pool) = &slot.value {
+                pool.sweep(deadlines.now_tick(), stats);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{base::ids::StatsSlot, policy::balance::Strategy, snapshot::Endpoint};
+
+    fn upstream(place: u32, generation: u32) -> Upstream {
+        let identity = Identity { place, generation };
+        Upstream {
+            name: "u".into(),
+            strategy: Strategy::RoundRobin,
+            endpoints: [Endpoint {
+                authority: "127.0.0.1:1".into(),
+                address: Some(([127, 0, 0, 1], 1).into()),
+                weight: 1,
+            }]
+            .into(),
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(1),
+            pool_idle: Duration::from_secs(1),
+            pool_idle_max_per_core: 1,
+            pool_age_max: Duration::MAX,
+            stats: StatsSlot(0),
+            identity,
+            pools: [identity].into(),
+        }
+    }
+
+    #[test]
+    fn a_state_lives_as_long_as_its_identity() {
+        let (upstreams, stats) = (Upstreams::new(0), CoreStats::new(0));
+        let old = upstream(3, 1);
+        let state = upstreams.state(&old);
+        assert!(Rc::ptr_eq(&state, &upstreams.state(&old)), "any version with this identity");
+        let gone = Gone {
+            upstreams: [old.identity].into(),
+            pools: [old.identity].into(),
+            ..Gone::default()
+        };
+        upstreams.retire(&gone, &stats);
+        let (late, later) = (upstreams.state(&old), upstreams.state(&old));
+        assert!(!Rc::ptr_eq(&late, &later), "a late request has one of its own");
+        let new = upstream(3, 2);
+        let state = upstreams.state(&new);
+        assert!(Rc::ptr_eq(&state, &upstreams.state(&new)));
+        assert!(!Rc::ptr_eq(&late, &upstreams.state(&old)), "which takes nobody's place");
+        assert!(Rc::ptr_eq(&state, &upstreams.state(&new)));
+    }
+
+    #[test]
+    fn what_is_gone_twice_or_was_never_there_is_no_matter() {
+        let (upstreams, stats) = (Upstreams::new(0), CoreStats::new(0));
+        let identity = Identity { place: 7, generation: 4 };
+        let gone =
+            Gone { upstreams: [identity].into(), pools: [identity].into(), ..Gone::default() };
+        upstreams.retire(&gone, &stats);
+        let new = upstream(7, 5);
+        let state = upstreams.state(&new);
+        upstreams.retire(&gone, &stats);
+        assert!(Rc::ptr_eq(&state, &upstreams.state(&new)), "its successor stays");
+    }
+
+    #[test]
+    fn only_what_is_gone_goes() {
+        let (upstreams, stats) = (Upstreams::new(0), CoreStats::new(0));
+        for place in 0..5_000 {
+            upstreams.state(&upstream(place, 1));
+        }
+        let identities: Box<[Identity]> =
+            (0..50).map(|place| Identity { place, generation: 1 }).collect();
+        let gone = Gone { upstreams: identities.clone(), pools: identities, ..Gone::default() };
+        upstreams.retire(&gone, &stats);
+        let kept = upstreams.states.slots.borrow().iter().filter(|s| s.value.is_some()).count();
+        assert_eq!(kept, 4_950);
+    }
+}

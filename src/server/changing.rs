@@ -1,0 +1,178 @@
+//! The queue of changes: what waits, what is being prepared, what the cores have not all taken yet.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    controlplane::{
+        changes::{Applied, Edit, Order, Orders, Refused, Wait, Why, leaving},
+        log,
+    },
+    server::prepare::{self, Done, Outcome, Preparer},
+};
+
+/// After how long without a change the memory of the last one is given back.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Changes on their way.
+pub(super) struct Changing {
+    orders: Orders,
+    preparer: Arc<Mutex<Preparer>>,
+    waiting: VecDeque<Order>,
+    /// How many of the first orders are tried alone, because together they were refused.
+    alone: usize,
+    preparing: Option<oneshot::Receiver<Done>>,
+    /// When the last batch was prepared, until its memory is given back.
+    prepared_at: Option<Instant>,
+    /// Accepted, not yet obeyed by all cores.
+    accepted: Vec<(Order, Applied)>,
+}
+
+/// What the control loop has to do next about changes.
+pub(super) enum Event {
+    /// Something was submitted; [`Changing::start`] may have something to start.
+    Submitted,
+    /// A batch is prepared.
+    Done(Done),
+}
+
+impl Changing {
+    pub(super) fn new(preparer: Preparer, orders: Orders) -> Self {
+        Self {
+            orders,
+            preparer: Arc::new(Mutex::new(preparer)),
+            waiting: VecDeque::new(),
+            alone: 0,
+            preparing: None,
+            prepared_at: None,
+            accepted: Vec::new(),
+        }
+    }
+
+    /// Waits for something to do.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is taken that is not returned or kept.
+    pub(super) async fn next(&mut self) -> Event {
+        let done = async {
+            match &mut self.preparing {
+                Some(preparing) => preparing.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(order) = self.orders.recv() => {
+                self.waiting.push_back(order);
+                while let Ok(order) = self.orders.try_recv() {
+                    self.waiting.push_back(order);
+                }
+                Event::Submitted
+            }
+            done = done => {
+                self.preparing = None;
+                self.prepared_at = Some(Instant::now());
+                Event::Done(done.unwrap_or_else(|_| defect()))
+            }
+        }
+    }
+
+    /// Starts to prepare what waits, unless something is being prepared.
+    pub(super) fn start(&mut self) {
+        if self.is_preparing() || self.waiting.is_empty() {
+            return;
+        }
+        let orders = self.next_batch();
+        if orders.iter().any(|order| matches!(order.change.edit, Edit::Reread)) {
+            log::info(format_args!("reading the configuration again"));
+        }
+        match prepare::start(&self.preparer, orders) {
+            Ok(preparing) => self.preparing = Some(preparing),
+            // The orders went with the thread that did not start: whoever waits is told by that.
+            Err(error) => log::error(format_args!("a change was refused: {}", no_thread(&error))),
+        }
+    }
+
+    /// Gives memory back when no change has come for a while. For every now and then.
+    pub(super) fn tidy(&mut self) {
+        let is_due = |at: &mut Instant| at.elapsed() >= QUIET && self.preparing.is_none();
+        if self.prepared_at.take_if(is_due).is_some() {
+            prepare::tidy();
+        }
+    }
+
+    /// Orders that go together: a dry run is alone, and so are those that failed together.
+    fn next_batch(&mut self) -> Vec<Order> {
+        let is_dry = |order: &Order| order.change.dry_run;
+        let count = match self.waiting.iter().position(is_dry) {
+            _ if self.alone > 0 => 1,
+            Some(0) => 1,
+            Some(first) => first,
+            None => self.waiting.len(),
+        };
+        self.alone = self.alone.saturating_sub(1);
+        self.waiting.drain(..count).collect()
+    }
+
+    /// Puts a batch that was refused back, to be tried one by one.
+    pub(super) fn try_alone(&mut self, orders: Vec<Order>) {
+        self.alone += orders.len();
+        for order in orders.into_iter().rev() {
+            self.waiting.push_front(order);
+        }
+    }
+
+    pub(super) fn is_preparing(&self) -> bool {
+        self.preparing.is_some()
+    }
+
+    /// Notes a batch that is on its way to the cores; answers those who do not wait for them.
+    pub(super) fn accept(&mut self, orders: Vec<Order>, applied: &Applied) {
+        for order in orders {
+            match order.change.wait {
+                Wait::Accepted => order.answer(Ok(applied.clone())),
+                Wait::Applied => self.accepted.push((order, applied.clone())),
+            }
+        }
+    }
+
+    /// Answers those who waited for a version that all cores have now.
+    pub(super) fn applied(&mut self, version: u64) {
+        let is_there = |(_, applied): &mut (Order, Applied)| applied.version <= version;
+        for (order, applied) in self.accepted.extract_if(.., is_there) {
+            order.answer(Ok(applied));
+        }
+    }
+
+    /// Takes no more changes; refuses those that wait.
+    pub(super) fn close(&mut self) {
+        self.orders.close();
+        while let Ok(order) = self.orders.try_recv() {
+            self.waiting.push_back(order);
+        }
+        let accepted = self.accepted.drain(..).map(|(order, _)| order);
+        for order in self.waiting.drain(..).chain(accepted) {
+            order.answer(Err(leaving()));
+        }
+    }
+}
+
+/// The thread that prepared a batch panicked: its orders went with it.
+fn defect() -> Done {
+    let refused = Refused::because(
+        Why::Machine,
+        "",
+        "a defect of ringway ended the thread that prepared a change",
+        "please report it with the lines above",
+    );
+    Done { orders: Vec::new(), outcome: Outcome::Refused(refused) }
+}
+
+fn no_thread(error: &io::Error) -> String {
+    format!("no thread to prepare it: {error}; raise `ulimit -u` (TasksMax= in systemd)")
+}

@@ -1,0 +1,282 @@
+//! Everything about a change that can fail or takes time, on a thread of its own: edits, reading,
+//! checking, compiling, binding, opening, saving, identities. What comes out of it only has to be sent.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{
+    controlplane::{
+        carry::Carry,
+        changes::{Applied, Current, Edit, Effect, Order, Overlay, Plan, Refused, Store, Why},
+        config::{Level, Problem, Severity},
+        export::access_log::Sink,
+        source::Stamp,
+        state::State,
+    },
+    rt,
+    server::{
+        listen::{self, Inherited},
+        rules::{self, Fixed, Loaded, Source},
+    },
+    snapshot::{Snapshot, Upstream, messages::ListenSocket},
+};
+
+/// Prepares changes, one batch at a time; remembers what the last one left.
+pub(super) struct Preparer {
+    pub(super) source: Source,
+    /// Where the overlay is saved, if it survives a restart.
+    pub(super) store: Option<Arc<dyn Store>>,
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) carry: Carry,
+    /// What the files looked like when they were read last, whatever came of it.
+    pub(super) stamp: Option<Stamp>,
+    /// What the process took at its start.
+    pub(super) fixed: Fixed,
+    /// Bytes of a request head that fit into the buffers made at the start.
+    pub(super) head_bytes_max: usize,
+    pub(super) state: Arc<State>,
+}
+
+/// Rules that only have to be sent.
+pub(super) struct Ready {
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Sockets of new listeners, for each core.
+    pub(super) sockets: Vec<Vec<ListenSocket>>,
+    pub(super) overlay: Arc<Overlay>,
+    /// What a reading of the files brought; nothing if only upstreams changed.
+    pub(super) read: Option<Read>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// What a reading of the files brings beside rules.
+pub(super) struct Read {
+    pub(super) level: Level,
+    /// Where the access log goes, opened.
+    pub(super) log: Option<Sink>,
+}
+
+/// What became of a batch.
+pub(super) enum Outcome {
+    /// New rules.
+    Ready(Box<Ready>),
+    /// It would work, or nothing is to be done: the rules stay as they are.
+    Unchanged(Applied),
+    /// The rules stay as they are, and why.
+    Refused(Refused),
+}
+
+/// A batch and what became of it.
+pub(super) struct Done {
+    pub(super) orders: Vec<Order>,
+    pub(super) outcome: Outcome,
+}
+
+/// Starts a thread that prepares `orders` as one version. A dry run comes alone.
+pub(super) fn start(
+    preparer: &Arc<Mutex<Preparer>>,
+    orders: Vec<Order>,
+) -> io::Result<oneshot::Receiver<Done>> {
+    let (sender, done) = oneshot::channel();
+    let preparer = Arc::clone(preparer);
+    thread::Builder::new().name("ringway-compile".into()).spawn(move || {
+        rt::service::yield_to_workers();
+        let mut preparer = preparer.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = match preparer.prepare(&orders) {
+            Ok(outcome) => outcome,
+            Err(refused) => Outcome::Refused(refused),
+        };
+        drop(preparer);
+        let _ = sender.send(Done { orders, outcome });
+    })?;
+    Ok(done)
+}
+
+/// Gives back what reading left behind, on a thread of its own. Not after each change: where one follows
+/// the other, the next reading uses that memory, and a quarter of its time goes into having it anew.
+pub(super) fn tidy() {
+    let tidy = || {
+        rt::service::yield_to_workers();
+        rt::memory::give_back();
+    };
+    // Without the thread the memory stays where it is: no reason to fail.
+    let _ = thread::Builder::new().name("ringway-tidy".into()).spawn(tidy);
+}
+
+/// What the edits of a batch want.
+struct Wanted {
+    overlay: Arc<Overlay>,
+    snapshot: Arc<Snapshot>,
+    recompile: bool,
+}
+
+impl Preparer {
+    fn prepare(&mut self, orders: &[Order]) -> Result<Outcome, Refused> {
+        let old = Arc::clone(&self.state.rules().snapshot);
+        let wanted = self.run_edits(orders, &old)?;
+        let is_same = Arc::ptr_eq(&wanted.snapshot, &old) && wanted.overlay == self.overlay;
+        if !wanted.recompile && is_same {
+            return Ok(Outcome::Unchanged(Applied { version: old.version, warnings: Vec::new() }));
+        }
+        let version = old.version + 1;
+        let (mut snapshot, mut warnings, read) = match wanted.recompile {
+            true => self.read(&wanted.overlay, version)?,
+            false => (with_version(&wanted.snapshot, version), Vec::new(), None),
+        };
+        self.warn_of_buffers(&snapshot, &mut warnings);
+        let cores: Vec<usize> = self.fixed.runtime.workers.iter().map(|one| one.core).collect();
+        let mut none = Inherited::default();
+        let sockets = listen::bind_new(Some(&old), &snapshot, &cores, &mut none)
+            .map_err(|error| refused_by_machine("listener", &error))?;
+        if orders.iter().any(|order| order.change.dry_run) {
+            return Ok(Outcome::Unchanged(Applied { version, warnings }));
+        }
+        self.save(&wanted.overlay)?;
+        // From here on nothing fails.
+        self.carry.assign(Some(&old), &mut snapshot);
+        self.state.rules().series.assign(&mut snapshot);
+        self.overlay = Arc::clone(&wanted.overlay);
+        let sockets = sockets.name(&snapshot);
+        let (snapshot, overlay) = (Arc::new(snapshot), wanted.overlay);
+        Ok(Outcome::Ready(Box::new(Ready { snapshot, sockets, overlay, read, warnings })))
+    }
+
+    /// Asks each order what it wants, those before it taken for granted.
+    fn run_edits(&self, orders: &[Order], old: &Arc<Snapshot>) -> Result<Wanted, Refused> {
+        let mut wanted = Wanted {
+            overlay: Arc::clone(&self.overlay),
+            snapshot: Arc::clone(old),
+            recompile: false,
+        };
+        for order in orders {
+            match &order.change.edit {
+                Edit::Reread => wanted.recompile = true,
+                Edit::RereadIfChanged => wanted.recompile |= self.source.stamp() != self.stamp,
+                Edit::With(edit) => {
+                    let current = Current { snapshot: &wanted.snapshot, overlay: &wanted.overlay };
+                    let Plan { overlay, effect } = edit(&current)?;
+                    wanted.overlay = overlay;
+                    match effect {
+                        Effect::Recompile => wanted.recompile = true,
+                        Effect::Upstreams(changed) => match patched(&wanted.snapshot, changed) {
+                            Some(snapshot) => wanted.snapshot = Arc::new(snapshot),
+                            None => wanted.recompile = true,
+                        },
+                    }
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn read(
+        &mut self,
+        overlay: &Overlay,
+        version: u64,
+    ) -> Result<(Snapshot, Vec<Problem>, Option<Read>), Refused> {
+        // Before reading: a change that comes while we read makes another stamp.
+        self.stamp = self.source.stamp();
+        let Loaded { snapshot, fixed, level, mut warnings } =
+            rules::load(&self.source, overlay, version)?;
+        let keys = self.fixed.differences(&fixed);
+        if !keys.is_empty() {
+            warnings.push(warning(
+                &keys.join(", "),
+                "cannot change while the process runs; the old value stays",
+                "restart, or send SIGUSR2, to make it count",
+            ));
+        }
+        let log = rules::open_log(&snapshot).map_err(|(name, error)| {
+            let message = format!("cannot open {name}: {error}");
+            Refused::because(Why::Machine, "log.access", message, "give this user the right to")
+        })?;
+        Ok((snapshot, warnings, Some(Read { level, log })))
+    }
+
+    /// Buffers are made at the start, for the largest head that was allowed then.
+    fn warn_of_buffers(&self, snapshot: &Snapshot, warnings: &mut Vec<Problem>) {
+        let max = self.head_bytes_max;
+        if snapshot.listeners.iter().any(|one| one.limits.header_bytes_max > max) {
+            warnings.push(warning(
+                "listener.limits.header_bytes_max",
+                &format!("the buffers of this process hold {max} bytes; larger heads are refused"),
+                "restart, or send SIGUSR2, to make it count",
+            ));
+        }
+    }
+
+    fn save(&self, overlay: &Arc<Overlay>) -> Result<(), Refused> {
+        let Some(store) = self.store.as_ref().filter(|_| *overlay != self.overlay) else {
+            return Ok(());
+        };
+        store.save(overlay).map_err(|message| {
+            let hint = "nothing was changed; make room, or the directory writable, and try again";
+            Refused::because(Why::Machine, "state_dir", message, hint)
+        })
+    }
+}
+
+fn refused_by_machine(key: &str, error: &dyn std::fmt::Display) -> Refused {
+    // The error names its own remedy behind the last semicolon.
+    let text = error.to_string();
+    let (message, hint) = text.rsplit_once("; ").unwrap_or((&text, "try another address"));
+    Refused::because(Why::Machine, key, message, hint)
+}
+
+fn warning(key: &str, message: &str, hint: &str) -> Problem {
+    Problem {
+        file: "".into(),
+        line: 0,
+        column: 0,
+        key: key.into(),
+        message: message.into(),
+        hint: hint.into(),
+        severity: Severity::Warning,
+    }
+}
+
+/// The same rules with another number.
+fn with_version(snapshot: &Snapshot, version: u64) -> Snapshot {
+    Snapshot {
+        version,
+        listeners: snapshot.listeners.clone(),
+        listener_ids: snapshot.listener_ids.clone(),
+        table: Arc::clone(&snapshot.table),
+        routes: Arc::clone(&snapshot.routes),
+        upstreams: snapshot.upstreams.clone(),
+        access_log: snapshot.access_log.clone(),
+        drain_timeout: snapshot.drain_timeout,
+    }
+}
+
+/// The same rules with other upstreams; `None` if one of them is new.
+fn patched(snapshot: &Snapshot, changed: Vec<Upstream>) -> Option<Snapshot> {
+    let mut new = with_version(snapshot, snapshot.version);
+    for upstream in changed {
+        let place = new.upstreams.iter_mut().find(|one| one.name == upstream.name)?;
+        *place = Arc::new(upstream);
+    }
+    Some(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controlplane::fixtures;
+
+    #[test]
+    fn a_patch_shares_all_but_what_it_changes() {
+        let old = fixtures::snapshot(4);
+        let mut upstream = Upstream::clone(&old.upstreams[0]);
+        upstream.pool_idle_max_per_core = 7;
+        let new = patched(&old, vec![upstream.clone()]).expect("it is there");
+        assert_eq!(new.upstreams[0].pool_idle_max_per_core, 7);
+        assert!(Arc::ptr_eq(&new.routes, &old.routes) && Arc::ptr_eq(&new.table, &old.table));
+        upstream.name = "other".into();
+        assert!(patched(&old, vec![upstream]).is_none());
+    }
+}
