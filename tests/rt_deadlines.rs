@@ -11,7 +11,7 @@ use ringway::rt::{self, BufPool, Deadlines, PeerState, RuntimeSettings, Shut, St
 const TICK: Duration = Duration::from_millis(10);
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256 }, f).expect("a ring")
+    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
 }
 
 fn pair() -> (Stream, TcpStream) {
@@ -43,7 +43,7 @@ fn a_receive_that_waits_too_long_ends_and_the_answer_still_goes_out() {
         let deadline = deadlines.register(&stream);
         let started = Instant::now();
         deadline.set(Duration::from_millis(60), Shut::Read, 42);
-        let pool = BufPool::new(1024, 2, 0);
+        let pool = BufPool::new(1024, 2);
         let (received, mut buf) = stream.recv(pool.take().unwrap()).await;
         assert_eq!(received.unwrap(), 0);
         let waited = started.elapsed();
@@ -113,7 +113,7 @@ fn both_directions_have_a_deadline_of_their_own() {
         let (reading, writing) = (deadlines.register(&stream), deadlines.register(&stream));
         reading.set(Duration::from_millis(30), Shut::Read, 1);
         writing.set(Duration::from_millis(2000), Shut::Both, 2);
-        let pool = BufPool::new(1024, 1, 0);
+        let pool = BufPool::new(1024, 1);
         let receive = async {
             let received = stream.recv(pool.take().unwrap()).await.0.unwrap();
             (received, reading.fired(), writing.fired())
@@ -165,7 +165,7 @@ fn a_deadline_never_hits_a_stranger_with_the_same_descriptor() {
             rt::sleep(Duration::from_millis(120)).await;
             assert_eq!(deadline.as_ref().and_then(rt::Deadline::fired), None);
             peer.write_all(b"alive").unwrap();
-            let pool = BufPool::new(1024, 1, 0);
+            let pool = BufPool::new(1024, 1);
             let (received, buf) = stranger.recv(pool.take().unwrap()).await;
             assert_eq!((received.unwrap(), buf.data()), (5, &b"alive"[..]));
         }

@@ -1,5 +1,5 @@
-//! What a request costs in the floor: ring operations and allocations of one receive and one send.
-//! A program of its own with one test, because it counts what the whole process does.
+//! What a request costs in the floor: ring operations and allocations of receives and sends. A program
+//! of its own with one test, because it counts what the whole process does.
 #![allow(unsafe_code)] // the counting allocator
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use ringway::rt::{self, BufPool, Deadlines, RuntimeSettings, Shut, Stream};
+use ringway::rt::{self, BufPool, Deadlines, Receive, RuntimeSettings, Shut, Stream};
 
 struct Counting;
 
@@ -47,14 +47,24 @@ fn ring_entries() -> u64 {
 }
 
 #[test]
-fn a_receive_and_a_send_cost_one_ring_operation_each_and_no_allocation() {
-    const ROUNDS: u64 = 200;
-    rt::run(RuntimeSettings { ring_entries: 256 }, || async {
+fn receives_and_sends_cost_at_most_one_ring_operation_each_and_no_allocation() {
+    into_a_buffer_of_ones_own();
+    for (receive, per_round) in
+        [(Receive::Multishot, 1), (Receive::OneShot, 2), (Receive::Readiness, 2)]
+    {
+        into_a_lent_buffer(receive, per_round);
+    }
+}
+
+const ROUNDS: u64 = 200;
+
+fn into_a_buffer_of_ones_own() {
+    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, || async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_nodelay(true).unwrap();
         let stream = Stream::from_fd(OwnedFd::from(listener.accept().unwrap().0)).unwrap();
-        let pool = BufPool::new(32 * 1024, 4, 4);
+        let pool = BufPool::new(32 * 1024, 4);
         let deadlines = Deadlines::new(Duration::from_millis(50));
         let deadline = deadlines.register(&stream);
         for round in 0..2 {
@@ -76,6 +86,37 @@ fn a_receive_and_a_send_cost_one_ring_operation_each_and_no_allocation() {
             assert_eq!(ring_entries() - entries, 2 * ROUNDS);
             if round > 0 {
                 assert_eq!(allocated, 0, "nothing is allocated once it is warm");
+            }
+        }
+    })
+    .unwrap();
+}
+
+/// What the kernel receives by itself: one entry serves many messages where it can.
+fn into_a_lent_buffer(receive: Receive, per_round: u64) {
+    let has_many = rt::machine::kernel_version().is_at_least(6, 17);
+    rt::run(RuntimeSettings { ring_entries: 256, receive }, || async {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.set_nodelay(true).unwrap();
+        let stream = Stream::from_fd(OwnedFd::from(listener.accept().unwrap().0)).unwrap();
+        let pool = BufPool::new(32 * 1024, 64);
+        for round in 0..2 {
+            let (entries, allocations) = (ring_entries(), ALLOCATIONS.get());
+            for _ in 0..ROUNDS {
+                peer.write_all(b"ping").unwrap();
+                let buf = stream.next(&pool).await.unwrap().expect("bytes");
+                assert_eq!(buf.data(), b"ping");
+                stream.send(buf, 4).await.0.unwrap();
+                peer.read_exact(&mut [0; 4]).unwrap();
+                assert!(!matches!(receive, Receive::Multishot) || !has_many || stream.is_quiet());
+            }
+            let allocated = ALLOCATIONS.get() - allocations;
+            let per_round = if has_many { per_round } else { 2 };
+            let most = per_round * ROUNDS + 1; // and armed once
+            assert!(ring_entries() - entries <= most, "{receive:?}");
+            if round > 0 {
+                assert_eq!(allocated, 0, "{receive:?}: nothing is allocated once it is warm");
             }
         }
     })

@@ -17,7 +17,9 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// On a thread of its own, and not before all threads of an earlier test are gone.
 fn on_core<F: Future<Output = ()>>(f: impl FnOnce() -> F + Send + 'static) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let core = std::thread::spawn(|| rt::run(RuntimeSettings { ring_entries: 256 }, f).unwrap());
+    let core = std::thread::spawn(|| {
+        rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).unwrap()
+    });
     core.join().unwrap();
 }
 
@@ -41,7 +43,7 @@ fn ending(mut peer: &TcpStream) -> Result<Vec<u8>, ErrorKind> {
 #[test]
 fn a_connection_dropped_in_the_middle_of_a_receive_is_closed_too() {
     on_core(|| async {
-        let pool = BufPool::new(1024, 2, 0);
+        let pool = BufPool::new(1024, 2);
         let before = open_files();
         for reset in [false, true] {
             let (stream, peer) = pair();

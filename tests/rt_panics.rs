@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringway::rt::{self, BufPool, Listener, PanicPlace, RuntimeSettings, Stream};
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256 }, f).expect("a ring")
+    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
 }
 
 /// Echoes one message; panics on `boom`.
@@ -39,7 +39,7 @@ fn a_panic_ends_its_task_and_nothing_else() {
                 .map(|client| talk(addr, if client % 10 == 3 { b"boom" } else { b"ping" }))
                 .collect::<Vec<_>>()
         });
-        let pool = BufPool::new(1024, 200, 0);
+        let pool = BufPool::new(1024, 200);
         let places = Rc::new(RefCell::new(Vec::<PanicPlace>::new()));
         let mut accepted = Vec::new();
         let mut served = 0;

@@ -17,7 +17,7 @@ use ringway::rt::{
 const MIB: usize = 1024 * 1024;
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256 }, f).expect("a ring")
+    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
 }
 
 fn pair() -> (Stream, TcpStream) {
@@ -74,7 +74,7 @@ fn sixty_four_mebibytes_arrive_through_a_slow_reader_without_a_kernel_thread() {
         assert_eq!(ring_workers(), 0);
         drop(pipe);
         assert_eq!(pool.counts(), (0, 1), "an empty pipe returns");
-        let buffers = rt::BufPool::new(1024, 1, 0);
+        let buffers = rt::BufPool::new(1024, 1);
         let (received, buf) = to.recv(buffers.take().unwrap()).await; // the ring works on as before
         assert_eq!((received.unwrap(), buf.data()), (2, &b"ok"[..]));
         sender.join().unwrap();

@@ -15,7 +15,7 @@ use ringway::rt::{
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256 }, f).expect("a ring")
+    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
 }
 
 /// A connection: the proxy's end on the ring, the peer's end blocking.
@@ -28,7 +28,7 @@ fn pair() -> (Stream, TcpStream) {
 }
 
 fn pool() -> BufPool {
-    BufPool::new(32 * 1024, 16, 4)
+    BufPool::new(32 * 1024, 16)
 }
 
 fn with_data(pool: &BufPool, bytes: &[u8]) -> Buf {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ringway::rt::{self, Either, RuntimeSettings, Undelivered, mailbox};
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256 }, f).expect("a ring")
+    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
 }
 
 /// Ends the test with an error instead of waiting for a wake that was lost.

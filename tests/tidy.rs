@@ -1,5 +1,5 @@
 //! The rules of the house that a compiler doesn't keep: the doors between rooms, where unsafe and
-//! monoio may be named, file headers, file length, panics on the path of a peer's bytes, metric names.
+//! `io_uring` may be named, file headers, file length, panics on the path of a peer's bytes, metric names.
 //!
 //! Reads the sources as text; names file and line of each offence, all at once.
 
@@ -328,7 +328,7 @@ fn words_with_a_place_of_their_own() {
                 bad("`unsafe` belongs to rt/");
             }
             if !in_rt && (names_word(&code, "monoio") || names_word(&code, "io_uring")) {
-                bad("monoio and io_uring are named in rt/ only");
+                bad("io_uring is named in rt/ only; monoio was replaced: docs/adr/0009");
             }
             if in_data && names_word(&code, "tokio") {
                 bad("tokio has no place on a core");

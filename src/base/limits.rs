@@ -155,10 +155,6 @@ pub const PIPE_BYTES: usize = 256 * 1024;
 /// Pipes of one core. The kernel grants an unprivileged user 256 pipes of 256 KiB in all.
 pub const PIPES_MAX_PER_CORE: usize = 64;
 
-/// Waiting connections of one core that may hold a buffer while they wait; the others borrow one
-/// when readable, which costs one more ring operation and saves the memory.
-pub const BUFFERS_HELD_WAITING_MAX: usize = 512;
-
 /// Buffers of one core whose memory goes back to the kernel in a second, of those that were not
 /// used in it. Each costs a system call of about a microsecond.
 pub const BUFFERS_TRIMMED_PER_SWEEP: usize = 512;

@@ -1,6 +1,6 @@
 //! A socket with its two deadlines: what both sides of the proxy read from and write to.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use crate::rt::{Buf, BufPool, Deadline, Deadlines, PeerState, Shut, Stream};
 
@@ -66,8 +66,7 @@ impl Socket {
         self.read_deadline.fired()
     }
 
-    /// Receives into `slot`, borrowing a buffer where there is none. Of the connections that wait,
-    /// a bounded number hold their buffer; the others wait for readability first.
+    /// Receives into `slot`: what comes next, or behind what is there. Waits without a buffer.
     ///
     /// Returns the bytes received; 0 at the end of the stream.
     ///
@@ -75,31 +74,16 @@ impl Socket {
     /// [`Broken`], after which the socket is of no use.
     ///
     /// # Cancel safety
-    /// Not cancel safe: bytes of the stream could be lost. Shut the socket down and await instead.
+    /// Cancel safe: what has arrived is there for the next call.
     pub async fn fill(&self, slot: &mut Option<Buf>, pool: &BufPool) -> Result<usize, Broken> {
-        let (buf, _permit) = match slot.take() {
-            Some(buf) => (buf, None),
-            None => match pool.try_hold_waiting() {
-                Some(permit) => (pool.take().ok_or(Broken::NoBuffer)?, Some(permit)),
-                None => {
-                    if self.stream.readable().await.is_err() {
-                        return Err(self.broken_read());
-                    }
-                    (pool.take().ok_or(Broken::NoBuffer)?, None)
-                }
-            },
-        };
-        debug_assert!(buf.spare() > 0, "the caller makes room before it reads");
-        let (result, buf) = self.stream.recv(buf).await;
-        if !buf.is_empty() {
-            *slot = Some(buf);
-        }
-        match result {
+        debug_assert!(slot.as_ref().is_none_or(|buf| buf.spare() > 0), "the caller makes room");
+        match self.stream.fill(slot, pool).await {
             Ok(0) => match self.read_deadline.fired() {
                 Some(tag) => Err(Broken::Deadline(tag)),
                 None => Ok(0),
             },
             Ok(received) => Ok(received),
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => Err(Broken::NoBuffer),
             Err(_) => Err(self.broken_read()),
         }
     }

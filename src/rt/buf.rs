@@ -30,41 +30,43 @@ pub struct BufStats {
     pub in_use: usize,
     /// Buffers that wait to be used again.
     pub free: usize,
-    /// Buffers that exist: `in_use + free`.
+    /// Buffers that lie ready for the kernel, which takes one when bytes arrive.
+    pub lent: usize,
+    /// Buffers that exist: `in_use + free + lent`.
     pub allocated: usize,
-    /// Connections that wait with a buffer in their hand.
-    pub waiting: usize,
+    /// How often the kernel found none of those lent; the receive was made again.
+    pub starved: u64,
 }
 
 struct Shared {
     data_bytes: usize,
-    waiting_max: usize,
     slots: RefCell<Slots>,
     free: RefCell<Vec<NonNull<u8>>>,
     /// Fewest free buffers since the last trim: those below were not used since.
     free_low: Cell<usize>,
     /// Free buffers, from the bottom of the list, whose memory the kernel has back.
     trimmed: Cell<usize>,
-    waiting: Cell<usize>,
+    lent: Cell<usize>,
+    starved: Cell<u64>,
 }
 
 impl BufPool {
-    /// A pool of at most `count_max` buffers that each receive up to `data_bytes` bytes, of which
-    /// `waiting_max` may be held by waiting connections. Allocates nothing yet.
+    /// A pool of at most `count_max` buffers that each receive up to `data_bytes` bytes. Allocates
+    /// nothing yet.
     ///
     /// # Panics
     /// If a slot would not be addressable with 32 bits.
-    pub fn new(data_bytes: usize, count_max: usize, waiting_max: usize) -> Self {
+    pub fn new(data_bytes: usize, count_max: usize) -> Self {
         let slot_bytes = BUFFER_HEADROOM_BYTES + data_bytes + BUFFER_TAILROOM_BYTES;
         assert!(u32::try_from(slot_bytes).is_ok(), "a buffer is addressed with 32 bits");
         let shared = Shared {
             data_bytes,
-            waiting_max,
             slots: RefCell::new(Slots::new(slot_bytes, count_max)),
             free: RefCell::new(Vec::new()),
             free_low: Cell::new(0),
             trimmed: Cell::new(0),
-            waiting: Cell::new(0),
+            lent: Cell::new(0),
+            starved: Cell::new(0),
         };
         Self { shared: Rc::new(shared) }
     }
@@ -83,16 +85,26 @@ impl BufPool {
         })
     }
 
-    /// Leave to wait for bytes with a buffer in hand, which saves a ring operation when they come.
-    /// `None` when `waiting_max` connections do so already: give the buffer back, wait with
-    /// [`super::Stream::readable`], take one then. Ends when the permit is dropped.
-    pub fn try_hold_waiting(&self) -> Option<WaitingPermit> {
-        let waiting = self.shared.waiting.get();
-        if waiting == self.shared.waiting_max {
-            return None;
-        }
-        self.shared.waiting.set(waiting + 1);
-        Some(WaitingPermit { shared: Rc::clone(&self.shared) })
+    /// The same, for the kernel to take when it needs one. Counts as lent until [`Buf::returned`].
+    pub(super) fn take_to_lend(&self) -> Option<Buf> {
+        let buf = self.take()?;
+        self.shared.lent.set(self.shared.lent.get() + 1);
+        Some(buf)
+    }
+
+    /// Counts a receive that found no lent buffer.
+    pub(super) fn note_starved(&self) {
+        self.shared.starved.set(self.shared.starved.get() + 1);
+    }
+
+    /// Buffers at most.
+    pub(super) fn count_max(&self) -> usize {
+        self.shared.slots.borrow().count_max()
+    }
+
+    /// Whether this is a handle to the same pool.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// Gives the memory of up to `count_max` buffers back to the kernel, of those that nobody used
@@ -115,7 +127,9 @@ impl BufPool {
     pub fn stats(&self) -> BufStats {
         let allocated = self.shared.slots.borrow().handed_out();
         let free = self.shared.free.borrow().len();
-        BufStats { in_use: allocated - free, free, allocated, waiting: self.shared.waiting.get() }
+        let lent = self.shared.lent.get();
+        let starved = self.shared.starved.get();
+        BufStats { in_use: allocated - free - lent, free, lent, allocated, starved }
     }
 }
 
@@ -144,17 +158,6 @@ impl Shared {
         let missing = slots.handed_out() - free.len();
         free.reserve(missing);
         Some(base)
-    }
-}
-
-/// Permission to wait with a buffer in hand; see [`BufPool::try_hold_waiting`].
-pub struct WaitingPermit {
-    shared: Rc<Shared>,
-}
-
-impl Drop for WaitingPermit {
-    fn drop(&mut self) {
-        self.shared.waiting.set(self.shared.waiting.get() - 1);
     }
 }
 
@@ -264,6 +267,11 @@ impl Buf {
         true
     }
 
+    /// The pool it came from.
+    pub(super) fn pool(&self) -> BufPool {
+        BufPool { shared: Rc::clone(&self.shared) }
+    }
+
     /// The room a receive writes to, `spare()` bytes. What it wrote is announced with
     /// [`Buf::received`].
     pub(super) fn spare_mut(&mut self) -> &mut [u8] {
@@ -272,6 +280,11 @@ impl Buf {
         }
         let (end, limit) = (self.end as usize, self.data_limit());
         &mut self.slot_mut()[end.min(limit)..limit]
+    }
+
+    /// The kernel no longer has it.
+    pub(super) fn returned(&mut self) {
+        self.shared.lent.set(self.shared.lent.get() - 1);
     }
 
     /// Counts the first `n` bytes of the spare room as data.
@@ -323,7 +336,7 @@ mod tests {
     const DATA: usize = 100;
 
     fn pool() -> BufPool {
-        BufPool::new(DATA, 2, 1)
+        BufPool::new(DATA, 2)
     }
 
     fn filled(pool: &BufPool, bytes: &[u8]) -> Buf {
@@ -342,21 +355,15 @@ mod tests {
         drop(second);
         drop(first);
         assert_eq!(pool.take().unwrap().base, hot);
-        assert_eq!(pool.stats(), BufStats { in_use: 0, free: 2, allocated: 2, waiting: 0 });
-    }
-
-    #[test]
-    fn waiting_permits_are_counted() {
-        let pool = pool();
-        let permit = pool.try_hold_waiting();
-        assert!(permit.is_some() && pool.try_hold_waiting().is_none());
-        drop(permit);
-        assert!(pool.try_hold_waiting().is_some());
+        assert_eq!(
+            pool.stats(),
+            BufStats { in_use: 0, free: 2, lent: 0, allocated: 2, starved: 0 }
+        );
     }
 
     #[test]
     fn trimming_takes_only_what_was_not_used() {
-        let pool = BufPool::new(DATA, 10, 0);
+        let pool = BufPool::new(DATA, 10);
         let burst: Vec<_> = (0..10).map(|i| filled(&pool, &[i; DATA])).collect();
         drop(burst);
         assert_eq!(pool.trim(100), 0, "all were in use since the start");

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::join::{Either, race};
 use super::stream::Stream;
-use super::task::timer;
+use super::timers::Sleep;
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub async fn connect(addr: SocketAddr, within: Duration) -> Result<Stream, Conne
         return Ok(stream);
     }
     // The wait that loses the race is dropped, and loses nothing: nothing was received yet.
-    match race(pin!(stream.writable()), timer(within).as_mut()).await {
+    match race(pin!(stream.writable()), pin!(Sleep::new(within))).await {
         Either::Left(writable) => writable?,
         Either::Right(()) => return Err(ConnectError::TimedOut),
     }
@@ -55,7 +55,7 @@ fn begin(addr: SocketAddr) -> io::Result<(Stream, bool)> {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => false,
         Err(error) => return Err(error),
     };
-    Ok((Stream::adopt(socket.into())?, established))
+    Ok((Stream::adopt(socket.into()), established))
 }
 
 impl From<io::Error> for ConnectError {

@@ -1,7 +1,7 @@
 //! How the control plane reaches a core: a bounded channel and an eventfd to wake it with.
 //!
-//! A core that awaits a foreign thread's future would have to be woken through monoio, whose
-//! `sync` feature costs every turn of the loop. An eventfd polled through the ring costs nothing
+//! A core whose tasks foreign threads may wake would need atomics in each waker, and a look at a
+//! shared queue in each turn of the loop. An eventfd polled through the ring costs nothing
 //! until it rings, and only a core that said it is asleep is rung.
 
 use std::os::fd::OwnedFd;
@@ -131,7 +131,7 @@ impl<T> Mailbox<T> {
     /// holds nothing that belongs to one thread; messages are rare. Without a free descriptor it
     /// looks again a little later.
     async fn sleep(&self) {
-        match self.bell.fd.try_clone().and_then(RingFd::new) {
+        match self.bell.fd.try_clone().map(RingFd::new) {
             Ok(ring) if ring.readable().await.is_ok() => {}
             _ => sleep(NO_BELL_PAUSE).await,
         }

@@ -124,7 +124,7 @@ impl Listener {
     /// # Errors
     /// Only if the descriptor is unusable.
     pub fn adopt(bound: Bound) -> io::Result<Self> {
-        Ok(Self { ring: RingFd::new(bound.fd)?, foreign: bound.foreign })
+        Ok(Self { ring: RingFd::new(bound.fd), foreign: bound.foreign })
     }
 
     /// Waits until somebody connects, then takes up to `max` connections and pushes them to `out`;
@@ -158,7 +158,7 @@ impl Listener {
         let before = out.len();
         for _ in 0..max {
             match sys::accept(&self.ring) {
-                Ok((fd, Some(peer))) => out.push((Stream::adopt(fd)?, peer)),
+                Ok((fd, Some(peer))) => out.push((Stream::adopt(fd), peer)),
                 Ok((_, None)) => {} // an address family that was not listened on
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if is_of_the_connection(&error) => {}

@@ -1,33 +1,31 @@
 //! Buffers on loan to the kernel: what part of them an operation may read or write.
-#![allow(unsafe_code)]
+//!
+//! What the entries point to lies in a slot of a pool or on the heap, not in the loan itself: so it
+//! stays where it is however the loan moves, and it is neither touched nor freed before the
+//! completion (see `driver::ops`). A loan that is leaked leaks its buffer too.
 
-use monoio::buf::{IoBuf, IoBufMut};
+use std::os::fd::RawFd;
+
+use io_uring::squeue::Entry;
+use io_uring::{opcode, types};
 
 use super::buf::Buf;
+use super::driver::{Held, Loan};
+
+/// All is sent before the operation ends, unless the connection fails; no signal if it does.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 /// A buffer on its way through a receive: the kernel writes to its spare room.
 pub(super) struct Receiving(pub(super) Buf);
 
-// WHY UNSAFE: the kernel writes through this pointer, so monoio's `IoBufMut` is an unsafe trait.
-// `Vec<u8>` needs no impl of ours but has no room in front, and costs 90 to 230 ns of mimalloc per
-// receive where the pool takes 6 to 17 (34 KiB blocks; a warm loop, opt-level 3).
-// SAFETY:
-// - stable: the slot is part of a mapping that stays where it is however `self` moves;
-// - exclusive: a `Buf` is one slot, out of the pool while it exists;
-// - alive: monoio owns `self` until the completion arrives, even if the future is dropped;
-// - initialised: mappings are zero, so any byte may be read;
-// - in bounds: `received` asserts the length monoio reports.
-unsafe impl IoBufMut for Receiving {
-    fn write_ptr(&mut self) -> *mut u8 {
-        self.0.spare_mut().as_mut_ptr()
+impl Loan for Receiving {
+    fn entry(&mut self, fd: RawFd) -> Entry {
+        let room = self.0.spare_mut();
+        opcode::Recv::new(types::Fd(fd), room.as_mut_ptr(), room.len() as u32).build()
     }
 
-    fn bytes_total(&mut self) -> usize {
-        self.0.spare()
-    }
-
-    unsafe fn set_init(&mut self, received: usize) {
-        self.0.received(received);
+    fn into_held(self) -> Held {
+        Held::Buf(self.0)
     }
 }
 
@@ -37,15 +35,14 @@ pub(super) struct Sending {
     pub(super) n: usize,
 }
 
-// WHY UNSAFE: the kernel reads through this pointer, so monoio's `IoBuf` is an unsafe trait.
-// SAFETY: as for `Receiving`; `data()[..n]` is checked before each operation.
-unsafe impl IoBuf for Sending {
-    fn read_ptr(&self) -> *const u8 {
-        self.buf.data()[..self.n].as_ptr()
+impl Loan for Sending {
+    fn entry(&mut self, fd: RawFd) -> Entry {
+        let bytes = &self.buf.data()[..self.n];
+        opcode::Send::new(types::Fd(fd), bytes.as_ptr(), length(bytes)).flags(SEND_FLAGS).build()
     }
 
-    fn bytes_init(&self) -> usize {
-        self.n
+    fn into_held(self) -> Held {
+        Held::Buf(self.buf)
     }
 }
 
@@ -55,15 +52,31 @@ pub(super) struct SendingBytes {
     pub(super) sent: usize,
 }
 
-// WHY UNSAFE: as for `Sending`.
-// SAFETY: a vector's bytes are on the heap and stay there while it is neither changed nor dropped,
-// and monoio owns it until the completion.
-unsafe impl IoBuf for SendingBytes {
-    fn read_ptr(&self) -> *const u8 {
-        self.bytes[self.sent..].as_ptr()
+impl Loan for SendingBytes {
+    fn entry(&mut self, fd: RawFd) -> Entry {
+        let bytes = &self.bytes[self.sent..];
+        opcode::Send::new(types::Fd(fd), bytes.as_ptr(), length(bytes)).flags(SEND_FLAGS).build()
     }
 
-    fn bytes_init(&self) -> usize {
-        self.bytes.len() - self.sent
+    fn into_held(self) -> Held {
+        Held::Bytes(self.bytes)
     }
+}
+
+/// A wait for readiness: poll(2) events, no buffer.
+pub(super) struct Readiness(pub(super) i16);
+
+impl Loan for Readiness {
+    fn entry(&mut self, fd: RawFd) -> Entry {
+        opcode::PollAdd::new(types::Fd(fd), self.0 as u32).build()
+    }
+
+    fn into_held(self) -> Held {
+        Held::Nothing
+    }
+}
+
+/// What one entry can say; a longer vector takes several.
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(1 << 30)
 }

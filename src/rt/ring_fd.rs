@@ -1,149 +1,221 @@
-//! One file descriptor and the ring: the only place that holds a monoio I/O object.
-//!
-//! monoio closes a dropped stream with a ring operation (two entries, an allocation, at some later
-//! time) and, when an operation on it was abandoned, from inside its completion loop. Neither is
-//! wanted: this type counts the operations that were begun and not seen to end, closes at once
-//! with close(2) when there are none, and otherwise lets the driver finish first.
-#![allow(unsafe_code)]
+//! One file descriptor and the ring: what may be asked of the kernel with it, and how it is closed.
 
-use std::cell::{Cell, UnsafeCell};
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::task::Poll;
 
-use monoio::BufResult;
-use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncReadRent, AsyncWriteRent};
-use monoio::net::TcpStream;
-
-use super::{runtime, task};
-
-/// How long an abandoned operation gets to end before its descriptor is closed. Dropping it has
-/// asked the kernel to cancel it, which happens on the next turn of the loop.
-const ABANDONED_GRACE: Duration = Duration::from_millis(5);
+use super::buf::{Buf, BufPool};
+use super::core;
+use super::driver::{Driver, Op};
+use super::loan::{Readiness, Receiving, Sending, SendingBytes};
 
 /// A descriptor that operations of this thread's ring may be made on. Never two of them for one
 /// descriptor.
 pub(super) struct RingFd {
-    io: ManuallyDrop<UnsafeCell<TcpStream>>,
-    raw: RawFd,
-    /// Operations begun and not seen to end: in flight now, or abandoned at some time.
-    unfinished: Cell<u32>,
+    fd: OwnedFd,
+    /// Where what arrives is queued: (number of the loop, index); no loop has the number 0.
+    flow: Cell<(u32, u32)>,
+    /// The last entry that names the descriptor: (number of the loop, number of the entry).
+    pushed: Cell<(u32, u64)>,
+    /// Whether an operation was ever dropped before its end.
+    abandoned: Cell<bool>,
+    not_send: PhantomData<*const ()>,
 }
 
 impl RingFd {
     /// Takes over `fd`: a socket for all operations, anything that can be polled for
     /// [`RingFd::readable`].
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
-        let raw = fd.as_raw_fd();
-        let io = TcpStream::from_std(std::net::TcpStream::from(fd))?;
-        Ok(Self { io: ManuallyDrop::new(UnsafeCell::new(io)), raw, unfinished: Cell::new(0) })
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            flow: Cell::new((0, 0)),
+            pushed: Cell::new((0, 0)),
+            abandoned: Cell::new(false),
+            not_send: PhantomData,
+        }
     }
 
-    /// One receive, begun by the call. `Ok(0)` is the end of the stream.
-    pub(super) fn recv<B: IoBufMut>(&self, buf: B) -> impl Future<Output = BufResult<usize, B>> {
-        // WHY UNSAFE: monoio's `read` wants `&mut`, but a task has to receive and send on one
-        // socket at a time; the safe way, `Rc<RefCell<_>>`, would keep the borrow over the await.
-        // SAFETY: the reference ends with this statement: `read` submits at once and its future
-        // owns a handle to the descriptor, it keeps no reference (monoio's own `split` relies on
-        // that). The type is `!Sync` and nothing in `read` calls back into this one.
-        self.count(unsafe { &mut *self.io.get() }.read(buf))
+    /// One receive, begun by the call. `Ok(0)` is the end of the stream. Only while the queue is
+    /// not armed: see [`RingFd::is_armed`].
+    pub(super) fn recv(&self, buf: Buf) -> Op<'_, Receiving> {
+        Op::begin(self, Receiving(buf))
     }
 
-    /// One send, perhaps short, begun by the call. A peer that is gone is an error, not a signal
-    /// (MSG_NOSIGNAL).
-    pub(super) fn send<B: IoBuf>(&self, buf: B) -> impl Future<Output = BufResult<usize, B>> {
-        // WHY UNSAFE, SAFETY: as in `recv`; `write` submits at once too.
-        self.count(unsafe { &mut *self.io.get() }.write(buf))
+    /// One send of the first `n` bytes, begun by the call. Short only if the connection failed
+    /// meanwhile (MSG_WAITALL). A peer that is gone is an error, not a signal (MSG_NOSIGNAL).
+    pub(super) fn send(&self, sending: Sending) -> Op<'_, Sending> {
+        Op::begin(self, sending)
     }
 
-    /// Waits until a receive would not block: bytes, end of stream or an error (POLLIN).
-    pub(super) fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        self.count(self.io().readable(false))
+    /// One send of a vector, as [`RingFd::send`].
+    pub(super) fn send_bytes(&self, sending: SendingBytes) -> Op<'_, SendingBytes> {
+        Op::begin(self, sending)
+    }
+
+    /// Waits until a receive would not block: bytes, end of stream or an error, in the queue or
+    /// (POLLIN) in the kernel.
+    pub(super) async fn readable(&self) -> io::Result<()> {
+        let queued = poll_fn(|cx| {
+            match self.with_flow(|driver, index| driver.flows().poll_filled(index, cx)).flatten() {
+                Some(poll) => poll.map(|()| true),
+                None => Poll::Ready(false),
+            }
+        });
+        if queued.await {
+            return Ok(());
+        }
+        Op::begin(self, Readiness(libc::POLLIN)).await.0.map(drop)
     }
 
     /// Waits until a send would not block, or would fail (POLLOUT).
-    pub(super) fn writable(&self) -> impl Future<Output = io::Result<()>> {
-        self.count(self.io().writable(false))
+    pub(super) async fn writable(&self) -> io::Result<()> {
+        Op::begin(self, Readiness(libc::POLLOUT)).await.0.map(drop)
     }
 
-    fn count<F: Future>(&self, operation: F) -> Counted<'_, F> {
-        self.unfinished.set(self.unfinished.get() + 1);
-        Counted { unfinished: &self.unfinished, operation }
+    /// The next buffer that arrives; `None` is the end of the stream, again and again. Waits with
+    /// no buffer; `pool` is where it comes from, as long as it is the one of the first call.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what has arrived stays in the queue.
+    pub(super) fn poll_next(
+        &self,
+        pool: &BufPool,
+        cx: &mut std::task::Context<'_>,
+    ) -> Poll<io::Result<Option<Buf>>> {
+        let polled = core::with(|core| {
+            let driver = &mut *core.driver.borrow_mut();
+            let index = match self.open_flow(driver, pool) {
+                Ok(index) => index,
+                Err(error) => return Poll::Ready(Err(error)),
+            };
+            let (poll, pushed) = driver.poll_flow(index, cx);
+            if let Some(number) = pushed {
+                self.note_push(driver, number);
+            }
+            poll
+        });
+        polled.unwrap_or_else(|| panic!("I/O happens within rt::run only"))
     }
 
-    /// Whether an operation is in flight or was abandoned, so that a close would be late.
-    pub(super) fn has_unfinished(&self) -> bool {
-        self.unfinished.get() > 0
+    /// Makes what arrives from now on show in the queue, without waiting for it.
+    pub(super) fn listen(&self, pool: &BufPool) {
+        core::with(|core| {
+            let driver = &mut *core.driver.borrow_mut();
+            if let Ok(index) = self.open_flow(driver, pool)
+                && let Some(number) = driver.listen_flow(index)
+            {
+                self.note_push(driver, number);
+            }
+        });
     }
 
-    fn io(&self) -> &TcpStream {
-        // WHY UNSAFE: reading through the cell that `recv` needs.
-        // SAFETY: exclusive references exist only within one statement of `recv` and `send`.
-        unsafe { &*self.io.get() }
+    /// Whether it is known, without asking, that nothing has arrived and the peer has not closed.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.with_flow(|driver, index| driver.flows().is_quiet(index)).unwrap_or(false)
     }
-}
 
-/// An operation that is counted as unfinished until its result was taken; one that is dropped
-/// before stays counted. Not an `async` block, which would hold the operation twice: this is part of
-/// the future of every connection.
-struct Counted<'a, F> {
-    unfinished: &'a Cell<u32>,
-    operation: F,
-}
+    /// Whether the kernel receives by itself: then nobody else may.
+    pub(super) fn is_armed(&self) -> bool {
+        self.with_flow(|driver, index| driver.flows().is_armed(index)).unwrap_or(false)
+    }
 
-impl<F: Future> Future for Counted<'_, F> {
-    type Output = F::Output;
+    /// What lies in the queue: bytes (true), the end (false), an error; `None` if it is empty.
+    pub(super) fn arrived(&self) -> Option<io::Result<bool>> {
+        self.with_flow(|driver, index| driver.flows().arrived(index)).flatten()
+    }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        let unfinished = self.unfinished;
-        // WHY UNSAFE: a projection; the safe way, boxing, is an allocation per operation.
-        // SAFETY: `operation` is only reached through this pin; the type has no `Drop` and is
-        // `Unpin` only if `F` is.
-        let poll = unsafe { self.map_unchecked_mut(|this| &mut this.operation) }.poll(cx);
-        if poll.is_ready() {
-            unfinished.set(unfinished.get() - 1);
+    /// Takes a buffer that has arrived already.
+    pub(super) fn pop(&self) -> Option<Buf> {
+        self.with_flow(|driver, index| driver.flows().pop(index)).flatten()
+    }
+
+    /// Puts back, in front of the queue, what was taken from it.
+    pub(super) fn push_front(&self, buf: Buf) {
+        self.with_flow(|driver, index| driver.flows().push_front(index, buf));
+    }
+
+    /// Ends the receiving by itself. What had arrived lies in the queue then; all that comes later
+    /// stays in the socket, until the next [`RingFd::poll_next`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub(super) async fn disarm(&self) {
+        poll_fn(|cx| {
+            self.with_flow(|driver, index| driver.poll_unarmed(index, cx))
+                .unwrap_or(Poll::Ready(()))
+        })
+        .await;
+    }
+
+    /// Runs `f` with the queue, if there is one on the loop that runs.
+    fn with_flow<T>(&self, f: impl FnOnce(&mut Driver, u32) -> T) -> Option<T> {
+        let (loop_number, index) = self.flow.get();
+        if loop_number == 0 {
+            return None;
         }
-        poll
+        core::with(|core| {
+            let driver = &mut *core.driver.borrow_mut();
+            (driver.number == loop_number).then(|| f(driver, index))
+        })
+        .flatten()
+    }
+
+    fn open_flow(&self, driver: &mut Driver, pool: &BufPool) -> io::Result<u32> {
+        let (loop_number, index) = self.flow.get();
+        if loop_number == driver.number {
+            return Ok(index);
+        }
+        let index = driver.open_flow(self.as_raw_fd(), pool)?;
+        self.flow.set((driver.number, index));
+        Ok(index)
+    }
+
+    /// Remembers an entry that names the descriptor.
+    pub(super) fn note_push(&self, driver: &Driver, number: u64) {
+        self.pushed.set((driver.number, number));
+    }
+
+    /// Remembers that an operation was dropped before its end.
+    pub(super) fn note_abandoned(&self) {
+        self.abandoned.set(true);
+    }
+
+    /// Whether the kernel may hold the file a little longer than the descriptor is open.
+    pub(super) fn has_unfinished(&self) -> bool {
+        self.abandoned.get() || self.is_armed()
     }
 }
 
 impl AsRawFd for RingFd {
     fn as_raw_fd(&self) -> RawFd {
-        self.raw
+        self.fd.as_raw_fd()
     }
 }
 
 impl AsFd for RingFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // WHY UNSAFE: monoio's stream does not implement `AsFd`.
-        // SAFETY: `raw` is the stream's own descriptor, open for as long as `self` is.
-        unsafe { BorrowedFd::borrow_raw(self.raw) }
+        self.fd.as_fd()
     }
 }
 
 impl Drop for RingFd {
+    /// What is under way is cancelled; then the descriptor is closed.
     fn drop(&mut self) {
-        // WHY UNSAFE: the stream has to be moved out to decide how it ends.
-        // SAFETY: `drop` runs once and `self.io` is not used after this line.
-        let io = unsafe { ManuallyDrop::take(&mut self.io) }.into_inner();
-        if self.unfinished.get() == 0 {
-            // Every operation returned, so its handle to the descriptor is gone and this one is
-            // the last: `into_raw_fd`, which panics otherwise, gives the descriptor back.
-            let raw = io.into_raw_fd();
-            // WHY UNSAFE: close(2) through `OwnedFd`.
-            // SAFETY: `into_raw_fd` just passed the ownership on.
-            drop(unsafe { OwnedFd::from_raw_fd(raw) });
-        } else if runtime::is_running() {
-            task::spawn(async move {
-                task::sleep(ABANDONED_GRACE).await;
-                drop(io);
-            });
-        } else {
-            std::mem::forget(io); // the driver is gone and its operations with it
-        }
+        let (loop_number, index) = self.flow.get();
+        core::with(|core| {
+            let driver = &mut *core.driver.borrow_mut();
+            if loop_number == driver.number {
+                driver.close_flow(index);
+            }
+            let (loop_number, number) = self.pushed.get();
+            if loop_number == driver.number {
+                // An entry that waits in the queue would otherwise mean whoever gets the descriptor's
+                // number next. Most have been submitted long ago.
+                driver.submit_up_to(number);
+            }
+        });
     }
 }

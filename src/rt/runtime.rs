@@ -1,94 +1,91 @@
-//! The loop of one core: a monoio runtime with the best ring this kernel has.
+//! The loop of one core: runs tasks, submits what they began, waits, wakes.
 
 use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use monoio::time::TimeDriver;
-use monoio::{IoUringDriver, Runtime, RuntimeBuilder};
-
+use super::core::{self, Core, Entered};
+use super::driver::{Driver, Receive};
+use super::executor::Executor;
 use super::probe::{self, RingFlags};
-use super::ring_fd::RingFd;
 use super::sys;
+use super::timers::Timers;
 
 /// How the loop of a core is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuntimeSettings {
-    /// Entries of the submission queue; brought into 256..=32768 and up to a power of two. The
+    /// Entries of the submission queue; brought into 64..=32768 and up to a power of two. The
     /// completion queue has four times as many, up to 65536.
     pub ring_entries: u32,
+    /// How receives are made, at best: less if the kernel has less.
+    pub receive: Receive,
 }
 
 impl Default for RuntimeSettings {
     fn default() -> Self {
-        Self { ring_entries: 4096 }
+        Self { ring_entries: 4096, receive: Receive::default() }
     }
 }
 
-thread_local! {
-    /// What belongs to the loop that runs on this thread.
-    static RUNNING: RefCell<Option<Rc<RingFd>>> = const { RefCell::new(None) };
-}
-
 /// Builds a loop on the calling thread and runs `f` on it until its future ends. Tasks that were
-/// spawned and did not end are forgotten, with what they hold: drain them first.
+/// spawned and did not end are dropped then, and what they began is cancelled.
 ///
-/// One at a time per thread, and a thread should run only one in its life.
+/// One at a time per thread.
 ///
 /// # Errors
-/// When the ring cannot be made; [`super::probe()`] says why in words.
+/// When the ring cannot be made ([`super::probe()`] says why in words), or fails later.
 ///
 /// # Panics
 /// If a loop runs on this thread already.
 pub fn run<F: Future>(settings: RuntimeSettings, f: impl FnOnce() -> F) -> io::Result<F::Output> {
-    assert!(!is_running(), "a loop runs on this thread already");
+    assert!(!core::is_running(), "a loop runs on this thread already");
     sys::ignore_sigpipe();
     run_on(build(settings)?, f)
 }
 
-fn run_on<F: Future>(
-    mut runtime: Runtime<TimeDriver<IoUringDriver>>,
-    f: impl FnOnce() -> F,
-) -> io::Result<F::Output> {
-    runtime.block_on(async {
-        let _running = Running::begin()?;
-        Ok(f().await)
-    })
-}
-
-/// Whether a loop runs on this thread.
-pub(super) fn is_running() -> bool {
-    RUNNING.with_borrow(Option::is_some)
-}
-
-/// A descriptor that is always readable, for yielding through the ring. `None` outside a loop.
-pub(super) fn always_ready() -> Option<Rc<RingFd>> {
-    RUNNING.with_borrow(Clone::clone)
-}
-
-struct Running;
-
-impl Running {
-    fn begin() -> io::Result<Self> {
-        let always_ready = RingFd::new(sys::eventfd(1)?)?;
-        RUNNING.set(Some(Rc::new(always_ready)));
-        Ok(Self)
+fn run_on<F: Future>(driver: Driver, f: impl FnOnce() -> F) -> io::Result<F::Output> {
+    let core =
+        Core { executor: Executor::new(), timers: Timers::default(), driver: RefCell::new(driver) };
+    let _entered = Entered::new(&core); // after the future below has been dropped, ends the rest
+    let mut main = pin!(f());
+    let mut output = None;
+    let mut poll_main = |cx: &mut Context<'_>| match main.as_mut().poll(cx) {
+        Poll::Ready(ended) => {
+            output = Some(ended);
+            true
+        }
+        Poll::Pending => false,
+    };
+    core.executor.wake_main();
+    while !core.executor.run(&mut poll_main) {
+        turn(&core)?;
     }
+    output.ok_or_else(|| io::ErrorKind::Other.into())
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let always_ready = RUNNING.take();
-        drop(always_ready); // after the borrow: closing asks `is_running`
+/// What has become of operations and timers. Also while tasks are ready: one that wakes itself
+/// for ever keeps neither from coming.
+fn turn(core: &Core) -> io::Result<()> {
+    let is_idle = || core.executor.is_idle();
+    let first = core.timers.first();
+    // Read only for a wait: a busy core looks at the clock once per turn.
+    let timeout =
+        first.filter(|_| is_idle()).map(|at| at.saturating_duration_since(Instant::now()));
+    core.driver.borrow_mut().turn(is_idle, timeout)?;
+    if first.is_some() {
+        core.timers.wake_due(Instant::now());
     }
+    Ok(())
 }
 
 /// The first set of flags this kernel takes, best first.
-fn build(settings: RuntimeSettings) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
+fn build(settings: RuntimeSettings) -> io::Result<Driver> {
     let mut refused = io::Error::from(io::ErrorKind::Unsupported);
     for flags in probe::FLAGS {
         match build_with(flags, settings) {
-            Ok(runtime) => return Ok(runtime),
+            Ok(driver) => return Ok(driver),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
             Err(error) => return Err(error),
         }
@@ -96,17 +93,8 @@ fn build(settings: RuntimeSettings) -> io::Result<Runtime<TimeDriver<IoUringDriv
     Err(refused)
 }
 
-fn build_with(
-    flags: RingFlags,
-    settings: RuntimeSettings,
-) -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
-    // monoio never goes below 256; a completion queue made for less would be refused.
-    let entries = settings.ring_entries.clamp(256, 32_768);
-    RuntimeBuilder::<IoUringDriver>::new()
-        .with_entries(entries)
-        .uring_builder(flags.builder(entries))
-        .enable_timer()
-        .build()
+fn build_with(flags: RingFlags, settings: RuntimeSettings) -> io::Result<Driver> {
+    Driver::new(flags, settings.ring_entries.clamp(64, 32_768), settings.receive)
 }
 
 /// Binds the calling thread to one core, by the number Linux gives it.
@@ -130,8 +118,8 @@ mod tests {
             return; // refuses some of them, rightly
         }
         for flags in probe::FLAGS {
-            let runtime = build_with(flags, RuntimeSettings { ring_entries: 256 }).unwrap();
-            let turns = run_on(runtime, || async {
+            let driver = build_with(flags, RuntimeSettings::default()).unwrap();
+            let turns = run_on(driver, || async {
                 for _ in 0..10 {
                     yield_now().await;
                 }
@@ -145,7 +133,8 @@ mod tests {
     #[test]
     fn a_ring_of_any_size_is_made() {
         for ring_entries in [1, 256, 32_768] {
-            assert_eq!(run(RuntimeSettings { ring_entries }, || async { 1 }).unwrap(), 1);
+            let settings = RuntimeSettings { ring_entries, ..RuntimeSettings::default() };
+            assert_eq!(run(settings, || async { 1 }).unwrap(), 1);
         }
     }
 }

@@ -55,6 +55,11 @@ impl Slots {
         unsafe { libc::madvise(slot.as_ptr().cast(), self.stride, libc::MADV_DONTNEED) };
     }
 
+    /// Slots at most.
+    pub(super) fn count_max(&self) -> usize {
+        self.count_max
+    }
+
     /// Slots handed out so far.
     pub(super) fn handed_out(&self) -> usize {
         self.handed_out

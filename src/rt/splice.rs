@@ -93,7 +93,8 @@ async fn splice_up_to(
     n: u64,
     moved: &impl Progress,
 ) -> Result<u64, SpliceError> {
-    let (mut total, mut turn) = (0u64, 0);
+    let mut total = pass_arrived(from, to, n, moved).await?;
+    let mut turn = 0;
     while total < n {
         let ask = pipe_bytes(pipe).min(usize::try_from(n - total).unwrap_or(usize::MAX));
         let got = fill(from, pipe, ask, moved).await.map_err(SpliceError::From)?;
@@ -111,6 +112,36 @@ async fn splice_up_to(
         }
     }
     Ok(total)
+}
+
+/// Stops the kernel from receiving by itself and sends what it has received already, up to `n`
+/// bytes. How many that were.
+async fn pass_arrived(
+    from: &Stream,
+    to: &Stream,
+    n: u64,
+    moved: &impl Progress,
+) -> Result<u64, SpliceError> {
+    from.disarm().await;
+    let mut total = 0;
+    while total < n
+        && let Some(buf) = from.take_arrived()
+    {
+        let count = buf.len().min(usize::try_from(n - total).unwrap_or(usize::MAX));
+        moved.before_send();
+        let (result, buf) = to.send(buf, count).await;
+        if !buf.is_empty() {
+            from.put_back(buf);
+        }
+        result.map_err(SpliceError::To)?;
+        moved.advance(count as u64);
+        total += count as u64;
+    }
+    match from.take_arrived_error() {
+        // The kernel tells of a reset once, and has told it: splice(2) would see a clean end.
+        Some(error) if total < n => Err(SpliceError::From(error)),
+        _ => Ok(total),
+    }
 }
 
 /// Waits for bytes and moves up to `max` of them into the empty pipe. 0 is the end of the source.

@@ -11,15 +11,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::task::Poll;
 use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::buf::Buf;
+use super::buf::{Buf, BufPool};
 use super::deadline::Link;
 use super::loan::{Receiving, Sending, SendingBytes};
 use super::ring_fd::RingFd;
@@ -78,13 +80,13 @@ impl Stream {
         let socket = SockRef::from(&fd);
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        Self::adopt(fd)
+        Ok(Self::adopt(fd))
     }
 
     /// Takes over a socket that already is what [`Stream::from_fd`] would make of it.
-    pub(super) fn adopt(fd: OwnedFd) -> io::Result<Self> {
-        let ring = RingFd::new(fd)?;
-        Ok(Self { deadlines: Default::default(), ring, reset: Cell::new(false) })
+    pub(super) fn adopt(fd: OwnedFd) -> Self {
+        let ring = RingFd::new(fd);
+        Self { deadlines: Default::default(), ring, reset: Cell::new(false) }
     }
 
     /// The descriptor's number, valid while this stream lives.
@@ -107,8 +109,111 @@ impl Stream {
         if buf.spare() == 0 {
             return (Err(io::ErrorKind::InvalidInput.into()), buf);
         }
-        let (result, Receiving(buf)) = self.ring.recv(Receiving(buf)).await;
+        if self.ring.is_armed() || self.ring.arrived().is_some() {
+            return self.recv_queued(buf).await;
+        }
+        let (result, Receiving(mut buf)) = self.ring.recv(buf).await;
+        if let Ok(received) = result {
+            buf.received(received);
+        }
         (result, buf)
+    }
+
+    /// The same where the kernel receives by itself: what it has received is copied.
+    async fn recv_queued(&self, mut buf: Buf) -> (io::Result<usize>, Buf) {
+        let pool = buf.pool();
+        let next = poll_fn(|cx| self.ring.poll_next(&pool, cx)).await;
+        let result = next.map(|next| next.map_or(0, |next| self.append(&mut buf, next)));
+        (result, buf)
+    }
+
+    /// Receives what comes next into `slot`: as it is where that is empty, behind the data that is
+    /// there otherwise, and then no more than fits. Waits without a buffer. `Ok(0)` is the end of
+    /// the stream, or a deadline that shut it down. Most messages cost no ring operation: one
+    /// receives many of them (see `driver::flows`).
+    ///
+    /// The buffers are those of `pool`, or of that which was given first for this stream.
+    ///
+    /// # Errors
+    /// As recv(2); `OutOfMemory` if `pool` has no buffer left, which can be tried again; `InvalidInput` if the
+    /// buffer in `slot` has no spare room.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what has arrived is there for the next call.
+    pub fn fill<'a>(
+        &'a self,
+        slot: &'a mut Option<Buf>,
+        pool: &'a BufPool,
+    ) -> impl Future<Output = io::Result<usize>> + 'a {
+        poll_fn(move |cx| {
+            if slot.as_ref().is_some_and(|buf| buf.spare() == 0) {
+                return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
+            }
+            self.ring.poll_next(pool, cx).map_ok(|next| match (next, &mut *slot) {
+                (None, _) => 0,
+                (Some(next), Some(buf)) if !buf.is_empty() => self.append(buf, next),
+                (Some(next), slot) => slot.insert(next).len(),
+            })
+        })
+    }
+
+    /// The next bytes that arrive, in a buffer of `pool`; `None` at the end of the stream. As
+    /// [`Stream::fill`] with an empty slot.
+    ///
+    /// # Errors
+    /// As [`Stream::fill`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub fn next<'a>(
+        &'a self,
+        pool: &'a BufPool,
+    ) -> impl Future<Output = io::Result<Option<Buf>>> + 'a {
+        poll_fn(move |cx| self.ring.poll_next(pool, cx))
+    }
+
+    /// Lets the kernel receive from now on, without waiting for it: so that [`Stream::is_quiet`]
+    /// knows what the peer of an idle connection does.
+    pub fn listen(&self, pool: &BufPool) {
+        self.ring.listen(pool);
+    }
+
+    /// Whether the peer has neither closed nor sent anything, as far as the last turn of the loop
+    /// has seen. Asks the kernel only if nobody listens ([`Stream::listen`]).
+    pub fn is_quiet(&self) -> bool {
+        self.ring.is_quiet() || self.peek_state() == PeerState::Quiet
+    }
+
+    /// Ends the receiving by itself, for those who read the socket in another way (splice). What
+    /// has arrived by then is given by [`Stream::take_arrived`].
+    pub(super) async fn disarm(&self) {
+        self.ring.disarm().await;
+    }
+
+    /// What has arrived and was not taken yet.
+    pub(super) fn take_arrived(&self) -> Option<Buf> {
+        self.ring.pop()
+    }
+
+    /// The error that came behind it.
+    pub(super) fn take_arrived_error(&self) -> Option<io::Error> {
+        self.ring.arrived()?.err()
+    }
+
+    /// Puts back what [`Stream::take_arrived`] gave.
+    pub(super) fn put_back(&self, buf: Buf) {
+        self.ring.push_front(buf);
+    }
+
+    /// Moves what fits from `next` to the end of `buf`; the rest is received next.
+    fn append(&self, buf: &mut Buf, mut next: Buf) -> usize {
+        let count = next.len().min(buf.spare());
+        buf.append(&next.data()[..count]);
+        next.consume(count);
+        if !next.is_empty() {
+            self.ring.push_front(next);
+        }
+        count
     }
 
     /// Sends the first `n` bytes of `buf` completely and consumes them. One ring operation when
@@ -153,7 +258,7 @@ impl Stream {
         let mut sending = SendingBytes { bytes, sent: 0 };
         while sending.sent < sending.bytes.len() {
             let result;
-            (result, sending) = self.ring.send(sending).await;
+            (result, sending) = self.ring.send_bytes(sending).await;
             match taken(result) {
                 Ok(sent) => sending.sent += sent,
                 Err(error) => return (Err(error), sending.bytes),
@@ -163,13 +268,13 @@ impl Stream {
     }
 
     /// Waits until there are bytes to read, the peer closed, or the connection failed. One ring
-    /// operation (POLL_ADD), no buffer.
+    /// operation (POLL_ADD), or none where the kernel receives by itself; no buffer.
     ///
     /// # Errors
     /// Only if the ring itself fails.
     ///
     /// # Cancel safety
-    /// Cancel safe: nothing is read. A dropped wait makes the later close take a few milliseconds.
+    /// Cancel safe: nothing is read.
     pub async fn readable(&self) -> io::Result<()> {
         self.ring.readable().await
     }
@@ -193,6 +298,14 @@ impl Stream {
         if buf.spare() == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
+        if let Some(next) = self.ring.pop() {
+            return Ok(self.append(buf, next));
+        }
+        match self.ring.arrived() {
+            Some(end) => return end.map(usize::from),
+            None if self.ring.is_armed() => return Err(io::ErrorKind::WouldBlock.into()),
+            None => {}
+        }
         let received = (&*self.socket()).read(buf.spare_mut())?; // the socket is O_NONBLOCK
         buf.received(received);
         Ok(received)
@@ -206,8 +319,15 @@ impl Stream {
         self.socket().send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
     }
 
-    /// Looks at the receive queue without taking anything from it. One direct system call.
+    /// Looks at what has arrived without taking anything. One direct system call, unless something
+    /// was received already.
     pub fn peek_state(&self) -> PeerState {
+        match self.ring.arrived() {
+            Some(Ok(true)) => return PeerState::HasBytes,
+            Some(Ok(false)) => return PeerState::Closed,
+            Some(Err(_)) => return PeerState::Failed,
+            None => {}
+        }
         let mut byte = [MaybeUninit::uninit()];
         match self.socket().recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
             Ok(0) => PeerState::Closed,
@@ -294,8 +414,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        // With an abandoned operation the descriptor is closed a little later. The peer should not
-        // notice, unless it is to get a reset, which only the close can send.
+        // What is under way holds the socket until it is cancelled, at the end of this turn. The peer
+        // should not notice, unless it is to get a reset, which only the close can send.
         if self.ring.has_unfinished() && !self.reset.get() {
             self.shutdown();
         }
@@ -368,12 +488,6 @@ pub fn poll_gone(fds: &[RawFd], gone: &mut Vec<(usize, bool)>) {
             gone.push((index, half));
         }
     });
-}
-
-/// Finds the sockets among `fds` that are not quiet, as [`poll_gone`]: their peer hung up, or has
-/// sent something. Pushes their indices, in rising order.
-pub fn poll_not_quiet(fds: &[RawFd], found: &mut Vec<usize>) {
-    poll_for(libc::POLLRDHUP | libc::POLLIN, fds, |index, _| found.push(index));
 }
 
 /// Whether the peer's FIN has arrived; taken for granted where the kernel does not say.

@@ -5,6 +5,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
 
 use socket2::SockAddr;
 
@@ -48,6 +49,31 @@ pub(super) fn splice(
     let no_offset = std::ptr::null_mut();
     // WHY UNSAFE: foreign call. SAFETY: no memory of ours is involved; null offsets are allowed.
     check_size(unsafe { libc::splice(from, no_offset, to, no_offset, max, flags) })
+}
+
+/// Receives what is there into `room`, without waiting. Source: recv(2).
+pub(super) fn recv(fd: libc::c_int, room: &mut [u8]) -> io::Result<usize> {
+    // WHY UNSAFE: the descriptor is known by number only. SAFETY: pointer and length of one slice;
+    // a number that is no socket is an error.
+    check_size(unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) })
+}
+
+/// `bytes` of zeroed memory, page-aligned, for the kernel and us. Source: mmap(2).
+pub(super) fn map_pages(bytes: usize) -> io::Result<NonNull<u8>> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // WHY UNSAFE: foreign call. SAFETY: a new mapping at an address of the kernel's choice.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(base.cast()).ok_or_else(|| io::ErrorKind::OutOfMemory.into())
+}
+
+/// Ends a mapping of [`map_pages`], which nobody uses any more.
+pub(super) fn unmap_pages(base: NonNull<u8>, bytes: usize) {
+    // WHY UNSAFE: foreign call. SAFETY: as the caller promises; both are `map_pages`' own.
+    unsafe { libc::munmap(base.as_ptr().cast(), bytes) };
 }
 
 /// A pipe, `O_NONBLOCK` and `CLOEXEC`, as (read end, write end), of `bytes` or what the kernel

@@ -11,7 +11,9 @@ use std::sync::Once;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::runtime;
+use super::core;
+use super::executor;
+use super::timers::Sleep;
 
 /// Where a task panicked and what it said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,15 +34,6 @@ impl fmt::Display for PanicPlace {
     }
 }
 
-/// Runs `future` as a task of this core, which ends if it panics. For tasks that cannot.
-///
-/// # Panics
-/// Outside [`super::run`].
-#[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-pub(super) fn spawn(future: impl Future<Output = ()> + 'static) {
-    drop(monoio::spawn(future)); // detaches
-}
-
 /// Runs `future` as a task of this core. If it panics it is dropped, `on_panic` is told, and the
 /// core goes on; nothing is printed, as whoever is told knows what was being done and writes that
 /// down too. `on_panic` itself is not guarded.
@@ -52,7 +45,10 @@ pub fn spawn_guarded(
     on_panic: impl FnOnce(PanicPlace) + 'static,
 ) {
     record_panics();
-    spawn(Guarded { future: Some(future), on_panic: Some(on_panic) });
+    let task = Guarded { future: Some(future), on_panic: Some(on_panic) };
+    if core::with(|core| core.executor.spawn(task)).is_none() {
+        panic!("tasks are spawned within rt::run only");
+    }
 }
 
 /// A future with a guard around each poll. Not an `async` block: that would hold what it is given
@@ -89,29 +85,24 @@ impl<F: Future<Output = ()>, P: FnOnce(PanicPlace)> Future for Guarded<F, P> {
     }
 }
 
-/// Waits for at least `duration`, up to 2 ms longer.
+/// Waits for at least `duration` from now on.
+///
+/// # Panics
+/// Outside [`super::run`].
 ///
 /// # Cancel safety
 /// Cancel safe.
-pub async fn sleep(duration: Duration) {
-    timer(duration).await;
+pub fn sleep(duration: Duration) -> impl Future<Output = ()> {
+    Sleep::new(duration)
 }
 
-/// A timer on the heap. monoio's is aligned to 128 bytes and several of them long: held in
-/// place, it would pad every future around it.
-pub(super) fn timer(duration: Duration) -> Pin<Box<impl Future<Output = ()>>> {
-    Box::pin(monoio::time::sleep(duration))
-}
-
-/// Lets other tasks of the core run, and the ring be asked for completions, before going on. A task
-/// that woke itself instead would be run first again, and nothing else.
+/// Lets all tasks of the core that are ready run, and the ring be asked for completions, before
+/// going on.
 ///
 /// # Cancel safety
 /// Cancel safe.
 pub async fn yield_now() {
-    if let Some(always_ready) = runtime::always_ready() {
-        let _ = always_ready.readable().await; // an error comes through the ring as well
-    }
+    executor::yield_now().await;
 }
 
 thread_local! {

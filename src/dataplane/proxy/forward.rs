@@ -206,7 +206,8 @@ impl Exchange<'_> {
                         idle: upstream.pool_idle,
                         age_max: upstream.pool_age_max,
                     };
-                    pool.checkin(connection, keep, &self.shard.deadlines, &self.shard.stats);
+                    let Shard { buffers, deadlines, stats, .. } = self.shard;
+                    pool.checkin(connection, keep, buffers, deadlines, stats);
                 }
                 Ok(match (client_keeps, self.upload.is_done.get()) {
                     (true, _) => Reuse::Keep,

@@ -148,7 +148,7 @@ mod tests {
 
     /// Feeds `wire` in two parts, cut at `cut`, and returns what leaves and what is left.
     fn pass(wire: &[u8], cut: usize, framing: Framing, sink: Sink) -> (Vec<u8>, Vec<u8>) {
-        let pool = BufPool::new(4096, 4, 4);
+        let pool = BufPool::new(4096, 4);
         let mut decoder = ChunkDecoder::default();
         let mut source = Source::new(framing, &mut decoder);
         let mut out = Vec::new();

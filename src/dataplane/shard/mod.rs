@@ -84,11 +84,7 @@ impl Shard {
         Self {
             core: settings.core,
             connections_max: settings.connections_max,
-            buffers: BufPool::new(
-                data_bytes,
-                limits::BUFFERS_MAX_PER_CORE,
-                limits::BUFFERS_HELD_WAITING_MAX,
-            ),
+            buffers: BufPool::new(data_bytes, limits::BUFFERS_MAX_PER_CORE),
             futures: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             contexts: ContextPool::default(),
             pipes: PipePool::new(settings.pipes_max, limits::PIPE_BYTES),

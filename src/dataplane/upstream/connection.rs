@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use crate::{
     base::reason::Reason,
     dataplane::socket::Socket,
-    rt::{self, ConnectError, Deadlines, PeerState},
+    rt::{self, ConnectError, Deadlines},
 };
 
 /// A connection to an endpoint, in use by at most one request.
@@ -52,7 +52,7 @@ impl UpstreamConnection {
 
     /// Whether the endpoint has neither closed it nor sent anything nobody asked for.
     pub fn is_quiet(&self) -> bool {
-        matches!(self.socket.stream.peek_state(), PeerState::Quiet)
+        self.socket.stream.is_quiet()
     }
 
     /// Whether not one byte sent after the first `sent_before` can have reached the endpoint's

@@ -9,7 +9,7 @@ use std::{
 use super::UpstreamConnection;
 use crate::{
     base::limits,
-    rt::{self, Deadlines},
+    rt::{BufPool, Deadlines},
     telemetry::CoreStats,
 };
 
@@ -97,6 +97,7 @@ impl EndpointPool {
         &self,
         connection: UpstreamConnection,
         keep: KeepLimits,
+        buffers: &BufPool,
         deadlines: &Deadlines,
         stats: &CoreStats,
     ) {
@@ -108,6 +109,7 @@ impl EndpointPool {
         connection.socket.write_without_deadline();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < keep.idle_max {
+            connection.socket.stream.listen(buffers); // so that its end is seen without asking
             let until_tick = now_tick.saturating_add(ticks(keep.idle));
             idle.push(Idle { connection, since_tick: now_tick, until_tick });
             stats.pool_idle.add(1);
@@ -122,17 +124,7 @@ impl EndpointPool {
             return;
         }
         let before = kept.len();
-        kept.retain(|one| now_tick < one.until_tick);
-        let fds: Vec<_> = kept.iter().map(|one| one.connection.socket.stream.fd()).collect();
-        let mut found = Vec::new();
-        rt::poll_not_quiet(&fds, &mut found);
-        let mut found = found.into_iter().peekable();
-        let mut position = 0;
-        kept.retain(|_| {
-            let dead = found.next_if_eq(&position).is_some();
-            position += 1;
-            !dead
-        });
+        kept.retain(|one| now_tick < one.until_tick && one.connection.is_quiet());
         stats.pool_idle.add(-i64::try_from(before - kept.len()).unwrap_or(0));
         if kept.is_empty() {
             *kept = Vec::new(); // an endpoint nobody uses costs no memory

@@ -67,7 +67,8 @@ fn run(input: WorkerInput) {
     {
         return failed("pin", error);
     }
-    let settings = RuntimeSettings { ring_entries: input.settings.ring_entries };
+    let settings =
+        RuntimeSettings { ring_entries: input.settings.ring_entries, ..RuntimeSettings::default() };
     match rt::run(settings, || serve(input)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => failed("listen", error),
