@@ -207,6 +207,27 @@ pub const LOG_ORDERS_MAX: usize = 4;
 /// Connections to the admin API at once; further ones wait in the accept queue.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
+/// Bytes of one object in a call of the admin API.
+pub const ADMIN_OBJECT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a whole configuration in a call of the admin API: 100,000 routes fit. All of it lies in
+/// memory while it is checked.
+pub const ADMIN_CONFIG_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Calls of the admin API that read a whole configuration at once: the tree of 100,000 routes takes
+/// 270 MiB. Further ones wait.
+pub const ADMIN_TREES_MAX: usize = 2;
+
+/// Routes or upstreams in one answer of the admin API; for more there are further pages.
+pub const ADMIN_PAGE_MAX: usize = 10_000;
+
+/// How many of them unless asked for otherwise.
+pub const ADMIN_PAGE_DEFAULT: usize = 1_000;
+
+/// Longest time a call of the admin API waits for the cores; 5 s unless asked for otherwise. Shorter than
+/// [`ADMIN_IDLE_MAX`]: its connection is silent meanwhile.
+pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(30);
+
 /// How long a connection to the admin API may be silent.
 pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -256,5 +277,6 @@ pub const CORE_ID_MAX: usize = 8191;
 /// Largest number of unused connections to one endpoint on one core a configuration may ask for.
 pub const POOL_IDLE_MAX_PER_CORE_MAX: usize = 65_536;
 
+const _: () = assert!(ADMIN_WAIT_MAX.as_secs() < ADMIN_IDLE_MAX.as_secs());
 const _: () = assert!(HEADER_BYTES_MAX_MAX <= 65_536);
 const _: () = assert!(HEADER_BYTES_MAX_DEFAULT <= HEADER_BYTES_MAX_MAX);

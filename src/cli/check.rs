@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> ExitCode {
         return ExitCode::from(2); // clap asks for one of them
     };
     let (found, problems) = match config::load(path) {
-        Ok(Loaded { config, warnings }) => (Some(config), ConfigErrors(warnings)),
+        Ok(Loaded { config, warnings, .. }) => (Some(config), ConfigErrors(warnings)),
         Err(errors) => (None, errors),
     };
     let text = match args.json {

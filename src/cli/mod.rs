@@ -2,7 +2,9 @@
 
 pub mod check;
 mod demo;
+pub mod diff;
 pub mod explain;
+pub mod live;
 mod proxy;
 mod run;
 pub mod schema;
@@ -26,6 +28,7 @@ Examples:
   ringway proxy --listen :8080 --to http://127.0.0.1:3000
   ringway check -c ringway.toml                         find every mistake at once
   ringway explain -c ringway.toml GET http://a.test/x   which route, and why
+  ringway diff old.toml new.toml --traffic access.log   what would change, for whom
   ringway run -c ringway.toml                           serve
   ringway run -c /etc/ringway/                          all *.toml files of a directory
 
@@ -37,6 +40,7 @@ Examples:
   ringway proxy --listen :8080 --to http://127.0.0.1:3000
   ringway check -c ringway.toml                         find every mistake at once
   ringway explain -c ringway.toml GET http://a.test/x   which route, and why
+  ringway diff old.toml new.toml --traffic access.log   what would change, for whom
   ringway run -c ringway.toml                           serve
   ringway run -c /etc/ringway/                          all *.toml files of a directory
   kill -HUP $(pidof ringway)                            reload routes and upstreams
@@ -54,6 +58,7 @@ Documentation:
   config/ringway.toml       an example of every setting
   docs/metrics.md           what /metrics shows
   docs/access-log.md        what a line of the access log says
+  docs/admin-api.md         changing routes and upstreams while it runs
   ringway schema            JSON Schema of the configuration, for your editor";
 
 /// `ringway`.
@@ -88,6 +93,8 @@ enum Command {
     Check(check::Args),
     #[command(about = "Tell which route a request takes, and why not the others")]
     Explain(explain::Args),
+    #[command(about = "Tell what another configuration would do differently")]
+    Diff(diff::Args),
     Proxy(proxy::Args),
     Demo(demo::Args),
     #[command(about = "Print the JSON Schema of the configuration, for editors")]
@@ -103,6 +110,7 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(args),
         Some(Command::Check(args)) => check::run(args),
         Some(Command::Explain(args)) => explain::run(args),
+        Some(Command::Diff(args)) => diff::run(args),
         Some(Command::Schema(args)) => schema::run(args),
         None => test(cli.config),
     }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     base::limits::CHANGES_WAITING_MAX,
-    controlplane::config::{ConfigErrors, Problem, Severity},
+    controlplane::config::{ConfigErrors, Problem, Severity, overlay::Overlay},
     snapshot::{Snapshot, Upstream},
 };
 
@@ -80,13 +80,6 @@ pub enum Effect {
     /// endpoints, whose cost does not depend on the number of routes. Compiling the overlay must
     /// yield the same. A name that is not in force makes it a [`Effect::Recompile`].
     Upstreams(Vec<Upstream>),
-}
-
-/// What the Admin API has said: texts that are read after the files, as if they stood beside them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overlay {
-    /// Name (for messages) and TOML of each.
-    pub texts: Vec<(Box<str>, Arc<str>)>,
 }
 
 /// Where the overlay survives a restart.

@@ -66,6 +66,11 @@ pub fn compile(
     Ok((snapshot, warnings))
 }
 
+/// Compiles one upstream: the quick way for a change of endpoints. Blocks while names are looked up.
+pub fn compile_upstream(config: UpstreamConfig) -> Upstream {
+    Resolver { resolve: Resolve::Yes, known: HashMap::new(), failed: Vec::new() }.upstream(config)
+}
+
 /// Looks each name up once.
 struct Resolver {
     resolve: Resolve,
@@ -117,7 +122,9 @@ impl Resolver {
             EndpointHost::Name(_) if self.resolve == Resolve::No => None,
             EndpointHost::Name(name) => self.look_up(name, config.port, config.place),
         };
-        Endpoint { authority: config.authority, address, weight: config.weight }
+        // Still there, so that what is under way to it goes on; only never picked.
+        let weight = if config.enabled { config.weight } else { 0 };
+        Endpoint { authority: config.authority, address, weight }
     }
 
     /// The first address the system gives, IPv4 before IPv6: most origins listen on IPv4 only.

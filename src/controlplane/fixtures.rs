@@ -8,7 +8,7 @@ use crate::{
         limits,
     },
     controlplane::{
-        changes::Changes,
+        changes::{Changes, Orders},
         export::access_log::WriterStats,
         series::Series,
         state::{Rules, State},
@@ -75,10 +75,15 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
 
 /// A process with so many cores that has just started.
 pub(crate) fn state(cores: usize) -> State {
+    state_and_orders(cores).0
+}
+
+/// The same, with the changes that are submitted to it.
+pub(crate) fn state_and_orders(cores: usize) -> (State, Orders) {
     let (mut snapshot, mut series) = (snapshot(1), Series::default());
     series.assign(&mut snapshot);
     let rules = Rules::new(Arc::new(snapshot), series, "ringway.toml".into());
     let cores = (0..cores).map(CoreStats::new).collect();
-    let (log, changes) = (Arc::<WriterStats>::default(), Changes::new().0);
-    State::new(Instant::now(), cores, log, "io_uring".into(), changes, rules)
+    let (log, (changes, orders)) = (Arc::<WriterStats>::default(), Changes::new());
+    (State::new(Instant::now(), cores, log, "io_uring".into(), changes, rules), orders)
 }

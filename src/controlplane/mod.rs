@@ -7,10 +7,14 @@ pub mod carry;
 pub mod changes;
 pub mod compile;
 pub mod config;
+pub mod diff;
+pub mod explain;
 pub mod export;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod hash;
 pub mod log;
 pub mod series;
 pub mod source;
 pub mod state;
+pub mod store;

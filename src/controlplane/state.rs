@@ -16,7 +16,8 @@ use std::{
 
 use crate::{
     controlplane::{
-        changes::{Changes, Overlay},
+        changes::Changes,
+        config::{Known, overlay::Overlay},
         export::access_log::WriterStats,
         series::Series,
     },
@@ -73,6 +74,8 @@ pub struct Rules {
     pub snapshot: Arc<Snapshot>,
     /// What the Admin API has said; part of the snapshot already.
     pub overlay: Arc<Overlay>,
+    /// The files as they were read, and which objects of the overlay step aside for them.
+    pub known: Known,
     /// Which counters belong to which name.
     pub series: Series,
     /// Where the rules come from.
@@ -96,6 +99,7 @@ impl Rules {
         Self {
             snapshot,
             overlay: Arc::default(),
+            known: Known::default(),
             series,
             source,
             accepted_unix: unix_now(),

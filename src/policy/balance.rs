@@ -5,7 +5,7 @@ use crate::base::ids::EndpointIndex;
 /// How an endpoint is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strategy {
-    /// Each in turn; weights don't count.
+    /// Each in turn; weights don't count, but for 0.
     RoundRobin,
     /// Each in turn, as often as its weight says, evenly spread.
     WeightedRoundRobin,
@@ -31,8 +31,8 @@ struct Peer {
 }
 
 impl Balancer {
-    /// A balancer over endpoints with these weights, in their order. A weight of 0 gets nothing
-    /// from the weighted strategies. `offset` is the number of the core: each begins elsewhere, so
+    /// A balancer over endpoints with these weights, in their order. A weight of 0 gets nothing,
+    /// whatever the strategy. `offset` is the number of the core: each begins elsewhere, so
     /// that cores which serve at the same pace don't all send to the same endpoint.
     pub fn new(strategy: Strategy, weights: impl IntoIterator<Item = u32>, offset: u32) -> Self {
         let weights = weights.into_iter().take(usize::from(u16::MAX));
@@ -72,7 +72,8 @@ impl Balancer {
         let count = self.peers.len();
         let first = self.next as usize;
         let mut turns = (first..count).chain(0..first);
-        let index = turns.find(|index| !is_avoided(avoid, *index))?;
+        let index =
+            turns.find(|index| self.peers[*index].weight > 0 && !is_avoided(avoid, *index))?;
         self.next = ((index + 1) % count) as u32;
         Some(index)
     }
@@ -137,6 +138,19 @@ mod tests {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
+    }
+
+    #[test]
+    fn a_weight_of_nothing_gets_nothing() {
+        for strategy in [Strategy::RoundRobin, Strategy::WeightedRoundRobin, Strategy::Random] {
+            let mut balancer = Balancer::new(strategy, [0, 2, 0], 2);
+            let mut state = 7;
+            for _ in 0..10 {
+                assert_eq!(balancer.pick(random(&mut state), &[]), Some(EndpointIndex(1)));
+            }
+            assert_eq!(balancer.pick(1, &[EndpointIndex(1)]), None);
+            assert_eq!(Balancer::new(strategy, [0, 0], 1).pick(u64::MAX, &[]), None);
+        }
     }
 
     #[test]

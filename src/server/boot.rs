@@ -15,7 +15,7 @@ use crate::{
         admin,
         broadcast::{Broadcast, Send},
         carry::Carry,
-        changes::{Changes, Orders, Overlay},
+        changes::{Changes, Orders},
         export::access_log::Writer,
         log,
         series::Series,
@@ -31,7 +31,7 @@ use crate::{
         listen::{self, Inherited},
         machine,
         prepare::Preparer,
-        rules::{self, Fixed, Loaded, Source},
+        rules::{self, Fixed, Kept, Loaded, Source},
         systemd,
         upgrade::{self, Held, Predecessor, Program},
         upgrading::Upgrading,
@@ -100,14 +100,15 @@ pub fn run(
         Requests::install().map_err(ServerError::Control)?
     };
     let stamp = source.stamp();
-    let loaded = rules::load(&source, &Overlay::default(), origin.inherited.version + 1)
+    let kept = rules::kept(&source).map_err(ServerError::Config)?;
+    let loaded = rules::load(source.base(), &kept.overlay, origin.inherited.version + 1)
         .map_err(ServerError::Config)?;
     rt::memory::give_back();
     log::set_level(loaded.level);
     for warning in &loaded.warnings {
         log::warn(format_args!("{warning}"));
     }
-    let boot = Boot::new(started, source, stamp, loaded, origin)?;
+    let boot = Boot::new(started, source, stamp, (loaded, kept), origin)?;
     runtime.block_on(boot.serve(requests, options, on_ready))
 }
 
@@ -161,10 +162,10 @@ impl Boot {
         started: Instant,
         source: Source,
         stamp: Option<Stamp>,
-        loaded: Loaded,
+        (loaded, kept): (Loaded, Kept),
         origin: Origin,
     ) -> Result<Self, ServerError> {
-        let Loaded { mut snapshot, fixed, .. } = loaded;
+        let Loaded { mut snapshot, fixed, known, .. } = loaded;
         let Origin { program, mut inherited, predecessor } = origin;
         let (mut series, mut carry) = (Series::default(), Carry::default());
         carry.assign(None, &mut snapshot);
@@ -185,15 +186,16 @@ impl Boot {
         let stats: Vec<Arc<CoreStats>> = cores.iter().map(|core| CoreStats::new(*core)).collect();
         let (log_senders, batches) = log_ring(&stats);
         let writer = start_writer(&snapshot, batches)?;
-        let rules = Rules::new(Arc::clone(&snapshot), series, source.name());
+        let mut rules = Rules::new(Arc::clone(&snapshot), series, source.name());
+        (rules.overlay, rules.known) = (Arc::clone(&kept.overlay), known);
         let log = Arc::clone(writer.stats());
         let (changes, orders) = Changes::new();
         let driver = driver.to_string();
         let state = Arc::new(State::new(started, stats, log, driver, changes, rules));
         let preparer = Preparer {
             source,
-            store: None,
-            overlay: Arc::default(),
+            store: kept.store,
+            overlay: kept.overlay,
             carry,
             stamp,
             fixed: fixed.clone(),
@@ -268,7 +270,7 @@ impl Boot {
         };
         let listener = TcpListener::from_std(listener).map_err(ServerError::Control)?;
         let address = listener.local_addr().map_err(ServerError::Control)?;
-        let router = admin::router(Arc::clone(&self.state), settings);
+        let router = admin::router(Arc::clone(&self.state), settings, rt::memory::give_back);
         Ok(Some((address, tokio::spawn(admin::serve(listener, router)))))
     }
 
@@ -322,7 +324,7 @@ impl Boot {
         }
         match admin {
             Some(address) => log::info(format_args!(
-                "admin on http://{address} (/healthz /readyz /metrics /v1/status)"
+                "admin on http://{address} (/healthz /readyz /metrics /v1/status /v1/openapi.json)"
             )),
             None => log::info(format_args!("admin is off")),
         }

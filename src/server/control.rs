@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     controlplane::{
         broadcast::Broadcast,
-        changes::{Applied, Change, Edit, Order, Refused, Wait},
+        changes::{Applied, Change, Edit, Order, Refused, Wait, Why},
         export::access_log::{Sink, Writer},
         log,
         state::{Phase, State},
@@ -284,7 +284,10 @@ impl Control {
 
     fn note_refused(&self, order: Option<&Order>, refused: &Refused, is_of_the_api: bool) {
         let from = order.map_or("a change", |order| &*order.change.from);
-        log::error(format_args!("{from}: refused, the rules stay as they are:\n{refused}"));
+        // Who calls the API is told there; here only what the caller may not be able to mend.
+        if !is_of_the_api || matches!(refused.why, Why::Invalid | Why::Machine) {
+            log::error(format_args!("{from}: refused, the rules stay as they are:\n{refused}"));
+        }
         if is_of_the_api {
             self.state.rules().refuse_call();
         } else {
@@ -295,7 +298,8 @@ impl Control {
 
     /// Puts rules in force: nothing here can fail.
     fn apply(&mut self, ready: Ready, orders: &[Order]) -> Applied {
-        let Ready { snapshot, sockets, overlay, read, warnings } = ready;
+        let Ready { snapshot, sockets, overlay, mut read, warnings } = ready;
+        let known = read.as_mut().map(|read| std::mem::take(&mut read.known));
         for warning in &warnings {
             log::warn(format_args!("{warning}"));
         }
@@ -305,7 +309,13 @@ impl Control {
         }
         let asked = orders.iter().map(|order| order.received).min();
         let is_read = orders.iter().any(|order| !matches!(order.change.edit, Edit::With(_)));
-        self.state.rules().accept(Arc::clone(&snapshot), overlay, asked, is_read);
+        {
+            let mut rules = self.state.rules();
+            rules.accept(Arc::clone(&snapshot), overlay, asked, is_read);
+            if let Some(known) = known {
+                rules.known = known;
+            }
+        }
         let cores: Vec<usize> = self.workers.iter().map(|worker| worker.core).collect();
         self.upgrading.hold(&cores, &sockets, |id| snapshot.listener_index(id).is_some());
         let version = snapshot.version;

@@ -307,8 +307,8 @@ mod tests {
     #[test]
     fn a_busy_admin_port_says_so() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let settings =
-            AdminSettings { address: other.local_addr().expect("an address"), token: None };
+        let address = other.local_addr().expect("an address");
+        let settings = AdminSettings { address, token: None, state_dir: None };
         let error = bind_admin(&settings, &mut Inherited::default()).expect_err("busy");
         assert!(error.to_string().starts_with("the admin API: cannot listen on"));
         let mut inherited = Inherited { admin: Some(other), ..Inherited::default() };

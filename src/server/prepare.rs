@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use crate::{
     controlplane::{
         carry::Carry,
-        changes::{Applied, Current, Edit, Effect, Order, Overlay, Plan, Refused, Store, Why},
-        config::{Level, Problem, Severity},
+        changes::{Applied, Current, Edit, Effect, Order, Plan, Refused, Store, Why},
+        config::{Base, Known, Level, Problem, Severity, overlay::Overlay},
         export::access_log::Sink,
         source::Stamp,
         state::State,
@@ -58,6 +58,8 @@ pub(super) struct Read {
     pub(super) level: Level,
     /// Where the access log goes, opened.
     pub(super) log: Option<Sink>,
+    /// What is kept of the files.
+    pub(super) known: Known,
 }
 
 /// What became of a batch.
@@ -112,6 +114,8 @@ struct Wanted {
     overlay: Arc<Overlay>,
     snapshot: Arc<Snapshot>,
     recompile: bool,
+    /// Whether the files are read for that; an edit of the API is compiled with what was read before.
+    reread: bool,
 }
 
 impl Preparer {
@@ -124,7 +128,7 @@ impl Preparer {
         }
         let version = old.version + 1;
         let (mut snapshot, mut warnings, read) = match wanted.recompile {
-            true => self.read(&wanted.overlay, version)?,
+            true => self.read(&wanted.overlay, wanted.reread, version)?,
             false => (with_version(&wanted.snapshot, version), Vec::new(), None),
         };
         self.warn_of_buffers(&snapshot, &mut warnings);
@@ -151,11 +155,12 @@ impl Preparer {
             overlay: Arc::clone(&self.overlay),
             snapshot: Arc::clone(old),
             recompile: false,
+            reread: false,
         };
         for order in orders {
             match &order.change.edit {
-                Edit::Reread => wanted.recompile = true,
-                Edit::RereadIfChanged => wanted.recompile |= self.source.stamp() != self.stamp,
+                Edit::Reread => wanted.reread = true,
+                Edit::RereadIfChanged => wanted.reread |= self.source.stamp() != self.stamp,
                 Edit::With(edit) => {
                     let current = Current { snapshot: &wanted.snapshot, overlay: &wanted.overlay };
                     let Plan { overlay, effect } = edit(&current)?;
@@ -170,18 +175,27 @@ impl Preparer {
                 }
             }
         }
+        wanted.recompile |= wanted.reread;
         Ok(wanted)
     }
 
     fn read(
         &mut self,
         overlay: &Overlay,
+        reread: bool,
         version: u64,
     ) -> Result<(Snapshot, Vec<Problem>, Option<Read>), Refused> {
-        // Before reading: a change that comes while we read makes another stamp.
-        self.stamp = self.source.stamp();
-        let Loaded { snapshot, fixed, level, mut warnings } =
-            rules::load(&self.source, overlay, version)?;
+        let texts = self.state.rules().known.texts.clone();
+        let base = match reread {
+            // Before reading: a change that comes while we read makes another stamp.
+            true => {
+                self.stamp = self.source.stamp();
+                self.source.base()
+            }
+            false => Base::Texts(&texts),
+        };
+        let Loaded { snapshot, fixed, level, mut warnings, known } =
+            rules::load(base, overlay, version)?;
         let keys = self.fixed.differences(&fixed);
         if !keys.is_empty() {
             warnings.push(warning(
@@ -194,7 +208,7 @@ impl Preparer {
             let message = format!("cannot open {name}: {error}");
             Refused::because(Why::Machine, "log.access", message, "give this user the right to")
         })?;
-        Ok((snapshot, warnings, Some(Read { level, log })))
+        Ok((snapshot, warnings, Some(Read { level, log, known })))
     }
 
     /// Buffers are made at the start, for the largest head that was allowed then.

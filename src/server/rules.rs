@@ -1,15 +1,19 @@
 //! From a source to rules that the cores can obey: read, check, compile. The same at the start and for
 //! every change.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use crate::{
     controlplane::{
-        changes::Overlay,
+        changes::Store,
         compile::{self, Resolve},
-        config::{self, Config, ConfigErrors, Level, Problem, RuntimeConfig},
+        config::{
+            self, Base, Config, ConfigErrors, Known, Level, Problem, RuntimeConfig, Severity,
+            overlay::Overlay,
+        },
         export::access_log::Sink,
         source::Stamp,
+        store::FileStore,
     },
     snapshot::{AccessLogTarget, AdminSettings, Snapshot, WorkerSettings},
 };
@@ -29,6 +33,14 @@ pub enum Source {
 }
 
 impl Source {
+    /// What is read.
+    pub(super) fn base(&self) -> Base<'_> {
+        match self {
+            Self::Path(path) => Base::Path(path),
+            Self::Text { name, text } => Base::Text(name, text),
+        }
+    }
+
     /// What tells whether its files are others than before; `None` for a text.
     pub(super) fn stamp(&self) -> Option<Stamp> {
         match self {
@@ -53,6 +65,7 @@ pub(super) struct Loaded {
     pub(super) fixed: Fixed,
     pub(super) level: Level,
     pub(super) warnings: Vec<Problem>,
+    pub(super) known: Known,
 }
 
 /// What a process takes at its start and keeps.
@@ -77,6 +90,8 @@ impl Fixed {
         };
         let address = |admin: &Option<AdminSettings>| admin.as_ref().map(|admin| admin.address);
         let token = |admin: &Option<AdminSettings>| admin.as_ref().map(|admin| admin.token.clone());
+        let state_dir =
+            |admin: &Option<AdminSettings>| admin.as_ref().map(|admin| admin.state_dir.clone());
         let all = [
             (cores(now) != cores(then), "runtime.cores"),
             (now.driver != then.driver, "runtime.driver"),
@@ -86,9 +101,41 @@ impl Fixed {
             (differs(|worker| worker.pipes_max), "runtime.pipes_max"),
             (address(&self.admin) != address(&wanted.admin), "admin.address"),
             (token(&self.admin) != token(&wanted.admin), "admin.token"),
+            (state_dir(&self.admin) != state_dir(&wanted.admin), "admin.state_dir"),
         ];
         all.into_iter().filter(|(differs, _)| *differs).map(|(_, key)| key).collect()
     }
+}
+
+/// What the admin API was told in the lives of the process before this one.
+pub(super) struct Kept {
+    pub(super) overlay: Arc<Overlay>,
+    /// Where it is kept from now on.
+    pub(super) store: Option<Arc<dyn Store>>,
+}
+
+/// Reads what `[admin] state_dir` holds, if there is one.
+///
+/// # Errors
+/// A state that can't be read, or is damaged: serving without it would be serving other rules.
+pub(super) fn kept(source: &Source) -> Result<Kept, ConfigErrors> {
+    let Some(directory) = config::state_dir(source.base()) else {
+        return Ok(Kept { overlay: Arc::default(), store: None });
+    };
+    let store = FileStore::new(&directory);
+    let overlay = store.load().map_err(|text| {
+        let (message, hint) = text.rsplit_once("; ").unwrap_or((&text, "look at the file"));
+        ConfigErrors(vec![Problem {
+            file: store.path().display().to_string().into(),
+            line: 1,
+            column: 1,
+            key: "".into(),
+            message: message.into(),
+            hint: hint.into(),
+            severity: Severity::Error,
+        }])
+    })?;
+    Ok(Kept { overlay: Arc::new(overlay), store: Some(Arc::new(store)) })
 }
 
 /// Reads and compiles a source. Call `rt::memory::give_back` when there is time.
@@ -96,25 +143,22 @@ impl Fixed {
 /// # Errors
 /// Every mistake, with its place and remedy.
 pub(super) fn load(
-    source: &Source,
+    base: Base<'_>,
     overlay: &Overlay,
     version: u64,
 ) -> Result<Loaded, ConfigErrors> {
     // In a thread of its own: what parsing leaves behind is in that thread's heap, and goes with it.
     let loaded = std::thread::scope(|scope| {
-        let parse = scope.spawn(|| match source {
-            Source::Path(path) => config::load_with(path, &overlay.texts),
-            Source::Text { name, text } => config::load_str_with(name, text, &overlay.texts),
-        });
+        let parse = scope.spawn(|| config::load_with(base, overlay));
         parse.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
-    let config::Loaded { config, mut warnings } = loaded?;
+    let config::Loaded { config, mut warnings, known } = loaded?;
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;
     let (snapshot, more) = compile::compile(config, version, Resolve::Yes)?;
     warnings.extend(more);
-    Ok(Loaded { snapshot, fixed, level, warnings })
+    Ok(Loaded { snapshot, fixed, level, warnings, known })
 }
 
 /// How many rules there are, in words.
@@ -151,7 +195,7 @@ mod tests {
              endpoints = [\"http://127.0.0.1:1\"]\n"
         );
         let source = Source::Text { name: "test".into(), text };
-        load(&source, &Overlay::default(), 1).expect("valid").fixed
+        load(source.base(), &Overlay::default(), 1).expect("valid").fixed
     }
 
     #[test]

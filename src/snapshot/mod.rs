@@ -183,7 +183,7 @@ pub struct Endpoint {
     pub authority: Box<str>,
     /// Where to connect; `None` while its name has no address.
     pub address: Option<SocketAddr>,
-    /// Share of requests relative to the other endpoints; at least 1.
+    /// Share of requests relative to the other endpoints; 0 for one that is disabled.
     pub weight: u32,
 }
 
@@ -233,4 +233,6 @@ pub struct AdminSettings {
     pub address: SocketAddr,
     /// Bearer token that every call but the probes must carry.
     pub token: Option<Box<str>>,
+    /// Where changes made through the API are kept.
+    pub state_dir: Option<std::path::PathBuf>,
 }

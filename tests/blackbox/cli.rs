@@ -281,3 +281,59 @@ fn the_tables_of_these_tests_can_fail() {
         assert!(result.is_err());
     }
 }
+
+/// A configuration with these routes.
+fn routes(text: &str) -> String {
+    format!(
+        "[[listener]]\nname = \"edge\"\naddress = \"127.0.0.1:8080\"\n{text}\
+         [[upstream]]\nname = \"u\"\nendpoints = [\"http://127.0.0.1:1\"]\n"
+    )
+}
+
+#[test]
+fn diff_tells_by_its_exit_code_and_in_words() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("write");
+        path.display().to_string()
+    };
+    let old =
+        write("old.toml", &routes("[[route]]\nid = \"a\"\npath = \"/a\"\nupstream = \"u\"\n"));
+    let same = write(
+        "same.toml",
+        &routes("[[route]]\nid = \"a\"\nupstream = \"u\"\npath = \"/a\"\npriority = 0\n"),
+    );
+    let new =
+        write("new.toml", &routes("[[route]]\nid = \"a\"\npath = \"/b\"\nupstream = \"u\"\n"));
+    let bad = write("bad.toml", "[[route]]\nupstraem = 1\n");
+    let line = |target: &str| {
+        format!(
+            "{{\"listener\":\"edge\",\"method\":\"GET\",\"host\":\"a.test\",\"target\":\"{target}\"}}\n"
+        )
+    };
+    let log = write("access.log", &[line("/a"), line("/a?x=1"), line("/b"), line("/c")].concat());
+    let output = ringway(&["diff", &old, &same]);
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), "no difference\n".into()));
+    let output = ringway(&["diff", &old, &new, "--traffic", &log]);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    for part in [
+        "route \"a\" changed: path \"/a\" -> \"/b\"\n",
+        "3 of 4 requests go elsewhere",
+        "2  route \"a\" to upstream \"u\" -> 404\n",
+        "1  404 -> route \"a\" to upstream \"u\"\n",
+        "GET a.test /a?x=1\n",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let output = ringway(&["diff", &old, &new, "--traffic", &log, "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["same"], &json["traffic"]["moved"]), (&false.into(), &3.into()));
+    let output = ringway(&["diff", &old, &bad]);
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("did you mean \"upstream\"?"));
+    for wrong in [vec!["diff", &old], vec!["diff", &old, &new, "--traffic", "/no/such/log"]] {
+        assert_eq!(ringway(&wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use axum::{
     extract::{ConnectInfo, Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::Response,
 };
@@ -50,6 +50,13 @@ pub(super) async fn check(
     next: Next,
 ) -> Response {
     let hint = "send `Authorization: Bearer TOKEN` with the token of [admin]";
+    if guard.token.is_none() && !may_be_named(request.uri().path(), request.headers()) {
+        return problem(
+            StatusCode::FORBIDDEN,
+            "without a token this must be called by address, not by name",
+            "call http://127.0.0.1 or localhost, or set `token` in [admin]",
+        );
+    }
     match guard.admits(request.headers().get(header::AUTHORIZATION), peer) {
         Ok(()) => next.run(request).await,
         Err(Refusal::NotLocal) => problem(
@@ -62,6 +69,20 @@ pub(super) async fn check(
             challenge(problem(StatusCode::UNAUTHORIZED, "wrong token", hint))
         }
     }
+}
+
+/// Whether the Host of a call is one that no other site can have. A page somewhere can point its own
+/// name at this machine and call as its visitor's browser (DNS rebinding); what only shows numbers is
+/// left open for scrapers that call by name.
+fn may_be_named(path: &str, headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|byte| byte.is_ascii_digit()) { name } else { host }
+    });
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    matches!(path, "/metrics" | "/v1/status")
+        || name.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok()
 }
 
 /// Source: RFC 9110 §11.6.1: a 401 says how to authenticate.
@@ -107,6 +128,22 @@ mod tests {
         for none in [None, Some("Basic s3cret"), Some("s3cret"), Some("")] {
             assert_eq!(admits(Some("s3cret"), none, "127.0.0.1:5"), Err(Refusal::NoToken));
         }
+    }
+
+    #[test]
+    fn other_sites_have_no_address_of_this_machine() {
+        let call = |path: &str, host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_str(host).expect("a value"));
+            may_be_named(path, &headers)
+        };
+        for host in ["127.0.0.1:9180", "127.0.0.1", "[::1]:9180", "[::1]", "LocalHost:9180"] {
+            assert!(call("/v1/config", host), "{host}");
+        }
+        for host in ["evil.test:9180", "127.0.0.1.evil.test", "", "localhost.evil.test:80"] {
+            assert!(!call("/v1/config", host), "{host}");
+        }
+        assert!(call("/metrics", "host.example") && !may_be_named("/v1/config", &HeaderMap::new()));
     }
 
     #[test]

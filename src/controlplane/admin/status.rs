@@ -63,7 +63,7 @@ pub struct Core {
 /// Where rules come from.
 #[derive(Debug, Serialize)]
 pub struct Source {
-    /// The file or directory.
+    /// The file or directory; for the admin API the file where it keeps what it was told.
     pub name: String,
     /// The version of the rules that came from it.
     pub version: u64,
@@ -122,6 +122,15 @@ pub struct AccessLog {
     pub lost: u64,
 }
 
+/// The files, and the admin API if it was told anything.
+fn sources(rules: &Rules) -> Vec<Source> {
+    let version = rules.snapshot.version;
+    let files = Source { name: rules.source.clone(), version, error: rules.error.clone() };
+    let told = (!rules.overlay.is_empty()).then(|| rules.overlay.name().to_owned());
+    let api = told.map(|name| Source { name, version, error: None });
+    std::iter::once(files).chain(api).collect()
+}
+
 /// Describes the process as it is now. Bounded: as many routes as have counters.
 pub fn status(state: &State) -> Status {
     let rules = state.rules();
@@ -139,11 +148,7 @@ pub fn status(state: &State) -> Status {
         uptime_seconds: state.started.elapsed().as_secs_f64(),
         driver: state.driver.clone(),
         cores: state.cores.iter().map(|core| self::core(core)).collect(),
-        sources: vec![Source {
-            name: rules.source.clone(),
-            version: rules.snapshot.version,
-            error: rules.error.clone(),
-        }],
+        sources: sources(&rules),
         listeners: listeners.collect(),
         rules: RuleCounts {
             routes: rules.snapshot.routes.len(),

@@ -24,8 +24,8 @@ fn start_within(
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("non-blocking");
     let address = listener.local_addr().expect("an address");
-    let settings = AdminSettings { address, token: token.map(Into::into) };
-    let router = router(Arc::clone(&state), &settings);
+    let settings = AdminSettings { address, token: token.map(Into::into), state_dir: None };
+    let router = router(Arc::clone(&state), &settings, || {});
     thread::spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -1,6 +1,6 @@
 //! `[admin]`, and IP addresses with a port.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use super::{errors::Place, table::Table, value::Value};
 use crate::snapshot::AdminSettings;
@@ -20,7 +20,7 @@ fn default_address() -> SocketAddr {
 /// Reads the section; all defaults if there is none.
 pub(super) fn read(table: Option<Table<'_>>) -> Admin {
     let Some(table) = table else {
-        let settings = AdminSettings { address: default_address(), token: None };
+        let settings = AdminSettings { address: default_address(), token: None, state_dir: None };
         return Admin { settings: Some(settings), place: None };
     };
     let enabled = table.boolean("enabled");
@@ -39,7 +39,8 @@ pub(super) fn read(table: Option<Table<'_>>) -> Admin {
             "write token = \"${RINGWAY_ADMIN_TOKEN}\", or an address on 127.0.0.1",
         );
     }
-    let settings = address.map(|address| AdminSettings { address, token });
+    let state_dir = state_dir(&table);
+    let settings = address.map(|address| AdminSettings { address, token, state_dir });
     Admin { settings: settings.filter(|_| enabled), place: given.map(|value| value.place()) }
 }
 
@@ -57,6 +58,17 @@ fn token(table: &Table<'_>) -> Option<Box<str>> {
         return None;
     }
     Some(token.into())
+}
+
+/// The directory for what the API is told. Whether it can be used shows when it is used.
+fn state_dir(table: &Table<'_>) -> Option<PathBuf> {
+    let value = table.get("state_dir")?;
+    let text = value.text()?;
+    if text.is_empty() {
+        value.error("an empty path", "write state_dir = \"/var/lib/ringway\", or remove the key");
+        return None;
+    }
+    Some(table.source.directory.join(&*text))
 }
 
 /// An IP address and a port other than 0.

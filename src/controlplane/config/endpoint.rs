@@ -15,6 +15,8 @@ pub struct EndpointConfig {
     pub port: u16,
     /// At least 1.
     pub weight: u32,
+    /// Whether it gets new requests.
+    pub enabled: bool,
     /// Where its URL stands.
     pub place: Place,
 }
@@ -30,16 +32,17 @@ pub enum EndpointHost {
 
 /// Reads an element of `endpoints`: a table, or just a URL.
 pub(super) fn read(value: &Value<'_>) -> Option<EndpointConfig> {
-    if value.is_text() { from_url(value, 1) } else { read_table(&value.table()?) }
+    if value.is_text() { from_url(value, 1, true) } else { read_table(&value.table()?) }
 }
 
 /// Reads an element that is a table.
 pub(super) fn read_table(table: &Table<'_>) -> Option<EndpointConfig> {
     let weight = table.integer("weight") as u32;
-    from_url(&table.require("url")?, weight)
+    let enabled = table.boolean("enabled");
+    from_url(&table.require("url")?, weight, enabled)
 }
 
-fn from_url(value: &Value<'_>, weight: u32) -> Option<EndpointConfig> {
+fn from_url(value: &Value<'_>, weight: u32, enabled: bool) -> Option<EndpointConfig> {
     let text = value.text()?;
     let (host, port) = match parse_url(&text) {
         Ok(parsed) => parsed,
@@ -49,12 +52,21 @@ fn from_url(value: &Value<'_>, weight: u32) -> Option<EndpointConfig> {
             return None;
         }
     };
-    let authority = match &host {
+    let (authority, place) = (authority_of(&host, port).into(), value.place());
+    Some(EndpointConfig { authority, host, port, weight, enabled, place })
+}
+
+fn authority_of(host: &EndpointHost, port: u16) -> String {
+    match host {
         EndpointHost::Ip(IpAddr::V6(address)) => format!("[{address}]:{port}"),
         EndpointHost::Ip(address) => format!("{address}:{port}"),
         EndpointHost::Name(name) => format!("{name}:{port}"),
-    };
-    Some(EndpointConfig { authority: authority.into(), host, port, weight, place: value.place() })
+    }
+}
+
+/// `host:port` of an endpoint's URL, in the form in which endpoints are compared and named.
+pub fn authority(url: &str) -> Option<String> {
+    parse_url(url).ok().map(|(host, port)| authority_of(&host, port))
 }
 
 /// A URL without its password.

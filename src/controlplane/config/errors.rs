@@ -114,6 +114,11 @@ impl Report {
         (files.len() - 1) as u32
     }
 
+    /// The name of a file.
+    pub(super) fn file_name(&self, file: u32) -> Box<str> {
+        self.files.borrow()[file as usize].clone()
+    }
+
     /// `file:line` of a place, for messages that point to another one.
     pub(super) fn describe(&self, place: Place) -> String {
         format!("{}:{}", self.files.borrow()[place.file as usize], place.line)

@@ -1,9 +1,6 @@
 //! Which files a configuration is made of, and their trees.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::{Path, PathBuf};
 
 use toml::{Spanned, de::DeTable};
 
@@ -11,6 +8,7 @@ use super::{
     errors::{Place, Report},
     syntax,
     text::Source,
+    tree::{Text, Texts},
 };
 
 /// The files of a configuration, in order, and repaired copies of those that are not TOML.
@@ -35,13 +33,27 @@ impl Files {
         Self { name: name.into(), sources, repaired: std::cell::OnceCell::new() }
     }
 
-    /// Adds texts behind the files.
-    pub(super) fn and(mut self, more: &[(Box<str>, Arc<str>)], report: &Report) -> Self {
-        let source = |(name, text): &(Box<str>, Arc<str>)| {
-            Source::new(report.add_file(name), Path::new(""), text)
+    /// Files that were read before.
+    pub(super) fn again(texts: &Texts, report: &Report) -> Self {
+        let source =
+            |text: &Text| Source::new(report.add_file(&text.name), &text.directory, &text.text);
+        let name = texts.0.first().map_or("", |text| &*text.name);
+        Self::of(name, texts.0.iter().map(source).collect())
+    }
+
+    /// Whether a text stands in one of them.
+    pub(super) fn contain(&self, text: &str) -> bool {
+        self.sources.iter().any(|source| source.text.contains(text))
+    }
+
+    /// What was read.
+    pub(super) fn into_texts(self, report: &Report) -> Texts {
+        let text = |source: Source| Text {
+            name: report.file_name(source.file),
+            directory: source.directory,
+            text: source.text.into(),
         };
-        self.sources.extend(more.iter().map(source));
-        self
+        Texts(self.sources.into_iter().map(text).collect())
     }
 
     /// The trees of all files, with the text that their places refer to.

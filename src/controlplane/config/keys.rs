@@ -206,7 +206,7 @@ pub(super) static CORE: Section = Section {
 /// `[admin]`.
 pub(super) static ADMIN: Section = Section {
     path: "admin",
-    doc: "The admin API: /healthz, /readyz, /metrics, /v1/status.",
+    doc: "The admin API: see docs/admin-api.md.",
     keys: &[
         key("enabled", Kind::Boolean, "true", "Whether it is served."),
         key(
@@ -222,6 +222,13 @@ pub(super) static ADMIN: Section = Section {
             "",
             "Bearer token that calls to /v1 must carry. Visible ASCII without spaces.",
         ),
+        key(
+            "state_dir",
+            Kind::Text("/var/lib/ringway"),
+            "",
+            "Directory, which must exist, that keeps what the API is told over restarts.",
+        )
+        .or(&["data_dir"]),
     ],
 };
 
@@ -554,6 +561,12 @@ pub(super) static ENDPOINT: Section = Section {
             Kind::Integer(1, limits::ENDPOINT_WEIGHT_MAX as i64),
             "1",
             "Its share of requests relative to the other endpoints.",
+        ),
+        key(
+            "enabled",
+            Kind::Boolean,
+            "true",
+            "false drains it: it gets no new requests, those in flight finish.",
         ),
     ],
 };

@@ -1,7 +1,7 @@
 //! TOML to [`Config`]: every mistake of every file at once, with its place and a remedy.
 //!
 //! [`load`] is called by `run` (and again on SIGHUP) and `check`, [`load_str`] by the commands that
-//! write a configuration themselves. A [`Config`] is parsed, not validated: it cannot hold a bad
+//! write a configuration themselves, [`load_with`] where the admin API has added to it. A [`Config`] is parsed, not validated: it cannot hold a bad
 //! value, so nothing later checks. Steps: text to tree (`syntax`), tree to values (`table`,
 //! `value`, against the declarations in `keys`), values to sections (one file each), then what
 //! concerns several sections (`links`, `route`). Tests: at each file's end and
@@ -9,6 +9,7 @@
 
 mod access;
 mod admin;
+pub mod canonical;
 mod defaults;
 mod endpoint;
 mod errors;
@@ -19,7 +20,8 @@ mod links;
 mod listener;
 mod log;
 mod machine;
-mod names;
+pub mod names;
+pub mod overlay;
 pub mod reference;
 mod route;
 mod runtime;
@@ -27,19 +29,35 @@ pub mod schema;
 mod syntax;
 mod table;
 mod text;
-mod units;
+pub mod tree;
+pub mod units;
 mod upstream;
 mod value;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use self::{errors::Report, files::Files, table::Table, text::Source};
+use toml::{Spanned, de::DeTable};
+
 pub use self::{
+    endpoint::authority,
     errors::{ConfigErrors, Place, Problem, Severity},
     log::Level,
     route::RouteConfig,
     runtime::Driver,
     upstream::{EndpointConfig, EndpointHost, UpstreamConfig},
+};
+use self::{
+    errors::Report,
+    files::Files,
+    overlay::{Kind, Overlay},
+    table::Table,
+    text::Source,
+    tree::Texts,
 };
 use crate::{
     policy::route::RouteTable,
@@ -94,6 +112,35 @@ pub struct Loaded {
     pub config: Config,
     /// By file, line and column.
     pub warnings: Vec<Problem>,
+    /// What was read, to show it and to check changes against it.
+    pub known: Known,
+}
+
+/// What is kept of the files of a configuration in force.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// Their texts.
+    pub texts: Texts,
+    /// The objects of the admin API that step aside for one of the same name in a file.
+    pub aside: Arc<[(Kind, Box<str>)]>,
+}
+
+impl Known {
+    /// Whether an object of the admin API steps aside.
+    pub fn is_aside(&self, kind: Kind, name: &str) -> bool {
+        self.aside.iter().any(|(other, title)| *other == kind && **title == *name)
+    }
+}
+
+/// Where the files of a configuration are taken from.
+#[derive(Clone, Copy, Debug)]
+pub enum Base<'a> {
+    /// A file or directory, read now.
+    Path(&'a Path),
+    /// A text in memory, with the name that stands for its file.
+    Text(&'a str, &'a str),
+    /// What was read before: for a change that must not take up half of an edit of the files.
+    Texts(&'a Texts),
 }
 
 /// Reads a file, or all `*.toml` files of a directory (in bytewise order of their names; hidden
@@ -102,17 +149,28 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, by file, line and column; warnings among them.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-    load_with(path, &[])
+    load_with(Base::Path(path), &Overlay::default())
 }
 
-/// The same with texts that are read after the files, as if they stood beside them: (name, TOML).
+/// Reads a configuration and what the admin API added to it. An object of the API whose name a file
+/// has too steps aside, with a warning.
 ///
 /// # Errors
-/// As [`load`].
-pub fn load_with(path: &Path, more: &[(Box<str>, Arc<str>)]) -> Result<Loaded, ConfigErrors> {
+/// As [`load`]; problems of the API's objects have the overlay's name as their file.
+pub fn load_with(base: Base<'_>, overlay: &Overlay) -> Result<Loaded, ConfigErrors> {
     let report = Report::default();
-    let files = Files::read(path, &report).and(more, &report);
-    load_files(files, report)
+    let files = files_of(base, &report);
+    load_files(files, overlay, report)
+}
+
+fn files_of(base: Base<'_>, report: &Report) -> Files {
+    match base {
+        Base::Path(path) => Files::read(path, report),
+        Base::Text(name, text) => {
+            Files::of(name, vec![Source::new(report.add_file(name), Path::new(""), text)])
+        }
+        Base::Texts(texts) => Files::again(texts, report),
+    }
 }
 
 /// Reads a configuration that is already in memory; `name` stands for the file in messages.
@@ -120,42 +178,76 @@ pub fn load_with(path: &Path, more: &[(Box<str>, Arc<str>)]) -> Result<Loaded, C
 /// # Errors
 /// As [`load`].
 pub fn load_str(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
-    load_str_with(name, text, &[])
+    load_with(Base::Text(name, text), &Overlay::default())
 }
 
-/// The same with texts that are read after the first.
+/// Where `[admin]` says that what the API is told is kept. Looks at nothing else, and reports
+/// nothing: that is for the load that follows.
+pub fn state_dir(base: Base<'_>) -> Option<PathBuf> {
+    let report = Report::default();
+    let files = files_of(base, &report);
+    if !files.contain("state_dir") {
+        return None;
+    }
+    let trees = files.parse(&report);
+    let roots: Vec<Table<'_>> =
+        trees.iter().map(|(source, tree)| Table::root(source, &report, tree)).collect();
+    admin::read(links::only(&roots, "admin")).settings?.state_dir
+}
+
+/// Checks one upstream of the admin API by itself: nothing in it refers to other tables, and the
+/// others may be many.
 ///
 /// # Errors
-/// As [`load`].
-pub fn load_str_with(
-    name: &str,
-    text: &str,
-    more: &[(Box<str>, Arc<str>)],
-) -> Result<Loaded, ConfigErrors> {
+/// What is wrong with it, at its places in the TOML of the overlay.
+pub fn load_upstream(overlay: &Overlay, name: &str) -> Result<UpstreamConfig, ConfigErrors> {
     let report = Report::default();
-    let source = Source::new(report.add_file(name), Path::new(""), text);
-    load_files(Files::of(name, vec![source]).and(more, &report), report)
+    let alone = overlay.replaced(overlay.get(Kind::Upstream, name).cloned());
+    let text = alone.to_toml(|_, _| false);
+    let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
+    let tree = parse_generated(&source, &report);
+    let root = Table::root(&source, &report, &tree);
+    let upstream = upstream::read(&[root], &report).complete();
+    if let Some(upstream) = upstream.and_then(|mut all| all.pop()).filter(|_| !report.has_errors())
+    {
+        return Ok(upstream);
+    }
+    let mut problems = report.finish().0;
+    let line = |overlay: &Overlay| overlay.line_of(Kind::Upstream, name);
+    let shift = line(overlay) - line(&alone);
+    problems.iter_mut().for_each(|problem| problem.line += shift);
+    Err(ConfigErrors(problems))
 }
 
-fn load_files(files: Files, report: Report) -> Result<Loaded, ConfigErrors> {
-    let config = read_config(&files, &report);
-    drop(files);
+fn load_files(files: Files, overlay: &Overlay, report: Report) -> Result<Loaded, ConfigErrors> {
+    let mut aside = Vec::new();
+    let config = read_config(&files, overlay, &mut aside, &report);
+    let known = Known { texts: files.into_texts(&report), aside: aside.into() };
     let failed = report.has_errors();
     let (problems, names) = report.finish();
     match config {
         Some(mut config) if !failed => {
             config.files = names;
-            Ok(Loaded { config, warnings: problems })
+            Ok(Loaded { config, warnings: problems, known })
         }
         _ => Err(ConfigErrors(problems)),
     }
 }
 
 /// Reads all sections of all files; `None` if a part of the result is missing.
-fn read_config(files: &Files, report: &Report) -> Option<Config> {
+fn read_config(
+    files: &Files,
+    overlay: &Overlay,
+    aside: &mut Vec<(Kind, Box<str>)>,
+    report: &Report,
+) -> Option<Config> {
     let trees = files.parse(report);
+    let added = beside(overlay, &trees, aside, report);
+    let added = added.as_ref().map(|source| (source, parse_generated(source, report)));
+    let all = trees.iter().map(|(source, tree)| (*source, tree));
+    let all = all.chain(added.iter().map(|(source, tree)| (*source, tree)));
     let roots: Vec<Table<'_>> =
-        trees.iter().map(|(source, tree)| Table::root(source, report, tree)).collect();
+        all.map(|(source, tree)| Table::root(source, report, tree)).collect();
     let runtime = runtime::read(links::only(&roots, "runtime"));
     let admin = admin::read(links::only(&roots, "admin"));
     let log = log::read(links::only(&roots, "log"));
@@ -176,5 +268,43 @@ fn read_config(files: &Files, report: &Report) -> Option<Config> {
         upstreams: upstreams.complete()?,
         table: table?,
         files: Vec::new(),
+    })
+}
+
+/// The objects of the API as one more file; those that a file names are left out, and said so.
+fn beside(
+    overlay: &Overlay,
+    trees: &[(&Source, Spanned<DeTable<'_>>)],
+    aside: &mut Vec<(Kind, Box<str>)>,
+    report: &Report,
+) -> Option<Source> {
+    if overlay.is_empty() {
+        return None;
+    }
+    let mut owned: HashSet<(Kind, String)> = HashSet::new();
+    for (source, tree) in trees {
+        for kind in [Kind::Route, Kind::Upstream] {
+            owned.extend(tree::names(tree, source, kind).map(|name| (kind, name)));
+        }
+    }
+    let is_aside = |kind: Kind, name: &str| owned.contains(&(kind, name.to_owned()));
+    let text = overlay.to_toml(is_aside);
+    let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
+    for object in overlay.objects().iter().filter(|one| is_aside(one.kind, &one.name)) {
+        let message = format!("the admin API has a {} too, which steps aside", object.title());
+        let place = Place { file: source.file, line: 1, column: 1 };
+        report.warning(place, object.kind.word(), message, "remove it from one of the two");
+        aside.push((object.kind, object.name.clone()));
+    }
+    Some(source)
+}
+
+/// The tree of the overlay. It is TOML, as it was written from values; if a slip of this room made
+/// it something else, no part of it may count.
+fn parse_generated<'a>(source: &'a Source, report: &Report) -> Spanned<DeTable<'a>> {
+    syntax::parse(source).unwrap_or_else(|| {
+        let message = "what the admin API holds can't be written as TOML";
+        report.error(source.place(0), "", message, "please report it");
+        syntax::parse_repaired(source)
     })
 }

@@ -7,10 +7,7 @@ const PREFIX_BYTES_MIN: usize = 4;
 
 /// The known name that was probably meant: nearly the same, in other case, with other dashes, or the
 /// only one with the same beginning.
-pub(super) fn nearest<'a>(
-    written: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |text: &str| text.to_ascii_lowercase().replace(['-', ' ', '.'], "_");
     let written = plain(written);
     let known: Vec<&str> = known.into_iter().collect();
@@ -44,7 +41,7 @@ pub(super) fn slip_of<'a>(
 }
 
 /// `did you mean "x"?`, or other advice.
-pub(super) fn did_you_mean<'a>(
+pub fn did_you_mean<'a>(
     written: &str,
     known: impl IntoIterator<Item = &'a str>,
     otherwise: impl FnOnce() -> String,
@@ -53,7 +50,7 @@ pub(super) fn did_you_mean<'a>(
 }
 
 /// `"a", "b", "c"`, cut after a dozen.
-pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let mut out: Vec<String> = names.by_ref().take(12).map(|name| format!("\"{name}\"")).collect();
     match names.count() {

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    keys::{Key, Kind, ROOT, Section},
+    keys::{ENDPOINT, Key, Kind, ROOT, ROUTE, Section, UPSTREAM},
     units,
 };
 
@@ -16,6 +16,11 @@ pub fn schema() -> Value {
         fields.insert("title".into(), "ringway configuration".into());
     }
     schema
+}
+
+/// The schemas of what the admin API works with: routes, upstreams and endpoints.
+pub fn objects() -> [(&'static str, Value); 3] {
+    [("Route", section(&ROUTE)), ("Upstream", section(&UPSTREAM)), ("Endpoint", section(&ENDPOINT))]
 }
 
 fn section(section: &Section) -> Value {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// What is wrong with a value, and what to write instead.
-pub(super) type UnitError = (String, String);
+pub(in crate::controlplane) type UnitError = (String, String);
 
 const DURATION_UNITS: [(&str, u64); 7] = [
     ("ns", 1),
@@ -32,7 +32,7 @@ const SIZE_UNITS: [(&str, u64); 9] = [
 
 /// Parses a duration: one or more numbers with a unit each, largest unit first or not:
 /// `"250ms"`, `"1m30s"`, `"0.5s"`. Units: `ns`, `us`, `ms`, `s`, `m`, `h`, `d`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+pub(in crate::controlplane) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let hint = || String::from("write a number and a unit: \"250ms\", \"5s\", \"1m30s\", \"1h\"");
     if text.is_empty() {
         return Err(("an empty duration".into(), hint()));

@@ -1,0 +1,157 @@
+//! What a table means, key by key, whatever way it is written: defaults filled in, units in one
+//! form, lists whose order does not matter sorted. Two tables that mean the same are the same here.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    endpoint,
+    keys::{Key, Kind, ROOT, SECTIONS, Section},
+    units,
+};
+
+/// Key and value; a key of a table inside is `limits.idle_timeout`, an endpoint is
+/// `endpoint 127.0.0.1:80`.
+pub type Meaning = BTreeMap<String, Value>;
+
+/// What the keys of a table of a section (`route`, `listener`) mean.
+pub fn meaning(section: &str, keys: &Map<String, Value>) -> Meaning {
+    let mut out = Meaning::new();
+    if let Some(section) = SECTIONS.iter().find(|one| one.path == section) {
+        fill(section, "", keys, &mut out);
+    }
+    out
+}
+
+/// The sections that can stand only once: `runtime`, `admin`, `log`.
+pub fn sections() -> impl Iterator<Item = &'static str> {
+    ROOT.keys.iter().filter(|key| matches!(key.kind, Kind::One(_))).map(|key| key.name)
+}
+
+fn fill(section: &Section, prefix: &str, keys: &Map<String, Value>, out: &mut Meaning) {
+    for key in section.keys.iter().filter(|key| !matches!(key.kind, Kind::Later(_))) {
+        let path = format!("{prefix}{}", key.name);
+        fill_key(key, path, keys.get(key.name), out);
+    }
+}
+
+fn fill_key(key: &Key, path: String, value: Option<&Value>, out: &mut Meaning) {
+    let none = Map::new();
+    match (&key.kind, value) {
+        (Kind::One(inner), _) => {
+            let keys = value.and_then(Value::as_object).unwrap_or(&none);
+            fill(inner, &format!("{path}."), keys, out);
+        }
+        (Kind::TextOr(inner), Some(Value::Object(keys))) => {
+            fill(inner, &format!("{path}."), keys, out);
+        }
+        (Kind::TextOr(inner), _) => {
+            // The string stands for the first key of the table.
+            let text = value.and_then(Value::as_str).unwrap_or(key.default);
+            let first = inner.keys.first().map_or("", |first| first.name);
+            let keys = Map::from_iter([(first.to_owned(), text.into())]);
+            fill(inner, &format!("{path}."), &keys, out);
+        }
+        (Kind::Pairs, Some(Value::Object(pairs))) => {
+            for (name, value) in pairs {
+                out.insert(format!("{path}.{name}"), value.clone());
+            }
+        }
+        (Kind::ManyOrTexts(inner), Some(Value::Array(elements))) => {
+            elements.iter().for_each(|element| fill_endpoint(inner, element, out));
+        }
+        (kind, Some(value)) => {
+            out.insert(path, canonical(kind, value));
+        }
+        (_, None) if key.default.is_empty() => {}
+        (kind, None) => {
+            out.insert(path, canonical(kind, &default(kind, key.default)));
+        }
+    }
+}
+
+fn fill_endpoint(section: &Section, element: &Value, out: &mut Meaning) {
+    let none = Map::new();
+    let keys = element.as_object().unwrap_or(&none);
+    let url = element.as_str().or_else(|| keys.get("url")?.as_str()).unwrap_or_default();
+    let name = endpoint::authority(url).unwrap_or_else(|| url.to_owned());
+    let mut inner = Meaning::new();
+    fill(section, "", keys, &mut inner);
+    inner.remove("url");
+    let mut told = format!("weight {}", inner.get("weight").unwrap_or(&Value::Null));
+    if inner.get("enabled") == Some(&json!(false)) {
+        told.push_str(", disabled");
+    }
+    out.insert(format!("endpoint {name}"), told.into());
+}
+
+fn default(kind: &Kind, text: &str) -> Value {
+    match kind {
+        Kind::Boolean => json!(text == "true"),
+        Kind::Integer(..) => text.parse::<i64>().map_or(Value::Null, Value::from),
+        Kind::Choices(_) => json!([text]),
+        _ => text.into(),
+    }
+}
+
+/// A value in the one form of its kind. What is no value of its kind (an expression) stays.
+fn canonical(kind: &Kind, value: &Value) -> Value {
+    match (kind, value) {
+        (Kind::Duration(..), Value::String(text)) => {
+            units::parse_duration(text).map_or(value.clone(), |it| units::show_duration(it).into())
+        }
+        (Kind::Size(..), Value::String(text)) => {
+            units::parse_size(text).map_or(value.clone(), |size| units::show_size(size).into())
+        }
+        (Kind::Texts(_) | Kind::Choices(_), Value::Array(elements)) => {
+            let mut sorted = elements.clone();
+            sorted.sort_by_key(Value::to_string);
+            sorted.dedup();
+            sorted.into()
+        }
+        _ => value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(section: &str, keys: Value) -> Meaning {
+        meaning(section, keys.as_object().unwrap())
+    }
+
+    #[test]
+    fn ways_to_write_the_same_are_the_same() {
+        for (section, one, other) in [
+            ("upstream", json!({}), json!({ "timeouts": { "response": "1m" } })),
+            (
+                "upstream",
+                json!({ "endpoints": ["http://A.test"] }),
+                json!({ "endpoints": [{ "url": "http://a.test:80/", "weight": 1 }] }),
+            ),
+            ("route", json!({ "hosts": ["b", "a"] }), json!({ "hosts": ["a", "b"] })),
+            ("route", json!({ "priority": 0 }), json!({})),
+            (
+                "listener",
+                json!({ "limits": { "header_bytes_max": "32KiB" } }),
+                json!({ "limits": { "header_bytes_max": "32768B" }, "http": ["h1"] }),
+            ),
+            ("log", json!({ "access": "stdout" }), json!({ "access": { "to": "stdout" } })),
+        ] {
+            assert_eq!(of(section, one), of(section, other));
+        }
+    }
+
+    #[test]
+    fn each_key_has_a_place() {
+        let route = of("route", json!({ "headers": { "x": "1" }, "timeout": "90s" }));
+        assert_eq!(route["headers.x"], "1");
+        assert_eq!(route["timeout"], "90s");
+        assert_eq!(route["host_header"], "preserve");
+        let upstream = of("upstream", json!({ "endpoints": ["http://127.0.0.1:1"] }));
+        assert_eq!(upstream["endpoint 127.0.0.1:1"], "weight 1");
+        assert_eq!(sections().collect::<Vec<_>>(), ["runtime", "admin", "log"]);
+    }
+}
