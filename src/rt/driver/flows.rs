@@ -71,6 +71,9 @@ pub(super) struct Flow {
     is_cancelling: bool,
     /// Somebody wants to read past this queue: do not arm until somebody asks again.
     is_held: bool,
+    /// Was never armed. The first receive is made alone: a connection of one message then has nothing
+    /// to cancel when it closes.
+    is_fresh: bool,
     /// Waits for lent buffers.
     is_starved: bool,
     /// Told that no buffer is to be had.
@@ -170,6 +173,7 @@ impl Flows {
             armed: Armed::No,
             is_cancelling: false,
             is_held: false,
+            is_fresh: true,
             is_starved: false,
             is_refused: false,
             is_readable: false,
@@ -304,7 +308,7 @@ impl Flows {
         let flow = self.flow(index);
         flow.generation = generation;
         flow.is_cancelling = false;
-        let many = receive == Receive::Multishot;
+        let many = receive == Receive::Multishot && !std::mem::take(&mut flow.is_fresh);
         flow.armed = if many { Armed::Many } else { Armed::Once };
         let fd = types::Fd(flow.fd);
         let entry = match receive {
