@@ -14,7 +14,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
 
 /// Sends a signal to all processes of a group; none is no error.
 pub(crate) fn signal_group(group: u32, name: &str) {
-    let line = format!("kill -{name} -- -{group}");
+    let line = format!("kill -s {name} -- -{group}"); // as dash and bash both read it
     let _ = Command::new("sh").args(["-c", &line]).stderr(Stdio::null()).status();
 }
 
