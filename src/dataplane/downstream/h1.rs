@@ -175,7 +175,7 @@ impl Downstream {
     /// # Cancel safety
     /// Cancel safe: nothing that is read matters.
     pub async fn linger(&mut self, pool: &BufPool) {
-        self.socket.stream.shutdown_write();
+        self.socket.end_write().await;
         self.socket.read_within(limits::LINGER_MAX, tag::LINGER);
         let mut left = limits::LINGER_BYTES_MAX;
         while left > 0 {

@@ -16,7 +16,7 @@ use crate::{
         shard::{Phase, Place, Shard, Watch},
     },
     proto::h1::Method,
-    rt::{PeerState, Stream},
+    rt::Stream,
 };
 
 /// A client's connection under way.
@@ -40,7 +40,7 @@ pub fn serve(
     place: Place,
 ) -> impl Future<Output = ()> {
     let client = Downstream::new(stream, peer, listener, &shard.deadlines);
-    let watch = shard.connections.add(client.socket.stream.fd(), listener);
+    let watch = shard.connections.add(client.socket.fd(), listener);
     // Made here, not inside: what an async block captures is held once, its locals once more.
     let mut connection = Connection { watch, client, shard, _place: place };
     async move { connection.serve().await }
@@ -138,13 +138,11 @@ impl Connection {
 
 async fn close(shard: &Shard, client: &mut Downstream, end: Reuse) {
     match end {
-        Reuse::Reset => client.socket.stream.reset_on_close(),
+        Reuse::Reset => client.socket.reset_on_close(),
         Reuse::Linger => client.linger(&shard.buffers).await,
         // Closing with unread bytes would reset the connection under the last answer.
         Reuse::Close | Reuse::Keep => {
-            let unread = client.input.is_some()
-                || matches!(client.socket.stream.peek_state(), PeerState::HasBytes);
-            if unread {
+            if client.input.is_some() || client.socket.has_input() {
                 client.linger(&shard.buffers).await;
             }
         }

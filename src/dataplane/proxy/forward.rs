@@ -125,7 +125,7 @@ impl Exchange<'_> {
             && !self.forwarded
             && (self.context.head.method().is_idempotent()
                 || (self.progress.endpoint_ended
-                    && connection.is_some_and(|one| one.nothing_arrived_since(sent_before))))
+                    && connection.is_some_and(|one| one.socket.nothing_arrived_since(sent_before))))
     }
 
     /// A connection to an endpoint: pooled if there is one, else new. Endpoints that do not accept
@@ -189,7 +189,7 @@ impl Exchange<'_> {
         self.write_head(route, upstream, endpoint);
         let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
-        let upstream_fd = connection.socket.stream.fd();
+        let upstream_fd = connection.socket.fd();
         let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
         let pin = Pin { route: route.key, pool };
         self.watch.enter(Phase::Exchange { upstream_fd, pin }, now_tick);

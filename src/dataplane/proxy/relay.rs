@@ -164,7 +164,8 @@ impl<W: Ways> Relay<'_, W> {
             Source::Length(left)
                 if left >= limits::SPLICE_BYTES_MIN
                     && self.sink == Sink::Plain
-                    && self.input.is_none() =>
+                    && self.input.is_none()
+                    && Socket::spliceable(self.from, self.to).is_some() =>
             {
                 self.shard.pipes.take()
             }
@@ -176,8 +177,9 @@ impl<W: Ways> Relay<'_, W> {
     async fn splice(&mut self, mut pipe: Pipe) -> Result<(), Reason> {
         let Source::Length(left) = self.source else { return Ok(()) };
         let (from, to) = (self.from, self.to);
+        let Some(streams) = Socket::spliceable(from, to) else { return Ok(()) };
         let steps = Steps { ways: &self.ways, shard: self.shard, from, to };
-        let moved = splice_exact(&from.stream, &to.stream, &mut pipe, left, &steps).await;
+        let moved = splice_exact(streams.0, streams.1, &mut pipe, left, &steps).await;
         // Both sockets may live on: nothing of this body may end what comes after it.
         from.read_without_deadline();
         to.write_without_deadline();

@@ -44,8 +44,8 @@ pub(super) async fn run(ends: Ends<'_>) -> Moved {
             Either::Left(false) | Either::Right(false) => {}
         }
     }
-    client.stream.shutdown();
-    endpoint.stream.shutdown();
+    client.shutdown();
+    endpoint.shutdown();
     Moved { up: up.get(), down: down.get() }
 }
 
@@ -79,7 +79,7 @@ async fn direction(
         from.read_within(limits::TUNNEL_IDLE_MAX, tag::CLIENT);
         match from.fill(&mut input, &shard.buffers).await {
             Ok(0) => {
-                to.stream.shutdown_write();
+                to.end_write().await;
                 return true;
             }
             Ok(_) => {}
@@ -95,15 +95,16 @@ const SPLICE_BURST_BYTES: u64 = 1024 * 1024;
 /// Moves a burst through a pipe. `None`: go on copying (no pipe is free, or the burst is over).
 /// Otherwise whether the direction ended cleanly.
 async fn splice(shard: &Shard, from: &Socket, to: &Socket, moved: &Cell<u64>) -> Option<bool> {
+    let streams = Socket::spliceable(from, to)?;
     let mut pipe = shard.pipes.take()?;
     let steps = Steps { shard, from, to, moved };
     let burst = SPLICE_BURST_BYTES;
-    let burst = splice_exact(&from.stream, &to.stream, &mut pipe, burst, &steps).await;
+    let burst = splice_exact(streams.0, streams.1, &mut pipe, burst, &steps).await;
     to.write_without_deadline();
     match burst {
         Ok(_) => None,
         Err(SpliceError::FromEnded) if from.read_expired().is_none() => {
-            to.stream.shutdown_write();
+            to.end_write().await;
             Some(true)
         }
         Err(_) => Some(false),

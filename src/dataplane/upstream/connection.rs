@@ -52,21 +52,6 @@ impl UpstreamConnection {
 
     /// Whether the endpoint has neither closed it nor sent anything nobody asked for.
     pub fn is_quiet(&self) -> bool {
-        self.socket.stream.is_quiet()
-    }
-
-    /// Whether not one byte sent after the first `sent_before` can have reached the endpoint's
-    /// program, given that it ended its side with a FIN: the connection is reset and its kernel
-    /// acknowledged nothing of them.
-    ///
-    /// An endpoint that had closed its socket before our request arrived answers it with a reset
-    /// and no acknowledgement; had the request arrived before, the FIN would have acknowledged it.
-    /// A reset without a FIN proves nothing: a program may have read the request and reset the
-    /// connection before its kernel acknowledged a byte, and the reset's own acknowledgement is
-    /// not counted. Source: RFC 9293 §3.10.7.1; tcp(7), `tcpi_bytes_acked`.
-    pub fn nothing_arrived_since(&self, sent_before: u64) -> bool {
-        self.socket.stream.tcp_info().is_ok_and(|info| {
-            info.state_closed && info.bytes_acked <= sent_before.saturating_add(1)
-        })
+        self.socket.is_quiet()
     }
 }

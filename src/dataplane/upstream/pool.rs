@@ -109,7 +109,7 @@ impl EndpointPool {
         connection.socket.write_without_deadline();
         let mut idle = self.idle.borrow_mut();
         if idle.len() < keep.idle_max {
-            connection.socket.stream.listen(buffers); // so that its end is seen without asking
+            connection.socket.listen(buffers); // so that its end is seen without asking
             let until_tick = now_tick.saturating_add(ticks(keep.idle));
             idle.push(Idle { connection, since_tick: now_tick, until_tick });
             stats.pool_idle.add(1);
