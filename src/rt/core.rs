@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::ptr;
 
-use super::driver::Driver;
+use super::drivers::AnyDriver;
 use super::executor::Executor;
 use super::timers::Timers;
 
@@ -12,7 +12,7 @@ use super::timers::Timers;
 pub(super) struct Core {
     pub(super) executor: Executor,
     pub(super) timers: Timers,
-    pub(super) driver: RefCell<Driver>,
+    pub(super) driver: RefCell<AnyDriver>,
 }
 
 thread_local! {

@@ -23,6 +23,7 @@ mod core;
 pub mod deadline;
 pub mod doorbell;
 mod driver;
+mod drivers;
 mod executor;
 pub mod join;
 pub mod listener;

@@ -10,6 +10,7 @@ use std::task::Poll;
 use super::buf::{Buf, BufPool};
 use super::core;
 use super::driver::{Driver, Op};
+use super::drivers::AnyDriver;
 use super::loan::{Readiness, Receiving, Sending, SendingBytes};
 
 /// A descriptor that operations of this thread's ring may be made on. Never two of them for one
@@ -86,7 +87,7 @@ impl RingFd {
         cx: &mut std::task::Context<'_>,
     ) -> Poll<io::Result<Option<Buf>>> {
         let polled = core::with(|core| {
-            let driver = &mut *core.driver.borrow_mut();
+            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
             let index = match self.open_flow(driver, pool) {
                 Ok(index) => index,
                 Err(error) => return Poll::Ready(Err(error)),
@@ -103,7 +104,7 @@ impl RingFd {
     /// Makes what arrives from now on show in the queue, without waiting for it.
     pub(super) fn listen(&self, pool: &BufPool) {
         core::with(|core| {
-            let driver = &mut *core.driver.borrow_mut();
+            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
             if let Ok(index) = self.open_flow(driver, pool)
                 && let Some(number) = driver.listen_flow(index)
             {
@@ -157,7 +158,7 @@ impl RingFd {
             return None;
         }
         core::with(|core| {
-            let driver = &mut *core.driver.borrow_mut();
+            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
             (driver.number == loop_number).then(|| f(driver, index))
         })
         .flatten()
@@ -206,7 +207,7 @@ impl Drop for RingFd {
     fn drop(&mut self) {
         let (loop_number, index) = self.flow.get();
         core::with(|core| {
-            let driver = &mut *core.driver.borrow_mut();
+            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
             if loop_number == driver.number {
                 driver.close_flow(index);
             }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::core::{self, Core, Entered};
 use super::driver::{Driver, Receive};
+use super::drivers::AnyDriver;
 use super::executor::Executor;
 use super::probe::{self, RingFlags};
 use super::sys;
@@ -42,10 +43,10 @@ impl Default for RuntimeSettings {
 pub fn run<F: Future>(settings: RuntimeSettings, f: impl FnOnce() -> F) -> io::Result<F::Output> {
     assert!(!core::is_running(), "a loop runs on this thread already");
     sys::ignore_sigpipe();
-    run_on(build(settings)?, f)
+    run_on(AnyDriver::Ring(build(settings)?), f)
 }
 
-fn run_on<F: Future>(driver: Driver, f: impl FnOnce() -> F) -> io::Result<F::Output> {
+fn run_on<F: Future>(driver: AnyDriver, f: impl FnOnce() -> F) -> io::Result<F::Output> {
     let core =
         Core { executor: Executor::new(), timers: Timers::default(), driver: RefCell::new(driver) };
     let _entered = Entered::new(&core); // after the future below has been dropped, ends the rest
@@ -119,7 +120,7 @@ mod tests {
         }
         for flags in probe::FLAGS {
             let driver = build_with(flags, RuntimeSettings::default()).unwrap();
-            let turns = run_on(driver, || async {
+            let turns = run_on(AnyDriver::Ring(driver), || async {
                 for _ in 0..10 {
                     yield_now().await;
                 }

@@ -21,7 +21,6 @@ mod trial;
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 use self::flows::{Asked, Flows, Todo};
 use self::ops::Ops;
 use super::buf::{Buf, BufPool};
+use super::drivers::AnyDriver;
 use super::probe::RingFlags;
 
 pub use self::flows::Receive;
@@ -111,12 +111,11 @@ pub(super) struct Driver {
 impl Driver {
     /// Sets up a ring, with receives as good as asked for and as the kernel has them.
     pub(super) fn new(flags: RingFlags, entries: u32, receive: Receive) -> io::Result<Self> {
-        static LAST: AtomicU32 = AtomicU32::new(0);
         let mut ring = flags.builder(entries).build(entries)?;
         let receive = trial::receive(&mut ring, receive)?;
         Ok(Self {
             ring,
-            number: LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1),
+            number: AnyDriver::next_number(),
             ops: Ops::default(),
             flows: Flows::new(receive),
             todo: Vec::new(),

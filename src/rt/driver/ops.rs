@@ -13,6 +13,7 @@ use io_uring::squeue::Entry;
 
 use super::super::buf::Buf;
 use super::super::core;
+use super::super::drivers::AnyDriver;
 use super::super::ring_fd::RingFd;
 use super::{Driver, Kind, Tag};
 
@@ -156,7 +157,7 @@ impl<'a, L: Loan> Op<'a, L> {
     pub(in crate::rt) fn begin(fd: &'a RingFd, mut loan: L) -> Self {
         let entry = loan.entry(fd.as_raw_fd());
         let begun = core::with(|core| {
-            let driver = &mut *core.driver.borrow_mut();
+            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
             let tag = driver.ops.begin();
             let number = driver.push(entry, tag);
             fd.note_push(driver, number);
@@ -171,7 +172,7 @@ impl<'a, L: Loan> Op<'a, L> {
 /// that is gone have ended with it.
 fn with_driver<T>(loop_number: u32, f: impl FnOnce(&mut Driver) -> T) -> Option<T> {
     core::with(|core| {
-        let driver = &mut *core.driver.borrow_mut();
+        let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
         (driver.number == loop_number).then(|| f(driver))
     })
     .flatten()

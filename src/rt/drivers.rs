@@ -1,0 +1,45 @@
+//! The choice of a driver: made once per loop, looked at per operation, which costs a branch that is
+//! always taken the same way.
+
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use super::driver::Driver;
+
+/// What a loop asks the kernel with.
+pub(super) enum AnyDriver {
+    /// An `io_uring`.
+    Ring(Driver),
+}
+
+impl AnyDriver {
+    /// The number of a new loop, unique in the process and not 0: what belongs to another loop is
+    /// told by it.
+    pub(super) fn next_number() -> u32 {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
+    }
+
+    /// Begins what waits to be begun, waits (at most `timeout`) if nobody has anything to do and
+    /// nothing has arrived, and wakes those the kernel has something for.
+    ///
+    /// # Errors
+    /// When the driver itself fails; nothing can go on then.
+    pub(super) fn turn(
+        &mut self,
+        is_idle: impl FnOnce() -> bool,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        match self {
+            AnyDriver::Ring(ring) => ring.turn(is_idle, timeout),
+        }
+    }
+
+    /// Ends all that is under way.
+    pub(super) fn end_all(&mut self) {
+        match self {
+            AnyDriver::Ring(ring) => ring.end_all(),
+        }
+    }
+}
