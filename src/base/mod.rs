@@ -1,5 +1,7 @@
-//! What every room may use: bounds, ids, reason codes. Knows nothing of sockets, clocks or HTTP.
+//! What every room may use: bounds, ids, reason codes, the clock of the process. Knows nothing
+//! of sockets or HTTP.
 
+pub mod clock;
 pub mod ids;
 pub mod limits;
 pub mod reason;

@@ -2,7 +2,8 @@
 //!
 //! Listeners, routes, upstreams and addresses of endpoints get identities that survive as long as they
 //! do ([`Carry::assign`]). A core keeps balancers and pools in arrays by identity: taking new rules
-//! it looks only at what is gone ([`gone`]), however many routes and upstreams there are.
+//! it looks only at what is gone ([`gone`]), however many routes and upstreams there are. What the
+//! process knows of endpoints (`snapshot::cells`) goes along with their names.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,8 +12,11 @@ use std::{
 };
 
 use crate::{
-    base::ids::{Identity, ListenerId, RouteKey},
-    snapshot::{Listener, Route, Snapshot, Upstream, messages::Gone},
+    base::{
+        clock::now_ms,
+        ids::{Identity, ListenerId, RouteKey},
+    },
+    snapshot::{Listener, Route, Snapshot, Upstream, cells::EndpointCell, messages::Gone},
 };
 
 /// The identities given out so far.
@@ -70,6 +74,7 @@ impl Carry {
             .into_iter()
             .flat_map(|old| old.upstreams.iter().map(|upstream| (&*upstream.name, upstream)))
             .collect();
+        carry_cells(&before, new, now_ms());
         self.pools(&before, new);
         self.upstreams(&before, new);
     }
@@ -153,6 +158,27 @@ impl Carry {
     }
 }
 
+/// What is known of upstreams and endpoints belongs to their names: new rules get the very cells of the
+/// rules before. An endpoint that joins is new since `now_ms`.
+fn carry_cells(before: &HashMap<&str, &Arc<Upstream>>, new: &mut Snapshot, now_ms: u64) {
+    for upstream in &mut new.upstreams {
+        let Some(before) = before.get(&*upstream.name) else { continue };
+        if Arc::ptr_eq(before, upstream) {
+            continue;
+        }
+        let known = before.endpoints.iter().map(|one| (&*one.authority, &one.cell));
+        let known: HashMap<&str, &Arc<EndpointCell>> = known.collect();
+        let upstream = Arc::make_mut(upstream);
+        upstream.cell = Arc::clone(&before.cell);
+        for endpoint in &mut upstream.endpoints {
+            endpoint.cell = match known.get(&*endpoint.authority) {
+                Some(cell) => Arc::clone(cell),
+                None => EndpointCell::added(&upstream.cell, now_ms),
+            };
+        }
+    }
+}
+
 /// The listener of older rules that a newer one is: the same address means the same socket,
 /// whatever it is called now. Port 0 is another port each time, so there the name decides.
 pub fn find_listener(old: &Snapshot, new: &Listener) -> Option<ListenerId> {
@@ -225,14 +251,17 @@ fn missing_routes(old: &Arc<[Route]>, new: &Arc<[Route]>) -> Box<[RouteKey]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controlplane::fixtures;
+    use crate::{controlplane::fixtures, snapshot::cells::UpstreamCell};
 
     fn upstream(name: &str, ports: &[u16]) -> Arc<Upstream> {
         let mut upstream = (*fixtures::snapshot(1).upstreams[0]).clone();
         upstream.name = name.into();
         let template = upstream.endpoints[0].clone();
+        upstream.cell = UpstreamCell::new();
         let endpoint = |port: &u16| crate::snapshot::Endpoint {
+            authority: format!("127.0.0.1:{port}").into(),
             address: Some(([127, 0, 0, 1], *port).into()),
+            cell: EndpointCell::new(&upstream.cell),
             ..template.clone()
         };
         upstream.endpoints = ports.iter().map(endpoint).collect();
@@ -260,6 +289,28 @@ mod tests {
         assert_eq!(*gone.upstreams, [old]);
         assert!(gone.pools.is_empty(), "b still uses port 2");
         assert!(gone.routes.is_empty() && gone.listeners.is_empty());
+    }
+
+    #[test]
+    fn cells_go_along_with_the_names_of_endpoints() {
+        let mut carry = Carry::default();
+        let one = rules(&mut carry, None, &[("a", &[1, 2]), ("b", &[1])]);
+        let cells = |rules: &Snapshot, at: usize| -> Vec<*const EndpointCell> {
+            rules.upstreams[at].endpoints.iter().map(|one| Arc::as_ptr(&one.cell)).collect()
+        };
+        let before = (cells(&one, 0), cells(&one, 1));
+        assert!(before.0[0] != before.1[0], "an endpoint of two upstreams has two cells");
+        let two = rules(&mut carry, Some(&one), &[("b", &[1]), ("a", &[3, 2])]);
+        assert_eq!(cells(&two, 0), before.1);
+        assert_eq!(cells(&two, 1)[1], before.0[1], "one that stays, wherever it stands");
+        let (old, new) = (&one.upstreams[0], &two.upstreams[1]);
+        assert!(Arc::ptr_eq(&old.cell, &new.cell));
+        let added = &new.endpoints[0].cell;
+        assert!(Arc::ptr_eq(added.upstream(), &new.cell), "its changes are heard of too");
+        assert!(added.up_since_ms(u64::MAX) > 0 && new.endpoints[1].cell.up_since_ms(1) == 0);
+        let three = rules(&mut carry, Some(&two), &[("b", &[1])]);
+        let four = rules(&mut carry, Some(&three), &[("a", &[2])]);
+        assert!(cells(&four, 0)[0] != before.0[1], "gone and back is another one");
     }
 
     #[test]

@@ -16,7 +16,10 @@ use super::config::{
 };
 use crate::{
     base::ids::{Identity, ListenerId, RouteKey},
-    snapshot::{Endpoint, Route, Snapshot, Upstream},
+    snapshot::{
+        Endpoint, Route, Snapshot, Upstream,
+        cells::{EndpointCell, UpstreamCell},
+    },
     telemetry::core_stats::{ROUTE_OTHER, UPSTREAM_OTHER},
 };
 
@@ -101,22 +104,26 @@ impl Failed {
 
 impl Resolver {
     fn upstream(&mut self, config: UpstreamConfig) -> Upstream {
+        let cell = UpstreamCell::new(); // `carry` puts that of the version before in its place
+        let endpoints: Box<[Endpoint]> =
+            config.endpoints.into_iter().map(|one| self.endpoint(one, &cell)).collect();
         Upstream {
             identity: Identity::default(),
-            pools: vec![Identity::default(); config.endpoints.len()].into(),
+            pools: vec![Identity::default(); endpoints.len()].into(),
             name: config.name,
             stats: UPSTREAM_OTHER,
             strategy: config.strategy,
-            endpoints: config.endpoints.into_iter().map(|one| self.endpoint(one)).collect(),
+            endpoints,
             connect_timeout: config.connect_timeout,
             response_timeout: config.response_timeout,
             pool_idle: config.pool_idle,
             pool_idle_max_per_core: config.pool_idle_max_per_core,
             pool_age_max: config.pool_age_max,
+            cell,
         }
     }
 
-    fn endpoint(&mut self, config: EndpointConfig) -> Endpoint {
+    fn endpoint(&mut self, config: EndpointConfig, upstream: &Arc<UpstreamCell>) -> Endpoint {
         let address = match config.host {
             EndpointHost::Ip(address) => Some(SocketAddr::new(address, config.port)),
             EndpointHost::Name(_) if self.resolve == Resolve::No => None,
@@ -124,7 +131,8 @@ impl Resolver {
         };
         // Still there, so that what is under way to it goes on; only never picked.
         let weight = if config.enabled { config.weight } else { 0 };
-        Endpoint { authority: config.authority, address, weight }
+        let cell = EndpointCell::new(upstream);
+        Endpoint { authority: config.authority, address, weight, cell }
     }
 
     /// The first address the system gives, IPv4 before IPv6: most origins listen on IPv4 only.

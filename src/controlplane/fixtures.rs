@@ -14,7 +14,10 @@ use crate::{
         state::{Rules, State},
     },
     policy::{balance::Strategy, route::TableBuilder},
-    snapshot::{Endpoint, Listener, ListenerLimits, Route, Snapshot, Upstream},
+    snapshot::{
+        Endpoint, Listener, ListenerLimits, Route, Snapshot, Upstream,
+        cells::{EndpointCell, UpstreamCell},
+    },
     telemetry::{
         CoreStats,
         core_stats::{ROUTE_OTHER, UPSTREAM_OTHER},
@@ -47,7 +50,13 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         trusted_proxies: Default::default(),
         forwarded: false,
     };
-    let endpoint = Endpoint { authority: "127.0.0.1:9".into(), address: None, weight: 1 };
+    let cell = UpstreamCell::new();
+    let endpoint = Endpoint {
+        authority: "127.0.0.1:9".into(),
+        address: None,
+        weight: 1,
+        cell: EndpointCell::new(&cell),
+    };
     let upstream = Upstream {
         name: "first".into(),
         strategy: Strategy::RoundRobin,
@@ -60,6 +69,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         stats: UPSTREAM_OTHER,
         identity: Identity::default(),
         pools: [Identity::default()].into(),
+        cell,
     };
     Snapshot {
         version,

@@ -51,29 +51,36 @@ impl Balancer {
     fn start_credits_at(&mut self, offset: u32) {
         let steps = offset.checked_rem(self.peers.len() as u32).unwrap_or(0);
         for _ in 0..steps {
-            self.pick_smooth(&[]);
+            self.pick_smooth(|_| true);
         }
     }
 
-    /// The endpoint for the next request, none if all are in `avoid` (or have weight 0).
+    /// The endpoint for the next request, none if all are in `avoid`, have weight 0, or may not be
+    /// picked now.
     ///
     /// `random` is any number, evenly spread; only [`Strategy::Random`] uses it. `avoid` holds the
     /// endpoints already tried for this request. Does not allocate.
-    pub fn pick(&mut self, random: u64, avoid: &[EndpointIndex]) -> Option<EndpointIndex> {
+    pub fn pick(
+        &mut self,
+        random: u64,
+        avoid: &[EndpointIndex],
+        is_available: impl Fn(EndpointIndex) -> bool,
+    ) -> Option<EndpointIndex> {
+        let may =
+            |index: usize| !is_avoided(avoid, index) && is_available(EndpointIndex(index as u16));
         let index = match self.strategy {
-            Strategy::RoundRobin => self.pick_in_turn(avoid),
-            Strategy::WeightedRoundRobin => self.pick_smooth(avoid),
-            Strategy::Random => self.pick_by_chance(random, avoid),
+            Strategy::RoundRobin => self.pick_in_turn(may),
+            Strategy::WeightedRoundRobin => self.pick_smooth(may),
+            Strategy::Random => self.pick_by_chance(random, may),
         };
         index.map(|index| EndpointIndex(index as u16)) // `new` keeps at most u16::MAX peers
     }
 
-    fn pick_in_turn(&mut self, avoid: &[EndpointIndex]) -> Option<usize> {
+    fn pick_in_turn(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
         let count = self.peers.len();
         let first = self.next as usize;
         let mut turns = (first..count).chain(0..first);
-        let index =
-            turns.find(|index| self.peers[*index].weight > 0 && !is_avoided(avoid, *index))?;
+        let index = turns.find(|index| self.peers[*index].weight > 0 && may(*index))?;
         self.next = ((index + 1) % count) as u32;
         Some(index)
     }
@@ -81,12 +88,12 @@ impl Balancer {
     /// Smooth weighted round-robin, as nginx does it: each endpoint earns its weight, the one that
     /// is owed most serves and pays what all earned. Over one cycle each serves exactly as often as
     /// its weight says, and never in a burst.
-    fn pick_smooth(&mut self, avoid: &[EndpointIndex]) -> Option<usize> {
+    fn pick_smooth(&mut self, may: impl Fn(usize) -> bool) -> Option<usize> {
         let mut best: Option<usize> = None;
         let mut earned = 0;
         for index in 0..self.peers.len() {
             let weight = i64::from(self.peers[index].weight);
-            if weight == 0 || is_avoided(avoid, index) {
+            if weight == 0 || !may(index) {
                 continue;
             }
             earned += weight;
@@ -100,17 +107,22 @@ impl Balancer {
         Some(best)
     }
 
-    fn pick_by_chance(&self, random: u64, avoid: &[EndpointIndex]) -> Option<usize> {
-        let avoided = |index: usize| is_avoided(avoid, index);
-        let weight = |index: usize| u64::from(self.peers[index].weight);
-        let total = match avoid {
-            [] => self.weight_total as u64, // a sum of u32
-            _ => (0..self.peers.len()).filter(|index| !avoided(*index)).map(weight).sum(),
-        };
+    fn pick_by_chance(&self, random: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
+        // Nearly always the first that chance names will do.
+        let first = self.draw(random, self.weight_total as u64, |_| true)?; // a sum of u32
+        if may(first) {
+            return Some(first);
+        }
+        let indices = (0..self.peers.len()).filter(|index| may(*index));
+        let total = indices.map(|index| u64::from(self.peers[index].weight)).sum();
+        self.draw(random, total, may)
+    }
+
+    fn draw(&self, random: u64, total: u64, may: impl Fn(usize) -> bool) -> Option<usize> {
         // The high half of a 128 bit product: as even as `random`, without a division.
         let mut left = ((u128::from(random) * u128::from(total)) >> 64) as u64;
-        for index in (0..self.peers.len()).filter(|index| !avoided(*index)) {
-            match left.checked_sub(weight(index)) {
+        for index in (0..self.peers.len()).filter(|index| may(*index)) {
+            match left.checked_sub(u64::from(self.peers[index].weight)) {
                 Some(rest) => left = rest,
                 None => return Some(index),
             }
@@ -128,7 +140,7 @@ mod tests {
     use super::*;
 
     fn picks(balancer: &mut Balancer, count: usize) -> Vec<u16> {
-        (0..count).map(|_| balancer.pick(0, &[]).unwrap().0).collect()
+        (0..count).map(|_| balancer.pick(0, &[], |_| true).unwrap().0).collect()
     }
 
     /// SplitMix64: an even, seeded stream.
@@ -146,10 +158,13 @@ mod tests {
             let mut balancer = Balancer::new(strategy, [0, 2, 0], 2);
             let mut state = 7;
             for _ in 0..10 {
-                assert_eq!(balancer.pick(random(&mut state), &[]), Some(EndpointIndex(1)));
+                assert_eq!(
+                    balancer.pick(random(&mut state), &[], |_| true),
+                    Some(EndpointIndex(1))
+                );
             }
-            assert_eq!(balancer.pick(1, &[EndpointIndex(1)]), None);
-            assert_eq!(Balancer::new(strategy, [0, 0], 1).pick(u64::MAX, &[]), None);
+            assert_eq!(balancer.pick(1, &[EndpointIndex(1)], |_| true), None);
+            assert_eq!(Balancer::new(strategy, [0, 0], 1).pick(u64::MAX, &[], |_| true), None);
         }
     }
 
@@ -184,7 +199,9 @@ mod tests {
     #[test]
     fn cores_start_apart() {
         for strategy in [Strategy::RoundRobin, Strategy::WeightedRoundRobin] {
-            let first = |core| Balancer::new(strategy, [1, 1, 1, 1], core).pick(0, &[]).unwrap().0;
+            let first = |core| {
+                Balancer::new(strategy, [1, 1, 1, 1], core).pick(0, &[], |_| true).unwrap().0
+            };
             assert_eq!([first(0), first(1), first(2), first(3), first(4)], [0, 1, 2, 3, 0]);
         }
     }
@@ -194,14 +211,14 @@ mod tests {
         let mut balancer = Balancer::new(Strategy::Random, [1, 2, 7, 0], 0);
         let (mut counts, mut state) = ([0_u32; 4], 42);
         for _ in 0..100_000 {
-            counts[usize::from(balancer.pick(random(&mut state), &[]).unwrap().0)] += 1;
+            counts[usize::from(balancer.pick(random(&mut state), &[], |_| true).unwrap().0)] += 1;
         }
         assert_eq!(counts[3], 0);
         for (index, expected) in [(0, 10_000_u32), (1, 20_000), (2, 70_000)] {
             // Four standard deviations are below 600 here.
             assert!(counts[index].abs_diff(expected) < 600, "{index}: {}", counts[index]);
         }
-        assert_eq!(balancer.pick(u64::MAX, &[]).unwrap().0, 2);
+        assert_eq!(balancer.pick(u64::MAX, &[], |_| true).unwrap().0, 2);
     }
 
     #[test]
@@ -210,19 +227,34 @@ mod tests {
         for strategy in [Strategy::RoundRobin, Strategy::WeightedRoundRobin, Strategy::Random] {
             let (mut balancer, mut state) = (Balancer::new(strategy, [3, 2, 1], 0), 7);
             for _ in 0..1_000 {
-                let pick = balancer.pick(random(&mut state), &all[..2]);
+                let pick = balancer.pick(random(&mut state), &all[..2], |_| true);
                 assert_eq!(pick, Some(EndpointIndex(2)), "{strategy:?}");
             }
-            assert_eq!(balancer.pick(1, &all), None, "{strategy:?}");
+            assert_eq!(balancer.pick(1, &all, |_| true), None, "{strategy:?}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_may_not_be_picked_are_passed_over() {
+        for strategy in [Strategy::RoundRobin, Strategy::WeightedRoundRobin, Strategy::Random] {
+            let (mut balancer, mut state) = (Balancer::new(strategy, [3, 2, 1], 0), 7);
+            for _ in 0..1_000 {
+                let pick = balancer.pick(random(&mut state), &[], |one| one.0 == 1);
+                assert_eq!(pick, Some(EndpointIndex(1)), "{strategy:?}");
+            }
+            assert_eq!(balancer.pick(1, &[], |_| false), None, "{strategy:?}");
         }
     }
 
     #[test]
     fn no_endpoint_and_no_weight_are_no_pick() {
         for strategy in [Strategy::RoundRobin, Strategy::WeightedRoundRobin, Strategy::Random] {
-            assert_eq!(Balancer::new(strategy, [], 3).pick(9, &[]), None);
+            assert_eq!(Balancer::new(strategy, [], 3).pick(9, &[], |_| true), None);
         }
-        assert_eq!(Balancer::new(Strategy::Random, [0, 0], 3).pick(9, &[]), None);
-        assert_eq!(Balancer::new(Strategy::WeightedRoundRobin, [0, 0], 3).pick(9, &[]), None);
+        assert_eq!(Balancer::new(Strategy::Random, [0, 0], 3).pick(9, &[], |_| true), None);
+        assert_eq!(
+            Balancer::new(Strategy::WeightedRoundRobin, [0, 0], 3).pick(9, &[], |_| true),
+            None
+        );
     }
 }

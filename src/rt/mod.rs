@@ -17,7 +17,6 @@
 //! Unit tests lie in each file, tests with a whole runtime in `tests/rt_*.rs`.
 
 pub mod buf;
-pub mod clock;
 pub mod connect;
 mod core;
 pub mod deadline;

@@ -1,11 +1,15 @@
 //! The immutable rules of one version: what the control plane compiles and the data plane obeys.
 //!
 //! Built by `controlplane::compile`, shared read-only by all cores, never changed. What a core adds
-//! (balancer cursors, pools) lives in its shard. Plain data: no socket, no clock, no lock.
+//! (balancer cursors, pools) lives in its shard. Plain data: no socket, no clock, no lock. Beside the
+//! rules it points to [`cells`], which hold what changes without new rules.
 
+pub mod cells;
 pub mod messages;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use cells::{EndpointCell, UpstreamCell};
 
 pub use crate::telemetry::access::AccessLogFormat;
 use crate::{
@@ -173,6 +177,8 @@ pub struct Upstream {
     /// Where cores keep the unused connections to each endpoint's address, in the order of
     /// `endpoints`; upstreams with the same address share them.
     pub pools: Box<[Identity]>,
+    /// What all cores know of it; carried over as long as its name stays.
+    pub cell: Arc<UpstreamCell>,
 }
 
 /// One address of an upstream.
@@ -185,6 +191,9 @@ pub struct Endpoint {
     pub address: Option<SocketAddr>,
     /// Share of requests relative to the other endpoints; 0 for one that is disabled.
     pub weight: u32,
+    /// What all cores know of it: up or not, ejected or not. Carried over as long as its upstream
+    /// has this authority.
+    pub cell: Arc<EndpointCell>,
 }
 
 /// What is logged of each request, and where to.

@@ -108,7 +108,7 @@ impl<'r> Gateway<'r> {
     pub(crate) fn pick(&mut self, upstream: usize) -> usize {
         let mut avoid = Vec::new();
         loop {
-            let picked = self.balancers[upstream].pick(self.random.next(), &avoid);
+            let picked = self.balancers[upstream].pick(self.random.next(), &avoid, |_| true);
             let picked = picked.expect("one endpoint is up");
             assert!(!avoid.contains(&picked), "an endpoint to avoid");
             if self.rules.upstreams[upstream].down != Some(usize::from(picked.0)) {

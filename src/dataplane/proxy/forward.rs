@@ -143,7 +143,13 @@ impl Exchange<'_> {
         loop {
             let (avoid, count) = tried.list();
             let random = self.shard.random();
-            let picked = state.balancer.borrow_mut().pick(random, &avoid[..count]);
+            let now_ms = self.shard.now_ms();
+            let is_available = |endpoint: EndpointIndex| {
+                let endpoint = upstream.endpoints.get(usize::from(endpoint.0));
+                endpoint.is_some_and(|endpoint| endpoint.cell.is_available(now_ms))
+            };
+            let avoid = &avoid[..count];
+            let picked = state.balancer.borrow_mut().pick(random, avoid, is_available);
             let Some(endpoint) = picked else { return Err(last) };
             self.record.endpoint = Some(endpoint);
             let Some(pool) = state.pool(endpoint) else {

@@ -2,8 +2,8 @@
 //!
 //! One [`Shard`] lives on each worker's thread behind an `Rc`; no other thread can reach it.
 
-mod clock;
 mod connections;
+mod date;
 mod leaving;
 mod places;
 mod table;
@@ -16,15 +16,15 @@ use std::{
     time::Duration,
 };
 
-pub use clock::DateCache;
 pub use connections::{Connections, Phase, Pin, Watch};
+pub use date::DateCache;
 pub use places::Place;
 pub use table::Table;
 pub use upstreams::{UpstreamState, Upstreams};
 
 use super::context::ContextPool;
 use crate::{
-    base::{ids::ListenerId, limits},
+    base::{clock, ids::ListenerId, limits},
     rt::{BufPool, Deadlines, FuturePool, PipePool},
     snapshot::{
         Snapshot, WorkerSettings,
@@ -63,6 +63,7 @@ pub struct Shard {
     places: places::Places,
     log: RefCell<Option<LogSender>>,
     random: Cell<u64>,
+    now_ms: Cell<u64>,
     draining: Cell<bool>,
     idle_ended: Cell<bool>,
 }
@@ -100,6 +101,7 @@ impl Shard {
             log: RefCell::new(log),
             // Any odd number will do; cores differ so that they do not march in step.
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((settings.core as u64) << 32 | 1)),
+            now_ms: Cell::new(clock::now_ms()),
             draining: Cell::new(false),
             idle_ended: Cell::new(false),
         }
@@ -184,6 +186,18 @@ impl Shard {
         x ^= x >> 27;
         self.random.set(x);
         x.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// Milliseconds of [`clock::now_ms`] as of the last tick: at most about a tick old, and no read
+    /// of the clock.
+    #[inline]
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms.get()
+    }
+
+    /// Reads the clock. Called each tick.
+    pub fn advance_clock(&self) {
+        self.now_ms.set(clock::now_ms());
     }
 
     /// Whether connections end after the request they are serving.

@@ -181,10 +181,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{base::ids::StatsSlot, policy::balance::Strategy, snapshot::Endpoint};
+    use crate::{
+        base::ids::StatsSlot,
+        policy::balance::Strategy,
+        snapshot::{
+            Endpoint,
+            cells::{EndpointCell, UpstreamCell},
+        },
+    };
 
     fn upstream(place: u32, generation: u32) -> Upstream {
         let identity = Identity { place, generation };
+        let cell = UpstreamCell::new();
         Upstream {
             name: "u".into(),
             strategy: Strategy::RoundRobin,
@@ -192,6 +200,7 @@ mod tests {
                 authority: "127.0.0.1:1".into(),
                 address: Some(([127, 0, 0, 1], 1).into()),
                 weight: 1,
+                cell: EndpointCell::new(&cell),
             }]
             .into(),
             connect_timeout: Duration::from_secs(1),
@@ -202,6 +211,7 @@ mod tests {
             stats: StatsSlot(0),
             identity,
             pools: [identity].into(),
+            cell,
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             note_stall(&shard, now - last);
             last = now;
             shard.deadlines.advance(now);
+            shard.advance_clock();
             shard.connections.cancel_gone(shard.deadlines.now_tick());
             shard.end_leaving();
             shard.date.refresh();

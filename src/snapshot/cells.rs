@@ -1,0 +1,338 @@
+//! What the whole process knows of an upstream and its endpoints, and what changes without new rules:
+//! up or not, ejected or not, how many requests are in flight.
+//!
+//! Plain atomics behind `Arc`s that snapshots share: `controlplane::compile` makes them,
+//! `controlplane::carry` brings those of the version before into the next by (name of the upstream,
+//! authority of the endpoint). The control plane and the cores write, each core reads; nobody waits.
+//! What cores read for each request is written rarely and lies apart from what they write often, so
+//! its cache line stays with all of them.
+//!
+//! Whoever changes which endpoints may be picked goes through a method here: it raises the
+//! upstream's [`UpstreamCell::epoch`], by which cores see that what they made of the cells is out of
+//! date. Points in time are those of [`crate::base::clock::now_ms`] and always arguments.
+
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicU8, AtomicU32, AtomicU64,
+        Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+};
+
+/// A value on cache lines of its own (two, for the prefetcher that fetches pairs).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Padded<T>(pub T);
+
+/// What the control plane says of an endpoint: its checks, or an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Takes requests.
+    Up,
+    /// Takes none.
+    Down,
+    /// Finishes what it has, takes nothing new.
+    Draining,
+}
+
+impl Health {
+    const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Draining];
+
+    /// The word in the Admin API, metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// What all cores know of one upstream.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct UpstreamCell {
+    /// Rises with each change of which endpoints may be picked.
+    epoch: AtomicU32,
+}
+
+impl UpstreamCell {
+    /// One of which nothing has been said yet.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// How often one of its endpoints has become, or ceased to be, one that may be picked, but for
+    /// what time alone brings. Wraps. What was written before it rose is seen by who reads it.
+    #[inline]
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Acquire)
+    }
+
+    /// Tells all cores to look at the endpoints again.
+    pub fn changed(&self) {
+        self.epoch.fetch_add(1, Release);
+    }
+}
+
+/// What all cores know of one endpoint of one upstream.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct EndpointCell {
+    /// A [`Health`], written by the control plane.
+    health: AtomicU8,
+    /// Failures in a row, as all cores see them.
+    consecutive_errors: AtomicU32,
+    /// Ejections in a row, for times that grow.
+    ejections: AtomicU32,
+    /// 0: never ejected.
+    ejected_until_ms: AtomicU64,
+    /// 0: since ever.
+    up_since_ms: AtomicU64,
+    upstream: Arc<UpstreamCell>,
+    in_flight: Padded<AtomicU32>,
+}
+
+/// State is no part of the rules: upstreams are the same rules whatever happened to their endpoints.
+impl PartialEq for EndpointCell {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for EndpointCell {}
+
+/// The same.
+impl PartialEq for UpstreamCell {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for UpstreamCell {}
+
+impl EndpointCell {
+    /// An endpoint that is up, has always been, and has nothing to do.
+    pub fn new(upstream: &Arc<UpstreamCell>) -> Arc<Self> {
+        Self::added(upstream, 0)
+    }
+
+    /// An endpoint that joins an upstream which others serve already: its slow start begins now.
+    pub fn added(upstream: &Arc<UpstreamCell>, now_ms: u64) -> Arc<Self> {
+        Arc::new(Self {
+            health: AtomicU8::new(Health::Up as u8),
+            consecutive_errors: AtomicU32::new(0),
+            ejections: AtomicU32::new(0),
+            ejected_until_ms: AtomicU64::new(0),
+            up_since_ms: AtomicU64::new(now_ms),
+            upstream: Arc::clone(upstream),
+            in_flight: Padded::default(),
+        })
+    }
+
+    /// The upstream it belongs to.
+    pub fn upstream(&self) -> &Arc<UpstreamCell> {
+        &self.upstream
+    }
+
+    /// What the control plane said last.
+    pub fn health(&self) -> Health {
+        let health = usize::from(self.health.load(Relaxed));
+        Health::ALL.get(health).copied().unwrap_or(Health::Up)
+    }
+
+    /// Says what an endpoint is; whether that is news. One that comes up from being down is up since
+    /// `now_ms`.
+    pub fn set_health(&self, health: Health, now_ms: u64) -> bool {
+        let before = self.health();
+        if before == health {
+            return false;
+        }
+        if health == Health::Up && before == Health::Down {
+            self.up_since_ms.store(now_ms, Relaxed);
+        }
+        self.health.store(health as u8, Relaxed);
+        self.upstream.changed();
+        true
+    }
+
+    /// Whether it may be picked: up, and not ejected.
+    pub fn is_available(&self, now_ms: u64) -> bool {
+        self.health() == Health::Up && !self.is_ejected(now_ms)
+    }
+
+    /// Whether live traffic said to leave it alone for now.
+    pub fn is_ejected(&self, now_ms: u64) -> bool {
+        self.ejected_until_ms() > now_ms
+    }
+
+    /// Until when it is, or was, ejected; 0 for never.
+    pub fn ejected_until_ms(&self) -> u64 {
+        self.ejected_until_ms.load(Relaxed)
+    }
+
+    /// Ejects it until `until_ms`; counts that. Of several cores that come to it at once one is
+    /// told `true`; it stays `false` while it is ejected.
+    pub fn eject(&self, until_ms: u64, now_ms: u64) -> bool {
+        let before = self.ejected_until_ms();
+        let is_mine = before <= now_ms
+            && self.ejected_until_ms.compare_exchange(before, until_ms, AcqRel, Relaxed).is_ok();
+        if is_mine {
+            self.ejections.fetch_add(1, Relaxed);
+            self.upstream.changed();
+        }
+        is_mine
+    }
+
+    /// Ends an ejection before its time; whether there was one.
+    pub fn restore(&self, now_ms: u64) -> bool {
+        let until_ms = self.ejected_until_ms();
+        let is_mine = until_ms > now_ms
+            && self.ejected_until_ms.compare_exchange(until_ms, now_ms, AcqRel, Relaxed).is_ok();
+        if is_mine {
+            self.upstream.changed();
+        }
+        is_mine
+    }
+
+    /// How often it was ejected since [`EndpointCell::forgive`].
+    pub fn ejections(&self) -> u32 {
+        self.ejections.load(Relaxed)
+    }
+
+    /// It was good for long enough: the next ejection is as short as the first.
+    pub fn forgive(&self) {
+        if self.ejections() != 0 {
+            self.ejections.store(0, Relaxed);
+        }
+    }
+
+    /// Notes a failure; how many that makes in a row, over all cores.
+    pub fn note_error(&self) -> u32 {
+        self.consecutive_errors.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    /// Notes a success: the row of failures ends. Only reads where there is none.
+    #[inline]
+    pub fn note_success(&self) {
+        if self.consecutive_errors.load(Relaxed) != 0 {
+            self.consecutive_errors.store(0, Relaxed);
+        }
+    }
+
+    /// Failures in a row.
+    pub fn consecutive_errors(&self) -> u32 {
+        self.consecutive_errors.load(Relaxed)
+    }
+
+    /// Since when it may be picked without a break, as of `now_ms`; 0 for since ever. An ejection
+    /// that ended counts as a break.
+    pub fn up_since_ms(&self, now_ms: u64) -> u64 {
+        let ejected_until_ms = self.ejected_until_ms();
+        let back_ms = if ejected_until_ms <= now_ms { ejected_until_ms } else { 0 };
+        self.up_since_ms.load(Relaxed).max(back_ms)
+    }
+
+    /// Requests that are with it now, all cores together; kept up only where the upstream's strategy
+    /// or a limit asks for it.
+    #[inline]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.0.load(Relaxed)
+    }
+
+    /// A request goes to it; how many that makes. To be followed by one [`EndpointCell::end`].
+    #[inline]
+    pub fn begin(&self) -> u32 {
+        self.in_flight.0.fetch_add(1, Relaxed).wrapping_add(1)
+    }
+
+    /// A request has left it.
+    #[inline]
+    pub fn end(&self) {
+        let before = self.in_flight.0.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "each end has its begin");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_often_lies_apart_from_what_is_read_often() {
+        let cell = EndpointCell::new(&UpstreamCell::new());
+        let address = |field: *const u8| field as usize / 128;
+        let (health, in_flight) = (&raw const cell.health, &raw const cell.in_flight);
+        assert!(address(health.cast()) != address(in_flight.cast()));
+        assert_eq!(address(health.cast()), address((&raw const cell.ejected_until_ms).cast()));
+        assert_eq!(align_of::<UpstreamCell>(), 128);
+    }
+
+    #[test]
+    fn health_decides_and_cores_hear_of_it() {
+        let upstream = UpstreamCell::new();
+        let cell = EndpointCell::new(&upstream);
+        assert!(cell.is_available(5));
+        assert_eq!(cell.up_since_ms(5), 0, "no slow start for what was always there");
+        for health in [Health::Down, Health::Draining, Health::Down] {
+            let epoch = upstream.epoch();
+            assert!(cell.set_health(health, 7));
+            assert!(!cell.set_health(health, 8), "no news");
+            assert_eq!((cell.health(), cell.is_available(9)), (health, false));
+            assert_eq!(upstream.epoch(), epoch + 1);
+        }
+        assert!(cell.set_health(Health::Up, 40));
+        assert!(cell.is_available(40));
+        assert_eq!(cell.up_since_ms(50), 40);
+        cell.set_health(Health::Draining, 60);
+        cell.set_health(Health::Up, 70);
+        assert_eq!(cell.up_since_ms(80), 40, "draining does not cool an endpoint down");
+    }
+
+    #[test]
+    fn an_ejection_ends_by_itself() {
+        let upstream = UpstreamCell::new();
+        let cell = EndpointCell::new(&upstream);
+        assert!(cell.eject(100, 10));
+        assert!(!cell.eject(200, 99), "it is ejected already");
+        assert_eq!((cell.ejections(), upstream.epoch()), (1, 1));
+        assert!(!cell.is_available(99) && cell.is_available(100));
+        assert_eq!((cell.up_since_ms(99), cell.up_since_ms(100)), (0, 100));
+        assert!(cell.eject(300, 100) && cell.restore(150) && !cell.restore(151));
+        assert!(cell.is_available(150));
+        assert_eq!((cell.ejections(), cell.up_since_ms(160)), (2, 150));
+        cell.forgive();
+        assert_eq!(cell.ejections(), 0);
+    }
+
+    #[test]
+    fn of_many_threads_one_ejects() {
+        let cell = EndpointCell::new(&UpstreamCell::new());
+        let ejected: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| usize::from(cell.eject(100, 10)))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        });
+        assert_eq!((ejected, cell.ejections()), (1, 1));
+    }
+
+    #[test]
+    fn errors_in_a_row_and_requests_in_flight_are_counted_over_cores() {
+        let cell = EndpointCell::new(&UpstreamCell::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        cell.begin();
+                        cell.note_error();
+                    }
+                });
+            }
+        });
+        assert_eq!((cell.in_flight(), cell.consecutive_errors()), (4_000, 4_000));
+        cell.note_success();
+        assert_eq!((cell.consecutive_errors(), cell.note_error()), (0, 1));
+        (0..4_000).for_each(|_| cell.end());
+        assert_eq!(cell.in_flight(), 0);
+    }
+}
