@@ -5,7 +5,10 @@
 //! through [`relay`].
 
 mod answer;
+mod attempt;
+mod connect;
 mod connection;
+mod converse;
 mod exchange;
 mod finish;
 mod forward;

@@ -1,0 +1,123 @@
+//! One try of a request: its head for this endpoint, and what becomes of the connection.
+
+use super::{
+    exchange::{Exchange, Reuse},
+    respond::Responded,
+    timing::Timing,
+    tunnel,
+};
+use crate::{
+    base::{ids::EndpointIndex, reason::Reason},
+    dataplane::{
+        shard::{Phase, Pin, Shard},
+        upstream::{KeepLimits, UpstreamConnection},
+    },
+    proto::h1::{ForwardedOut, RequestForward, write_request_head},
+    snapshot::{HostHeader, Route, RouteExtra, Upstream},
+};
+
+impl Exchange<'_> {
+    /// One try. On success the connection has gone back to its pool, or was closed.
+    pub(super) async fn attempt(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        endpoint: EndpointIndex,
+        timing: Timing,
+        slot: &mut Option<UpstreamConnection>,
+    ) -> Result<Reuse, Reason> {
+        self.write_head(route, upstream, endpoint);
+        let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
+        let now_tick = self.shard.deadlines.now_tick();
+        let upstream_fd = connection.socket.fd();
+        let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
+        let pin = Pin { route: route.key, pool };
+        self.watch.enter(Phase::Exchange { upstream_fd, pin }, now_tick);
+        let responded = self.converse(connection, timing).await;
+        self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
+        match responded? {
+            Responded::Whole { endpoint_reusable, client_keeps } => {
+                if endpoint_reusable
+                    && let Some(connection) = slot.take()
+                    && let Some(pool) = self.pool.take()
+                {
+                    let keep = KeepLimits {
+                        idle_max: upstream.pool_idle_max_per_core,
+                        idle: upstream.pool_idle,
+                        age_max: upstream.pool_age_max,
+                    };
+                    let Shard { buffers, deadlines, stats, .. } = self.shard;
+                    pool.checkin(connection, keep, buffers, deadlines, stats);
+                }
+                Ok(match (client_keeps, self.upload.is_done.get()) {
+                    (true, _) => Reuse::Keep,
+                    (false, true) => Reuse::Close,
+                    (false, false) => Reuse::Linger,
+                })
+            }
+            Responded::Upgraded(early) => {
+                let now_tick = self.shard.deadlines.now_tick();
+                self.watch.enter(Phase::Tunnel { upstream_fd, pin }, now_tick);
+                self.shard.doom_if_gone(self.watch, self.table, pin);
+                let ends = tunnel::Ends {
+                    shard: self.shard,
+                    client: &self.client.socket,
+                    client_input: self.client.input.take(),
+                    endpoint: &connection.socket,
+                    endpoint_input: early,
+                };
+                let moved = tunnel::run(ends).await;
+                self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
+                self.upload.bytes.set(self.upload.bytes.get() + moved.up);
+                self.progress.bytes += moved.down;
+                Ok(Reuse::Close)
+            }
+        }
+    }
+
+    /// Writes the head for this endpoint into the context's `out`.
+    fn write_head(&mut self, route: &Route, upstream: &Upstream, endpoint: EndpointIndex) {
+        static PLAIN: RouteExtra = RouteExtra::PLAIN;
+        let extra = route.extra.as_deref().unwrap_or(&PLAIN);
+        let bytes = self.client.input_bytes();
+        let context = &mut *self.context;
+        context.target.clear();
+        extra.target.write(&context.path, &context.captures, &mut context.target);
+        if let Some(query) = context.head.query(bytes) {
+            context.target.push(b'?');
+            context.target.extend_from_slice(query);
+        }
+        let client_host = context.head.host(bytes).unwrap_or_default();
+        let authority = upstream
+            .endpoints
+            .get(usize::from(endpoint.0))
+            .map_or(&[][..], |endpoint| endpoint.authority.as_bytes());
+        let host = match &extra.host_header {
+            HostHeader::Preserve if !client_host.is_empty() => client_host,
+            HostHeader::Preserve | HostHeader::Upstream => authority,
+            HostHeader::Literal(literal) => literal.as_bytes(),
+        };
+        let trusted = !self.listener.trusted_proxies.is_empty()
+            && self.listener.trusted_proxies.contains(self.client.peer.ip());
+        context.out.clear();
+        write_request_head(
+            &mut context.out,
+            bytes,
+            &context.head,
+            &RequestForward {
+                path_and_query: &context.target,
+                host,
+                forwarded: &ForwardedOut {
+                    trusted,
+                    client_ip: &self.client.peer_text,
+                    proto: b"http",
+                    host: client_host,
+                    forwarded: self.listener.forwarded,
+                },
+                max_forwards: context.head.max_forwards().map(|hops| hops.saturating_sub(1)),
+                framing: context.head.framing(),
+                close: false,
+            },
+        );
+    }
+}
