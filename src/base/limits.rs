@@ -231,6 +231,25 @@ pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a connection to the admin API may be silent.
 pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 
+/// Endpoints with metric series of their own; those beyond it have none.
+pub const ENDPOINT_SERIES_MAX: usize = 4_096;
+
+/// Endpoints that `/v1/status` shows, those that are not up before the others.
+pub const ENDPOINTS_SHOWN_MAX: usize = 1_000;
+
+/// Shortest interval of health checks: less would be an attack on the endpoint.
+pub const HEALTH_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// Largest number of results in a row that a health check may ask for.
+pub const HEALTH_RESULTS_MAX: u32 = 1_000;
+
+/// Health checks under way at once: each holds a socket. Further ones wait, and their endpoints stay
+/// what they are.
+pub const HEALTH_CHECKS_MAX: usize = 256;
+
+/// Bytes of a body that a health check looks at; no answer to one is longer.
+pub const HEALTH_BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// Smallest `header_bytes_max` a configuration may ask for, bytes: less refuses the smallest clients.
 pub const HEADER_BYTES_MAX_MIN: usize = 256;
 

@@ -119,6 +119,7 @@ impl Resolver {
             pool_idle: config.pool_idle,
             pool_idle_max_per_core: config.pool_idle_max_per_core,
             pool_age_max: config.pool_age_max,
+            health_check: config.health_check.map(Arc::new),
             cell,
         }
     }

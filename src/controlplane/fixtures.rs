@@ -66,6 +66,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         pool_idle: seconds(60),
         pool_idle_max_per_core: 128,
         pool_age_max: std::time::Duration::MAX,
+        health_check: None,
         stats: UPSTREAM_OTHER,
         identity: Identity::default(),
         pools: [Identity::default()].into(),

@@ -13,6 +13,7 @@ pub mod export;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod hash;
+pub mod health;
 pub mod log;
 pub mod series;
 pub mod source;

@@ -19,6 +19,7 @@ use crate::{
         changes::Changes,
         config::{Known, overlay::Overlay},
         export::access_log::WriterStats,
+        health::Checks,
         series::Series,
     },
     snapshot::Snapshot,
@@ -63,6 +64,8 @@ pub struct State {
     pub driver: String,
     /// Where changes of the rules are submitted.
     pub changes: Changes,
+    /// The endpoints that are checked.
+    pub checks: Checks,
     phase: AtomicU8,
     rules: Mutex<Rules>,
 }
@@ -160,7 +163,8 @@ impl State {
     ) -> Self {
         let started_unix = unix_now() - started.elapsed().as_secs_f64();
         let phase = AtomicU8::new(Phase::Starting as u8);
-        Self { started, started_unix, cores, log, driver, changes, phase, rules: Mutex::new(rules) }
+        let (checks, rules) = (Checks::default(), Mutex::new(rules));
+        Self { started, started_unix, cores, log, driver, changes, checks, phase, rules }
     }
 
     /// Where in its life the process is.

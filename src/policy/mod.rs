@@ -2,4 +2,5 @@
 
 pub mod balance;
 pub mod forwarded;
+pub mod health;
 pub mod route;

@@ -233,6 +233,7 @@ impl Boot {
         let waker = Arc::clone(&wake);
         let (reports, receiver) = reports(move || waker.notify_one());
         self.introduce(&listeners, admin);
+        self.state.checks.follow(None, &self.snapshot);
         let Workers { threads, mailboxes } = self.start_workers(&reports)?;
         wait_until_ready(&receiver, &wake, threads.len()).await?;
         if let Some(predecessor) = self.predecessor.take() {

@@ -311,6 +311,7 @@ impl Control {
         let is_read = orders.iter().any(|order| !matches!(order.change.edit, Edit::With(_)));
         {
             let mut rules = self.state.rules();
+            self.state.checks.follow(Some(&rules.snapshot), &snapshot);
             rules.accept(Arc::clone(&snapshot), overlay, asked, is_read);
             if let Some(known) = known {
                 rules.known = known;

@@ -36,8 +36,6 @@ pub enum Health {
 }
 
 impl Health {
-    const ALL: [Self; 3] = [Self::Up, Self::Down, Self::Draining];
-
     /// The word in the Admin API, metrics and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -45,6 +43,48 @@ impl Health {
             Self::Down => "down",
             Self::Draining => "draining",
         }
+    }
+}
+
+/// Who in the control plane says so. Each speaks for itself; an endpoint is up if all say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// Its health checks.
+    Check,
+    /// Its heartbeats.
+    Heartbeat,
+    /// An operator.
+    Hand,
+}
+
+impl Voice {
+    /// Two bits of a byte: down, draining.
+    const fn bits(self, health: Health) -> u8 {
+        let said = match health {
+            Health::Up => 0b00,
+            Health::Down => 0b01,
+            Health::Draining => 0b10,
+        };
+        said << (2 * self as u8)
+    }
+
+    /// Both of its bits.
+    const fn mask(self) -> u8 {
+        0b11 << (2 * self as u8)
+    }
+}
+
+/// The bits by which somebody says "down".
+const DOWN: u8 = Voice::Check.bits(Health::Down)
+    | Voice::Heartbeat.bits(Health::Down)
+    | Voice::Hand.bits(Health::Down);
+
+/// What all voices together mean: the worst of them.
+const fn health_of(said: u8) -> Health {
+    match said {
+        0 => Health::Up,
+        said if said & DOWN != 0 => Health::Down,
+        _ => Health::Draining,
     }
 }
 
@@ -79,8 +119,8 @@ impl UpstreamCell {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct EndpointCell {
-    /// A [`Health`], written by the control plane.
-    health: AtomicU8,
+    /// What each [`Voice`] of the control plane says.
+    said: AtomicU8,
     /// Failures in a row, as all cores see them.
     consecutive_errors: AtomicU32,
     /// Ejections in a row, for times that grow.
@@ -120,7 +160,7 @@ impl EndpointCell {
     /// An endpoint that joins an upstream which others serve already: its slow start begins now.
     pub fn added(upstream: &Arc<UpstreamCell>, now_ms: u64) -> Arc<Self> {
         Arc::new(Self {
-            health: AtomicU8::new(Health::Up as u8),
+            said: AtomicU8::new(0),
             consecutive_errors: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
@@ -135,23 +175,24 @@ impl EndpointCell {
         &self.upstream
     }
 
-    /// What the control plane said last.
+    /// What the control plane says: the worst of what its voices say.
     pub fn health(&self) -> Health {
-        let health = usize::from(self.health.load(Relaxed));
-        Health::ALL.get(health).copied().unwrap_or(Health::Up)
+        health_of(self.said.load(Relaxed))
     }
 
-    /// Says what an endpoint is; whether that is news. One that comes up from being down is up since
-    /// `now_ms`.
-    pub fn set_health(&self, health: Health, now_ms: u64) -> bool {
-        let before = self.health();
-        if before == health {
+    /// One of the voices says what an endpoint is; whether that changes what it is. One that comes up
+    /// from being down is up since `now_ms`.
+    pub fn set_health(&self, voice: Voice, health: Health, now_ms: u64) -> bool {
+        let (mask, bits) = (voice.mask(), voice.bits(health));
+        let say = |said: u8| Some(said & !mask | bits);
+        let said = self.said.fetch_update(Relaxed, Relaxed, say).unwrap_or_else(|said| said);
+        let (before, after) = (health_of(said), health_of(said & !mask | bits));
+        if before == after {
             return false;
         }
-        if health == Health::Up && before == Health::Down {
+        if after == Health::Up && before == Health::Down {
             self.up_since_ms.store(now_ms, Relaxed);
         }
-        self.health.store(health as u8, Relaxed);
         self.upstream.changed();
         true
     }
@@ -262,7 +303,7 @@ mod tests {
     fn what_is_written_often_lies_apart_from_what_is_read_often() {
         let cell = EndpointCell::new(&UpstreamCell::new());
         let address = |field: *const u8| field as usize / 128;
-        let (health, in_flight) = (&raw const cell.health, &raw const cell.in_flight);
+        let (health, in_flight) = (&raw const cell.said, &raw const cell.in_flight);
         assert!(address(health.cast()) != address(in_flight.cast()));
         assert_eq!(address(health.cast()), address((&raw const cell.ejected_until_ms).cast()));
         assert_eq!(align_of::<UpstreamCell>(), 128);
@@ -276,17 +317,35 @@ mod tests {
         assert_eq!(cell.up_since_ms(5), 0, "no slow start for what was always there");
         for health in [Health::Down, Health::Draining, Health::Down] {
             let epoch = upstream.epoch();
-            assert!(cell.set_health(health, 7));
-            assert!(!cell.set_health(health, 8), "no news");
+            assert!(cell.set_health(Voice::Hand, health, 7));
+            assert!(!cell.set_health(Voice::Hand, health, 8), "no news");
             assert_eq!((cell.health(), cell.is_available(9)), (health, false));
             assert_eq!(upstream.epoch(), epoch + 1);
         }
-        assert!(cell.set_health(Health::Up, 40));
+        assert!(cell.set_health(Voice::Hand, Health::Up, 40));
         assert!(cell.is_available(40));
         assert_eq!(cell.up_since_ms(50), 40);
-        cell.set_health(Health::Draining, 60);
-        cell.set_health(Health::Up, 70);
+        cell.set_health(Voice::Hand, Health::Draining, 60);
+        cell.set_health(Voice::Hand, Health::Up, 70);
         assert_eq!(cell.up_since_ms(80), 40, "draining does not cool an endpoint down");
+    }
+
+    #[test]
+    fn each_voice_speaks_for_itself_and_the_worst_counts() {
+        use Health::{Down, Draining, Up};
+        use Voice::{Check, Hand, Heartbeat};
+        let cell = EndpointCell::new(&UpstreamCell::new());
+        for (voice, says, is_news, is) in [
+            (Check, Down, true, Down),
+            (Hand, Draining, false, Down),
+            (Heartbeat, Down, false, Down),
+            (Check, Up, false, Down),
+            (Heartbeat, Up, true, Draining),
+            (Hand, Up, true, Up),
+        ] {
+            assert_eq!(cell.set_health(voice, says, 9), is_news, "{voice:?} says {says:?}");
+            assert_eq!(cell.health(), is, "{voice:?} said {says:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! rules it points to [`cells`], which hold what changes without new rules.
 
 pub mod cells;
+pub mod health;
 pub mod messages;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -168,6 +169,8 @@ pub struct Upstream {
     pub pool_idle_max_per_core: usize,
     /// Age at which a connection is not used again; `Duration::MAX` for never.
     pub pool_age_max: Duration,
+    /// How its endpoints are checked, if they are.
+    pub health_check: Option<Arc<health::HealthCheck>>,
     /// Which counters it writes to; `compile` puts `telemetry::core_stats::UPSTREAM_OTHER`, the
     /// control plane gives out slots that survive reloads.
     pub stats: StatsSlot,

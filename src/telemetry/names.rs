@@ -77,6 +77,10 @@ metrics! {
         "Idle connections to endpoints kept.";
     POOL_STALE = "ringway_pool_stale_total", Counter, ["core"],
         "Pooled connections found dead when they were to be used.";
+    ENDPOINT_UP = "ringway_endpoint_up", Gauge, ["upstream", "endpoint", "address"],
+        "1 if the checks of an endpoint say that it is up, 0 if not.";
+    HEALTH_CHECKS = "ringway_health_checks_total", Counter, ["result"],
+        "Health checks: passed or failed.";
     CONNECTIONS_ACCEPTED = "ringway_connections_accepted_total", Counter, ["core"],
         "Connections of clients taken from the accept queue.";
     CONNECTIONS_OPEN = "ringway_connections_open", Gauge, ["core"],

@@ -10,6 +10,7 @@ mod cli;
 mod drain;
 mod edges;
 mod faults;
+mod health;
 mod hop_by_hop;
 mod hosts_targets;
 mod limits;

@@ -4,7 +4,11 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
-    controlplane::state::{Rules, State},
+    base::limits::ENDPOINTS_SHOWN_MAX,
+    controlplane::{
+        health::Shown,
+        state::{Rules, State},
+    },
     telemetry::{CoreStats, RouteStats, core_stats::ROUTE_NONE},
 };
 
@@ -33,6 +37,8 @@ pub struct Status {
     pub listeners: Vec<Listener>,
     /// How many routes and upstreams the rules have.
     pub rules: RuleCounts,
+    /// Endpoints that are checked.
+    pub health: Health,
     /// Routes that served a request since the start, the busiest first.
     pub routes: Vec<Route>,
     /// How the access log fares.
@@ -87,6 +93,34 @@ pub struct RuleCounts {
     pub routes: usize,
     /// Upstreams.
     pub upstreams: usize,
+}
+
+/// Endpoints that are checked.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    /// How many there are.
+    pub checked: usize,
+    /// How many of them the checks say are down.
+    pub down: usize,
+    /// Each of them, those that are down first, up to a bound.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint that is checked.
+#[derive(Debug, Serialize)]
+pub struct Endpoint {
+    /// The name of its upstream.
+    pub upstream: Box<str>,
+    /// Its `host:port`.
+    pub endpoint: Box<str>,
+    /// Where that is.
+    pub address: String,
+    /// `up`, `down` or `draining`, whoever said so.
+    pub health: &'static str,
+    /// Whether the checks say that it is up.
+    pub check_up: bool,
+    /// Why the last check failed, if it did.
+    pub check_error: Option<String>,
 }
 
 /// One route since the start: durations in microseconds, off by 6 % at most.
@@ -154,6 +188,7 @@ pub fn status(state: &State) -> Status {
             routes: rules.snapshot.routes.len(),
             upstreams: rules.snapshot.upstreams.len(),
         },
+        health: health(state),
         routes: routes(state, &rules),
         access_log: AccessLog {
             written,
@@ -161,6 +196,23 @@ pub fn status(state: &State) -> Status {
             lost,
         },
     }
+}
+
+/// Those that are down first: they are what somebody looks for.
+fn health(state: &State) -> Health {
+    let mut shown = state.checks.shown();
+    shown.sort_by_key(|one| one.up);
+    let (checked, down) = (shown.len(), shown.iter().filter(|one| !one.up).count());
+    shown.truncate(ENDPOINTS_SHOWN_MAX);
+    let endpoint = |one: Shown| Endpoint {
+        upstream: one.upstream,
+        endpoint: one.endpoint,
+        address: one.address.to_string(),
+        health: one.health.name(),
+        check_up: one.up,
+        check_error: one.why,
+    };
+    Health { checked, down, endpoints: shown.into_iter().map(endpoint).collect() }
 }
 
 fn core(core: &CoreStats) -> Core {

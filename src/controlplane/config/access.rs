@@ -36,7 +36,7 @@ fn read_table(table: &Table<'_>) -> Option<AccessLog> {
         "combined" => AccessLogFormat::Combined,
         _ => AccessLogFormat::Json,
     };
-    let sample_per_10k = table.get("sample").and_then(|value| sample(&value)).unwrap_or(ALL);
+    let sample_per_10k = table.get("sample").and_then(|value| value.share()).unwrap_or(ALL);
     let (keep_errors, keep_slower_than) = keep(table);
     let to = table.require("to").and_then(|value| target(&value))?;
     Some(AccessLog { to, format, sample_per_10k, keep_errors, keep_slower_than })
@@ -63,20 +63,6 @@ fn target(value: &Value<'_>) -> Option<AccessLogTarget> {
                 format!("write \"off\", \"stdout\", or \"./{word}\" for a file of that name")
             });
             value.error(format!("\"{}\" is neither a word nor a path", value.shown(word)), hint);
-            None
-        }
-    }
-}
-
-fn sample(value: &Value<'_>) -> Option<u16> {
-    if !value.is_text() {
-        value.wrong_type("a percentage such as \"10%\"");
-        return None;
-    }
-    match units::parse_share(&value.text()?) {
-        Ok(share) => Some(share),
-        Err((message, hint)) => {
-            value.error(message, hint);
             None
         }
     }

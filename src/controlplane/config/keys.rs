@@ -3,8 +3,11 @@
 //! [`super::table`] checks against these declarations, [`super::schema`] turns them into JSON
 //! Schema, and the tables of `docs/configuration.md` are made from them.
 
+mod health_check;
+
 use std::time::Duration;
 
+use self::health_check::HEALTH_CHECK;
 use crate::base::limits;
 
 /// The keys of one table.
@@ -531,8 +534,13 @@ pub(super) static UPSTREAM: Section = Section {
         .or(&["servers", "targets", "nodes", "urls", "url", "server", "hosts"]),
         key("timeouts", Kind::One(&TIMEOUTS), "", TIMEOUTS.doc),
         key("pool", Kind::One(&POOL), "", POOL.doc).or(&["keepalive"]),
+        key("health_check", Kind::One(&HEALTH_CHECK), "", HEALTH_CHECK.doc).or(&[
+            "healthcheck",
+            "health_checks",
+            "healthchecks",
+            "check",
+        ]),
         later("discovery", "list the endpoints: endpoints = [{ url = \"http://...\" }]"),
-        later("health_check", "remove it; an endpoint that refuses is skipped for that request"),
         later("circuit_breaker", "remove it"),
         later("passive", "remove it"),
         later("overload", "remove it"),
@@ -623,9 +631,21 @@ pub(super) static POOL: Section = Section {
 };
 
 /// All tables, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 13] = [
-    &ROOT, &RUNTIME, &CORE, &ADMIN, &LOG, &ACCESS, &LISTENER, &LIMITS, &ROUTE, &UPSTREAM,
-    &ENDPOINT, &TIMEOUTS, &POOL,
+pub(super) static SECTIONS: [&Section; 14] = [
+    &ROOT,
+    &RUNTIME,
+    &CORE,
+    &ADMIN,
+    &LOG,
+    &ACCESS,
+    &LISTENER,
+    &LIMITS,
+    &ROUTE,
+    &UPSTREAM,
+    &ENDPOINT,
+    &TIMEOUTS,
+    &POOL,
+    &HEALTH_CHECK,
 ];
 
 impl Section {
@@ -645,56 +665,4 @@ impl Section {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::controlplane::config::units::{parse_duration, parse_size};
-
-    #[test]
-    fn every_default_is_a_value_of_its_key() {
-        for key in SECTIONS.iter().flat_map(|section| section.keys) {
-            let default = key.default;
-            if default.is_empty() {
-                continue;
-            }
-            let fits = match key.kind {
-                Kind::Duration(min, max, unlimited) => {
-                    unlimited && default == "unlimited"
-                        || parse_duration(default).is_ok_and(|d| (min..=max).contains(&d))
-                }
-                Kind::Size(min, max, unlimited) => {
-                    unlimited && default == "unlimited"
-                        || parse_size(default).is_ok_and(|size| (min..=max).contains(&size))
-                }
-                Kind::Integer(min, max) => {
-                    default.parse().is_ok_and(|number: i64| (min..=max).contains(&number))
-                }
-                Kind::Boolean => default.parse::<bool>().is_ok(),
-                Kind::Choice(choices) | Kind::Choices(choices) => choices.contains(&default),
-                _ => true,
-            };
-            assert!(fits, "{}: {default}", key.name);
-        }
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_bounds() {
-        let default = |name| LIMITS.key(name).unwrap().default;
-        assert_eq!(
-            parse_size(default("header_bytes_max")),
-            Ok(limits::HEADER_BYTES_MAX_DEFAULT as u64)
-        );
-        assert_eq!(default("header_count_max"), limits::HEADER_COUNT_MAX_DEFAULT.to_string());
-        let pipes = RUNTIME.key("pipes_max").unwrap().default;
-        assert_eq!(pipes, limits::PIPES_MAX_PER_CORE.to_string());
-    }
-
-    #[test]
-    fn names_are_unique_and_documented() {
-        for section in SECTIONS {
-            for (at, key) in section.keys.iter().enumerate() {
-                assert!(section.keys[..at].iter().all(|other| other.name != key.name));
-                assert!(matches!(key.kind, Kind::Later(_)) || !key.doc.is_empty(), "{}", key.name);
-            }
-        }
-    }
-}
+mod tests;

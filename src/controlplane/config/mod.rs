@@ -14,6 +14,7 @@ mod defaults;
 mod endpoint;
 mod errors;
 mod files;
+mod health_check;
 mod interpolate;
 mod keys;
 mod links;

@@ -462,7 +462,7 @@ fn host_header(value: &Value<'_>) -> Option<HostHeader> {
     Some(HostHeader::Literal((*text).into()))
 }
 
-fn is_authority(text: &str) -> bool {
+pub(super) fn is_authority(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
         _ => (text, None),

@@ -189,6 +189,13 @@ impl<'a> Table<'a> {
         })
     }
 
+    /// A percentage, of 10,000, or the default.
+    pub(super) fn share(&self, name: &str) -> u16 {
+        let given = self.get(name).and_then(|value| value.share());
+        let default = self.declared(name).default;
+        given.unwrap_or_else(|| units::parse_share(default).unwrap_or_default())
+    }
+
     /// One of the declared words, or the default.
     pub(super) fn choice(&self, name: &str) -> &'static str {
         let given = self.get(name).and_then(|value| value.choice());

@@ -5,11 +5,12 @@ use std::{collections::HashMap, time::Duration};
 use super::{
     endpoint,
     errors::{Place, Report},
+    health_check,
     links::Named,
     names,
     table::Table,
 };
-use crate::{base::limits, policy::balance::Strategy};
+use crate::{base::limits, policy::balance::Strategy, snapshot::health::HealthCheck};
 
 pub use endpoint::{EndpointConfig, EndpointHost};
 
@@ -32,6 +33,8 @@ pub struct UpstreamConfig {
     pub pool_idle_max_per_core: usize,
     /// Age at which a connection is not used again; `Duration::MAX` for never.
     pub pool_age_max: Duration,
+    /// How its endpoints are checked, if they are.
+    pub health_check: Option<HealthCheck>,
     /// Where its header stands.
     pub place: Place,
 }
@@ -57,6 +60,10 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
     let endpoints = endpoints(table);
     let timeouts = timeouts(table);
     let pool = pool(table);
+    let health_check = match table.table("health_check") {
+        Some(check) => health_check::read(&check).map(Some),
+        None => Some(None),
+    };
     let (connect_timeout, response_timeout) = timeouts?;
     let (pool_idle, pool_idle_max_per_core, pool_age_max) = pool?;
     Some(UpstreamConfig {
@@ -68,6 +75,7 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
         pool_idle,
         pool_idle_max_per_core,
         pool_age_max,
+        health_check: health_check?,
         place: table.place(),
     })
 }

@@ -176,6 +176,17 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// A percentage, of 10,000.
+    pub(super) fn share(&self) -> Option<u16> {
+        match units::parse_share(&self.unit_text("a percentage such as \"10%\"")?) {
+            Ok(share) => Some(share),
+            Err((message, hint)) => {
+                self.error(message, hint);
+                None
+            }
+        }
+    }
+
     /// One of the words its key takes.
     pub(super) fn choice(&self) -> Option<&'static str> {
         let (Kind::Choice(choices) | Kind::Choices(choices)) = self.key.kind else { return None };

@@ -1,9 +1,9 @@
 //! The metrics scrape: reads every core's counters where they are and never makes a core wait.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use crate::{
-    base::reason::Reason,
+    base::{limits::ENDPOINT_SERIES_MAX, reason::Reason},
     controlplane::{
         export::{exposition::Exposition, process},
         series::Series,
@@ -27,6 +27,7 @@ pub fn render(state: &State) -> Vec<u8> {
         answers(&mut out, state);
         upstreams(&mut out, state, &rules.series);
     }
+    checks(&mut out, state);
     per_core(&mut out, state);
     control(&mut out, state);
     process_metrics(&mut out, state);
@@ -116,6 +117,19 @@ fn upstreams(out: &mut Exposition, state: &State, series: &Series) {
     for (name, _, failures, _) in &sums {
         out.sample(&names::UPSTREAM_FAILURES, &[name], failures);
     }
+}
+
+/// What the health checks say of each endpoint.
+fn checks(out: &mut Exposition, state: &State) {
+    out.begin(&names::ENDPOINT_UP);
+    for one in state.checks.shown().iter().take(ENDPOINT_SERIES_MAX) {
+        let labels = [&*one.upstream, &*one.endpoint, &one.address.to_string()];
+        out.sample(&names::ENDPOINT_UP, &labels, u8::from(one.up));
+    }
+    let counts = state.checks.counts();
+    out.begin(&names::HEALTH_CHECKS);
+    out.sample(&names::HEALTH_CHECKS, &["passed"], counts.passed.load(Relaxed));
+    out.sample(&names::HEALTH_CHECKS, &["failed"], counts.failed.load(Relaxed));
 }
 
 /// One sample per core of each of its own numbers.

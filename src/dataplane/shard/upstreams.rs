@@ -208,6 +208,7 @@ mod tests {
             pool_idle: Duration::from_secs(1),
             pool_idle_max_per_core: 1,
             pool_age_max: Duration::MAX,
+            health_check: None,
             stats: StatsSlot(0),
             identity,
             pools: [identity].into(),
