@@ -50,7 +50,7 @@ pub fn compile(
     let routes = config.routes.into_iter().map(|route| Route {
         stats: ROUTE_OTHER,
         key: RouteKey(0),
-        id: (*route.id).into(), // a copy: the original lies among what parsing left behind
+        id: route.id,
         upstream: route.upstream,
         extra: route.extra,
     });
@@ -58,7 +58,7 @@ pub fn compile(
         version,
         listener_ids: (0..config.listeners.len() as u32).map(ListenerId).collect(),
         listeners: config.listeners.into(),
-        table: Arc::new(config.table),
+        table: config.table,
         routes: routes.collect(),
         upstreams,
         access_log: config.log.access,

@@ -101,8 +101,13 @@ pub fn run(
     };
     let stamp = source.stamp();
     let kept = rules::kept(&source).map_err(ServerError::Config)?;
-    let loaded = rules::load(source.base(), &kept.overlay, origin.inherited.version + 1)
-        .map_err(ServerError::Config)?;
+    let loaded = rules::load(
+        source.base(),
+        &kept.overlay,
+        &Default::default(),
+        origin.inherited.version + 1,
+    )
+    .map_err(ServerError::Config)?;
     rt::memory::give_back();
     log::set_level(loaded.level);
     for warning in &loaded.warnings {

@@ -185,7 +185,7 @@ impl Preparer {
         reread: bool,
         version: u64,
     ) -> Result<(Snapshot, Vec<Problem>, Option<Read>), Refused> {
-        let texts = self.state.rules().known.texts.clone();
+        let Known { texts, kept, .. } = self.state.rules().known.clone();
         let base = match reread {
             // Before reading: a change that comes while we read makes another stamp.
             true => {
@@ -195,7 +195,7 @@ impl Preparer {
             false => Base::Texts(&texts),
         };
         let Loaded { snapshot, fixed, level, mut warnings, known } =
-            rules::load(base, overlay, version)?;
+            rules::load(base, overlay, &kept, version)?;
         let keys = self.fixed.differences(&fixed);
         if !keys.is_empty() {
             warnings.push(warning(

@@ -8,8 +8,8 @@ use crate::{
         changes::Store,
         compile::{self, Resolve},
         config::{
-            self, Base, Config, ConfigErrors, Known, Level, Problem, RuntimeConfig, Severity,
-            overlay::Overlay,
+            self, Base, Config, ConfigErrors, Kept as KeptRoutes, Known, Level, Problem,
+            RuntimeConfig, Severity, overlay::Overlay,
         },
         export::access_log::Sink,
         source::Stamp,
@@ -145,11 +145,12 @@ pub(super) fn kept(source: &Source) -> Result<Kept, ConfigErrors> {
 pub(super) fn load(
     base: Base<'_>,
     overlay: &Overlay,
+    before: &KeptRoutes,
     version: u64,
 ) -> Result<Loaded, ConfigErrors> {
     // In a thread of its own: what parsing leaves behind is in that thread's heap, and goes with it.
     let loaded = std::thread::scope(|scope| {
-        let parse = scope.spawn(|| config::load_with(base, overlay));
+        let parse = scope.spawn(|| config::load_with(base, overlay, before));
         parse.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     let config::Loaded { config, mut warnings, known } = loaded?;
@@ -195,7 +196,7 @@ mod tests {
              endpoints = [\"http://127.0.0.1:1\"]\n"
         );
         let source = Source::Text { name: "test".into(), text };
-        load(source.base(), &Overlay::default(), 1).expect("valid").fixed
+        load(source.base(), &Overlay::default(), &KeptRoutes::default(), 1).expect("valid").fixed
     }
 
     #[test]

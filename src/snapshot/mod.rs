@@ -109,7 +109,7 @@ pub struct ListenerLimits {
 #[derive(Clone, Debug)]
 pub struct Route {
     /// The id in TOML, logs and metrics.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// Where it goes.
     pub upstream: UpstreamIndex,
     /// Which counters it writes to; `compile` puts `telemetry::core_stats::ROUTE_OTHER`, the
@@ -118,7 +118,7 @@ pub struct Route {
     /// Who it is over versions; given by the control plane too.
     pub key: RouteKey,
     /// What most routes do not have; `None` means all defaults.
-    pub extra: Option<Box<RouteExtra>>,
+    pub extra: Option<Arc<RouteExtra>>,
 }
 
 /// The rarer settings of a route, apart so that a plain route stays small.

@@ -48,7 +48,8 @@ struct Pipeline {
 
 impl Pipeline {
     fn load(&self, overlay: &Arc<Overlay>, dry_run: bool) -> Result<Applied, Refused> {
-        let loaded = config::load_with(Base::Text("ringway.toml", FILE), overlay)?;
+        let loaded =
+            config::load_with(Base::Text("ringway.toml", FILE), overlay, &config::Kept::default())?;
         let version = self.state.rules().snapshot.version + 1;
         let (snapshot, _) = compile::compile(loaded.config, version, Resolve::No)?;
         if !dry_run {

@@ -19,7 +19,7 @@ use super::{
 use crate::controlplane::{
     changes::{Edit, Effect, Plan},
     config::{
-        self, Base,
+        self,
         canonical::{self, meaning},
         overlay::{Kind, Object, Overlay},
         tree::{Item, MASK, Tree},
@@ -104,7 +104,7 @@ fn read_body(media: Media, text: &str, overlay: &Overlay) -> Result<Tree, Failur
             Err(error) => return Err(not_json(&error)),
         },
     };
-    let loaded = config::load_with(Base::Text(REQUEST, &toml), &Overlay::default());
+    let loaded = config::load_str(REQUEST, &toml);
     let loaded = loaded.map_err(|errors| {
         let problem = |problem| {
             let mut problem = failure::show(problem, overlay, None);

@@ -188,6 +188,25 @@ impl Report {
         self.errors.get()
     }
 
+    /// How many problems there are so far, warnings among them.
+    pub(super) fn problem_count(&self) -> usize {
+        self.problems.borrow().len()
+    }
+
+    /// Begins anew, with the first `files` files known.
+    pub(super) fn begin_again(&self, files: usize) {
+        self.files.borrow_mut().truncate(files);
+        self.problems.borrow_mut().clear();
+        self.broken_lines.borrow_mut().clear();
+        self.errors.set(0);
+        *self.incomplete.borrow_mut() = false;
+    }
+
+    /// How many files are known.
+    pub(super) fn file_count(&self) -> usize {
+        self.files.borrow().len()
+    }
+
     /// All problems by file, line and column, and the names of the files.
     pub(super) fn finish(self) -> (Vec<Problem>, Vec<Box<str>>) {
         let mut problems = self.problems.into_inner();

@@ -6,6 +6,7 @@ use toml::{Spanned, de::DeTable};
 
 use super::{
     errors::{Place, Report},
+    kept::{Cut, Kept},
     syntax,
     text::Source,
     tree::{Text, Texts},
@@ -56,9 +57,28 @@ impl Files {
         Texts(self.sources.into_iter().map(text).collect())
     }
 
+    /// Cuts each file by what was read before; yields its number and its parts.
+    pub(super) fn cut(&self, before: &Kept) -> Vec<(u32, Cut)> {
+        let cut = |source: &Source| (source.file, Cut::new(&source.text, before));
+        self.sources.iter().map(cut).collect()
+    }
+
+    /// The trees of what is left of each file, with the text that their places refer to; `None` if
+    /// one is not TOML.
+    pub(super) fn parse_rest<'a>(
+        &'a self,
+        cuts: &'a [(u32, Cut)],
+    ) -> Option<Vec<(&'a Source, Spanned<DeTable<'a>>)>> {
+        let pairs = self.sources.iter().zip(cuts);
+        let parse = |(source, (_, cut)): (&'a Source, &'a (u32, Cut))| {
+            Some((source, syntax::parse(cut.text(&source.text))?))
+        };
+        pairs.map(parse).collect()
+    }
+
     /// The trees of all files, with the text that their places refer to.
     pub(super) fn parse(&self, report: &Report) -> Vec<(&Source, Spanned<DeTable<'_>>)> {
-        let clean: Vec<_> = self.sources.iter().map(syntax::parse).collect();
+        let clean: Vec<_> = self.sources.iter().map(|source| syntax::parse(&source.text)).collect();
         let repaired = self.repaired.get_or_init(|| {
             let pairs = self.sources.iter().zip(&clean);
             pairs

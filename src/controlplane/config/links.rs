@@ -73,8 +73,7 @@ impl<T> Named<T> {
 
     /// The position that a reference means; a dangling one is reported.
     pub(super) fn resolve(&self, name: &str, reference: &Value<'_>, what: &str) -> Option<usize> {
-        if let Some(&position) = self.by_name.get(name) {
-            self.items[position].used.set(true);
+        if let Some(position) = self.find(name) {
             return Some(position);
         }
         if !self.nameless && !reference.report.is_incomplete() {
@@ -89,6 +88,13 @@ impl<T> Named<T> {
             reference.error(format!("there is no {what} \"{shown}\""), hint);
         }
         None
+    }
+
+    /// The position of a name, which counts as used.
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
+        let position = *self.by_name.get(name)?;
+        self.items[position].used.set(true);
+        Some(position)
     }
 
     /// Whether there is none, not even one with mistakes.

@@ -1,10 +1,11 @@
 //! `[[route]]`: its own keys here, the matching keys by [`TableBuilder`], which compiles them.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use super::{
     endpoint,
     errors::{Place, Report},
+    kept::{Cut, Kept, KeptTable, Matching, Reading, TextKey},
     links::{self, Named},
     names,
     table::Table,
@@ -26,11 +27,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct RouteConfig {
     /// Unique; `#` and the number of the route if none was given.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// Where it goes.
     pub upstream: UpstreamIndex,
     /// What most routes do not have.
-    pub extra: Option<Box<RouteExtra>>,
+    pub extra: Option<Arc<RouteExtra>>,
     /// Where its header stands.
     pub place: Place,
 }
@@ -40,7 +41,15 @@ pub(super) struct Routes {
     routes: Vec<RouteConfig>,
     /// How many `[[route]]` there are, those with mistakes too.
     written: usize,
-    table: Option<RouteTable>,
+    table: Option<Arc<RouteTable>>,
+    kept: Kept,
+}
+
+/// What was read before, and the files cut by it.
+pub(super) struct Before<'a> {
+    pub(super) kept: &'a Kept,
+    /// By the number of the file.
+    pub(super) cuts: HashMap<u32, &'a Cut>,
 }
 
 impl Routes {
@@ -49,9 +58,9 @@ impl Routes {
         self.written == 0
     }
 
-    /// The table, unless a route has mistakes, and the routes.
-    pub(super) fn finish(self) -> (Option<RouteTable>, Vec<RouteConfig>) {
-        (self.table, self.routes)
+    /// The table, unless a route has mistakes, the routes, and what is kept of them.
+    pub(super) fn finish(self) -> (Option<Arc<RouteTable>>, Vec<RouteConfig>, Kept) {
+        (self.table, self.routes, self.kept)
     }
 }
 
@@ -64,10 +73,15 @@ struct Reader<'a> {
     builder: TableBuilder,
     /// Those that the builder took, by the index it was told.
     routes: Vec<RouteConfig>,
-    ids: HashMap<Box<str>, Place>,
+    ids: HashMap<Arc<str>, Place>,
     written: usize,
     /// Whether a route has a mistake that makes what is in `routes` unusable.
     flawed: bool,
+    /// Of each of `routes`, if none is flawed.
+    readings: Vec<Arc<Reading>>,
+    /// Those that need no second reading.
+    keys: Vec<(TextKey, Arc<Reading>)>,
+    before: &'a Before<'a>,
 }
 
 /// Reads the routes of all files.
@@ -75,14 +89,10 @@ pub(super) fn read(
     roots: &[Table<'_>],
     listeners: &Listeners,
     upstreams: &Named<UpstreamConfig>,
+    before: &Before<'_>,
     report: &Report,
 ) -> Routes {
-    let mut builder = TableBuilder::new(listeners.len());
-    for (position, (_, _, (listener, _))) in listeners.values().enumerate() {
-        if !listener.merge_slashes {
-            builder.keep_slashes(ListenerIndex(position as u16));
-        }
-    }
+    let builder = new_builder(listeners);
     let mut reader = Reader {
         listeners,
         upstreams,
@@ -91,8 +101,13 @@ pub(super) fn read(
         ids: HashMap::new(),
         written: 0,
         flawed: false,
+        readings: Vec::new(),
+        keys: Vec::new(),
+        before,
     };
-    for table in roots.iter().flat_map(|root| root.tables("route")) {
+    let all = roots.iter().map(|root| (before.cuts.get(&root.source.file), root.tables("route")));
+    for (cut, table) in all.flat_map(|(cut, tables)| tables.into_iter().map(move |one| (cut, one)))
+    {
         reader.written += 1;
         if reader.written > limits::ROUTES_MAX {
             let message = format!("more than {} routes", limits::ROUTES_MAX);
@@ -100,13 +115,50 @@ pub(super) fn read(
             reader.flawed = true;
             break;
         }
-        reader.read_route(&table);
+        match cut.and_then(|cut| cut.taken(table.start())) {
+            Some((key, reading)) => reader.take(&table, key, reading),
+            None => reader.read_route(&table, cut.and_then(|cut| cut.fresh(table.start()))),
+        }
     }
     reader.finish(report)
 }
 
+fn new_builder(listeners: &Listeners) -> TableBuilder {
+    let mut builder = TableBuilder::new(listeners.len());
+    for (position, (_, _, (listener, _))) in listeners.values().enumerate() {
+        if !listener.merge_slashes {
+            builder.keep_slashes(ListenerIndex(position as u16));
+        }
+    }
+    builder
+}
+
 impl Reader<'_> {
-    fn read_route(&mut self, table: &Table<'_>) {
+    /// Takes a route as it was read before. Whatever does not go together with the rest any more is
+    /// a flaw, and no message: the files are read again as a whole then.
+    fn take(&mut self, table: &Table<'_>, key: TextKey, reading: &Arc<Reading>) {
+        let place = table.place();
+        let id = reading.id.clone().unwrap_or_else(|| self.number());
+        let is_new = reading.id.is_none() || self.ids.insert(id.clone(), place).is_none();
+        let upstream = self.upstreams.find(&reading.upstream);
+        if reading.listeners.is_empty() {
+            self.listeners.use_all();
+        }
+        let listeners_known =
+            reading.listeners.iter().all(|name| self.listeners.find(name).is_some());
+        let Some(upstream) = upstream.filter(|_| is_new && listeners_known && table.is_empty())
+        else {
+            self.flawed = true;
+            return;
+        };
+        let (upstream, extra) = (UpstreamIndex(upstream as u32), reading.extra.clone());
+        self.routes.push(RouteConfig { id, upstream, extra, place });
+        self.keys.push((key, Arc::clone(reading)));
+        self.readings.push(Arc::clone(reading));
+    }
+
+    fn read_route(&mut self, table: &Table<'_>, key: Option<TextKey>) {
+        let problems_before = table.report.problem_count();
         let id = self.read_id(table);
         let upstream = self.read_upstream(table);
         let host_header = table.get("host_header").map(|value| host_header(&value));
@@ -116,21 +168,35 @@ impl Reader<'_> {
         }
         // With a mistake elsewhere it is still compared with other routes.
         self.flawed |= id.is_none() || upstream.is_none();
+        let written_id = id.clone().filter(|_| table.get("id").is_some());
         let id = id.unwrap_or_else(|| self.number());
-        let upstream = upstream.unwrap_or(UpstreamIndex(0));
-        let Some(target) = self.add_to_table(table) else {
+        let index = upstream.as_ref().map_or(UpstreamIndex(0), |(index, _)| *index);
+        let Some((target, matching)) = self.add_to_table(table) else {
             self.flawed = true;
             return;
         };
         let host_header = host_header.flatten().unwrap_or_default();
         let plain =
             target == TargetRule::Keep && host_header == HostHeader::Preserve && timeout.is_none();
-        let extra = (!plain).then(|| Box::new(RouteExtra { target, host_header, timeout }));
-        self.routes.push(RouteConfig { id, upstream, extra, place: table.place() });
+        let extra = (!plain).then(|| Arc::new(RouteExtra { target, host_header, timeout }));
+        let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
+        self.routes.push(route);
+        let Some((_, upstream)) = upstream else { return };
+        let listeners = table.get("listeners").map(|list| list.texts()).unwrap_or_default();
+        let reading = Arc::new(Reading {
+            id: written_id,
+            upstream,
+            listeners: listeners.into_iter().map(|(name, _)| (*name).into()).collect(),
+            matching,
+            extra,
+        });
+        self.readings.push(Arc::clone(&reading));
+        let is_clean = table.report.problem_count() == problems_before;
+        self.keys.extend(key.filter(|_| is_clean).map(|key| (key, reading)));
     }
 
     /// Reads the matching keys and adds the route to the table.
-    fn add_to_table(&mut self, table: &Table<'_>) -> Option<TargetRule> {
+    fn add_to_table(&mut self, table: &Table<'_>) -> Option<(TargetRule, Matching)> {
         let errors_before = table.report.error_count();
         let keys = Keys::read(table);
         let listeners = self.read_listeners(table);
@@ -144,7 +210,9 @@ impl Reader<'_> {
                 if !known || table.may_say_more() || table.get("sni").is_some() {
                     self.builder.set_aside();
                 }
-                Some(target)
+                let is_regex = matches!(spec.path, PathSpec::Regex(_));
+                let matching = Matching::of(&spec, is_regex && target.uses_captures());
+                Some((target, matching))
             }
             Err(errors) => {
                 errors.iter().for_each(|error| keys.report(table, error));
@@ -154,15 +222,15 @@ impl Reader<'_> {
     }
 
     /// What stands for an id that is not there.
-    fn number(&self) -> Box<str> {
+    fn number(&self) -> Arc<str> {
         format!("#{}", self.written).into()
     }
 
-    fn read_id(&mut self, table: &Table<'_>) -> Option<Box<str>> {
+    fn read_id(&mut self, table: &Table<'_>) -> Option<Arc<str>> {
         let Some(value) = table.get("id") else {
             return Some(self.number());
         };
-        let id: Box<str> = links::check_name(&value)?.into();
+        let id: Arc<str> = links::check_name(&value)?.into();
         if id.starts_with('#') {
             let hint = format!("write \"{}\"", id.trim_start_matches('#'));
             value.error("ids with # in front are those of routes without an id", hint);
@@ -178,7 +246,7 @@ impl Reader<'_> {
         Some(id)
     }
 
-    fn read_upstream(&self, table: &Table<'_>) -> Option<UpstreamIndex> {
+    fn read_upstream(&self, table: &Table<'_>) -> Option<(UpstreamIndex, Box<str>)> {
         let value = table.get("upstream");
         if value.is_none() && table.get("split").is_none() {
             table.report_missing("upstream");
@@ -192,7 +260,7 @@ impl Reader<'_> {
         if position.is_none() {
             self.upstreams.use_all();
         }
-        position.map(|position| UpstreamIndex(position as u32))
+        position.map(|position| (UpstreamIndex(position as u32), name.into()))
     }
 
     /// The listeners it is for; `None` if one is not known, which was reported.
@@ -223,23 +291,58 @@ impl Reader<'_> {
         complete.then_some(found)
     }
 
-    fn finish(self, report: &Report) -> Routes {
-        self.report_conflicts(report);
+    fn finish(mut self, report: &Report) -> Routes {
+        let listeners: Vec<(Box<str>, bool)> = self
+            .listeners
+            .values()
+            .map(|(name, _, (listener, _))| (name.into(), listener.merge_slashes))
+            .collect();
+        let known = self.before.kept.table_of(&self.readings, &listeners);
+        if known.is_none() && !self.before.kept.is_empty() {
+            self.build_again();
+        }
+        let (table, conflicts) = match known {
+            Some((table, conflicts)) => (Some(table), conflicts),
+            None => (None, self.builder.conflicts().into()),
+        };
+        self.report_conflicts(&conflicts, report);
         if !report.is_incomplete() {
             self.report_unused(report);
         }
-        let usable = !self.flawed && !report.has_errors();
-        let table = usable.then(|| self.builder.build());
-        Routes { routes: self.routes, written: self.written, table }
+        if self.flawed || report.has_errors() {
+            let Self { routes, written, .. } = self;
+            return Routes { routes, written, table: None, kept: Kept::default() };
+        }
+        let table = table.unwrap_or_else(|| Arc::new(self.builder.build()));
+        let readings = std::mem::take(&mut self.readings);
+        let kept = KeptTable { readings, listeners, table: Arc::clone(&table), conflicts };
+        let kept = Kept::new(self.keys.into_iter(), kept);
+        Routes { routes: self.routes, written: self.written, table: Some(table), kept }
     }
 
-    fn report_conflicts(&self, report: &Report) {
+    /// The builder has what was read now: gives it all routes, in their order.
+    fn build_again(&mut self) {
+        self.builder = new_builder(self.listeners);
+        if self.flawed {
+            return;
+        }
+        for (position, reading) in self.readings.iter().enumerate() {
+            let names = reading.listeners.iter();
+            let listeners = names.filter_map(|name| self.listeners.find(name));
+            let listeners = listeners.map(|position| ListenerIndex(position as u16)).collect();
+            let (route, matching) = (RouteIndex(position as u32), &reading.matching);
+            let spec = matching.spec(listeners);
+            self.flawed |= !self.builder.add_again(route, &spec, matching.groups);
+        }
+    }
+
+    fn report_conflicts(&self, conflicts: &[Conflict], report: &Report) {
         let name = |route: RouteIndex| {
             let route = &self.routes[route.0 as usize];
             (route.place, format!("\"{}\" at {}", route.id, report.describe(route.place)))
         };
-        for conflict in self.builder.conflicts() {
-            match conflict {
+        for conflict in conflicts {
+            match *conflict {
                 Conflict::Same { first, second } => {
                     let (place, second) = (name(second).0, &self.routes[second.0 as usize].id);
                     let message = format!(

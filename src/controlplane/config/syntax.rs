@@ -11,9 +11,9 @@ use super::{errors::Report, text::Source};
 /// Slips repaired in one file before its rest is given up.
 const REPAIRS_MAX: usize = 64;
 
-/// The tree of a file, if it is TOML.
-pub(super) fn parse(source: &Source) -> Option<Spanned<DeTable<'_>>> {
-    let (tree, errors) = DeTable::parse_recoverable(&source.text);
+/// The tree of a text, if it is TOML.
+pub(super) fn parse(text: &str) -> Option<Spanned<DeTable<'_>>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
     errors.is_empty().then_some(tree)
 }
 
@@ -360,7 +360,7 @@ mod tests {
     fn read(text: &str) -> (Vec<String>, String) {
         let report = Report::default();
         let source = Source::new(report.add_file("f"), Path::new(""), text);
-        assert!(parse(&source).is_none(), "{text} is TOML");
+        assert!(parse(&source.text).is_none(), "{text} is TOML");
         let repaired = repair(&source, &report);
         let keys: Vec<String> = flatten(parse_repaired(&repaired).get_ref(), "");
         (report.finish().0.iter().map(ToString::to_string).collect(), keys.join(" "))

@@ -65,6 +65,16 @@ impl<'a> Table<'a> {
         table
     }
 
+    /// Offset of its header, or of its brace.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// Whether it has no key.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Where its header stands.
     pub(super) fn place(&self) -> Place {
         self.source.place(self.start)

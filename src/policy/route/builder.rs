@@ -94,17 +94,32 @@ impl TableBuilder {
         route: RouteIndex,
         spec: &RouteSpec<'_>,
     ) -> Result<TargetRule, Vec<RouteError>> {
-        let checked = check::check(self, spec)?;
+        let (checked, target) = check::check(self, spec)?;
+        self.place(route, spec, &checked);
+        Ok(target)
+    }
+
+    /// Adds a route that [`Self::add`] of another builder took, without its target. `groups` says
+    /// whether that uses named groups of its regex. Whether it was added: it is, with the same
+    /// listeners.
+    pub fn add_again(&mut self, route: RouteIndex, spec: &RouteSpec<'_>, groups: bool) -> bool {
+        let Ok((mut checked, _)) = check::check(self, spec) else { return false };
+        checked.groups = groups;
+        self.place(route, spec, &checked);
+        true
+    }
+
+    fn place(&mut self, route: RouteIndex, spec: &RouteSpec<'_>, checked: &CheckedRoute<'_>) {
         let set = self.set(checked.listeners.clone());
         let first = self.tree.entries.len() as u32;
         match &checked.path {
             CheckedPath::Segments { merged, kept } => match kept {
-                None => self.place_segments(set, &checked, merged),
+                None => self.place_segments(set, checked, merged),
                 Some(kept) => {
                     let merges = |listener: &u16| self.merges[usize::from(*listener)];
                     let (merging, keeping) = checked.listeners.iter().partition(|l| merges(l));
-                    self.place_variant(merging, &checked, merged);
-                    self.place_variant(keeping, &checked, kept);
+                    self.place_variant(merging, checked, merged);
+                    self.place_variant(keeping, checked, kept);
                 }
             },
             CheckedPath::Search { regex, prefix } => {
@@ -115,7 +130,7 @@ impl TableBuilder {
                 }
             }
         }
-        let alike = self.alike(&checked, spec);
+        let alike = self.alike(checked, spec);
         let conditions =
             u32::from(!spec.methods.is_empty()) + (spec.headers.len() + spec.query.len()) as u32;
         self.routes.push(BuiltRoute {
@@ -129,7 +144,6 @@ impl TableBuilder {
             groups: checked.groups,
             set_aside: false,
         });
-        Ok(checked.target)
     }
 
     /// Leaves the last route out of [`Self::conflicts`]: a condition of it is not known, because of

@@ -25,7 +25,6 @@ pub(super) struct CheckedRoute<'a> {
     pub(super) hosts: Vec<HostPattern>,
     pub(super) path: CheckedPath<'a>,
     pub(super) guard: u32,
-    pub(super) target: TargetRule,
     /// Whether named groups of its regex are used.
     pub(super) groups: bool,
 }
@@ -51,7 +50,7 @@ pub(super) enum CheckedPath<'a> {
 pub(super) fn check<'a>(
     builder: &mut TableBuilder,
     spec: &RouteSpec<'a>,
-) -> Result<CheckedRoute<'a>, Vec<RouteError>> {
+) -> Result<(CheckedRoute<'a>, TargetRule), Vec<RouteError>> {
     let mut errors = Vec::new();
     let listeners = check_listeners(builder, spec, &mut errors);
     let hosts = check_hosts(spec, &mut errors);
@@ -60,7 +59,7 @@ pub(super) fn check<'a>(
     let target = path.as_ref().and_then(|(_, names)| check_target(spec, names, &mut errors));
     match (path, target) {
         (Some((path, _)), Some((target, groups))) if errors.is_empty() => {
-            Ok(CheckedRoute { listeners, hosts, path, guard, target, groups })
+            Ok((CheckedRoute { listeners, hosts, path, guard, groups }, target))
         }
         _ => Err(errors),
     }

@@ -1,5 +1,7 @@
 //! A route as the configuration writes it: the keys that decide whether it matches.
 
+use std::borrow::Cow;
+
 use crate::base::ids::ListenerIndex;
 
 /// The matching and target keys of one `[[route]]`, as text. [`super::TableBuilder::add`] checks
@@ -52,6 +54,15 @@ pub enum ValueSpec<'a> {
 }
 
 impl<'a> ValueSpec<'a> {
+    /// As it is written: what [`Self::parse`] reads.
+    pub fn text(&self) -> Cow<'a, str> {
+        match self {
+            Self::Literal(text) => Cow::Borrowed(text),
+            Self::Present => Cow::Borrowed("present"),
+            Self::Regex(text) => Cow::Owned(format!("~{text}")),
+        }
+    }
+
     /// Reads the three spellings: `"present"`, `"~regex"`, any other text for itself.
     pub fn parse(text: &'a str) -> Self {
         match text.strip_prefix('~') {

@@ -38,6 +38,11 @@ enum Part {
 }
 
 impl TargetRule {
+    /// Whether it puts captures in.
+    pub fn uses_captures(&self) -> bool {
+        matches!(self, Self::Rewrite(rewrite) if rewrite.uses_captures())
+    }
+
     /// Appends the new path to `out`: it starts with `/` (or is the `*` that came) and holds only
     /// bytes a request line may hold, given that `path` does and `captures` are those of its match.
     pub fn write(&self, path: &[u8], captures: &Captures, out: &mut Vec<u8>) {

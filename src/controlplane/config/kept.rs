@@ -1,0 +1,403 @@
+//! What was read of routes, kept so that those whose text is as it was are not read again.
+//!
+//! Of 10,000 routes a change touches a few. [`Cut`] finds the text of each `[[route]]` in a file; of
+//! those that were read before, the parser gets the header alone, and what they mean is taken from
+//! [`Kept`]. Only what was read without any complaint is kept, and depends on nothing but its text: no
+//! `${...}`. Names of upstreams and listeners are looked up anew, conflicts are looked for among all.
+//! If anything is wrong with a file that was read this way it is read again as a whole, so messages
+//! have one source. A table of routes that all match as before is kept as a whole.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
+    sync::{Arc, OnceLock},
+};
+
+use memchr::{memchr_iter, memmem};
+
+use super::interpolate;
+use crate::{
+    base::ids::ListenerIndex,
+    policy::route::{Conflict, PathSpec, RouteSpec, RouteTable, ValueSpec},
+    snapshot::RouteExtra,
+};
+
+/// What a route's text begins with; one that is written otherwise is read each time.
+const HEADER: &str = "[[route]]";
+
+/// What one `[[route]]` says, wherever it stands.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) id: Option<Arc<str>>,
+    pub(super) upstream: Box<str>,
+    /// As they are written; empty for all.
+    pub(super) listeners: Box<[Box<str>]>,
+    pub(super) matching: Matching,
+    pub(super) extra: Option<Arc<RouteExtra>>,
+}
+
+/// What decides which requests a route takes: the keys of a [`RouteSpec`], owned.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Matching {
+    hosts: Box<[Box<str>]>,
+    path: Path,
+    methods: Box<[Box<str>]>,
+    headers: Box<[(Box<str>, Box<str>)]>,
+    query: Box<[(Box<str>, Box<str>)]>,
+    priority: i64,
+    /// Whether its target needs the named groups of its regex.
+    pub(super) groups: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Path {
+    None,
+    Pattern(Box<str>),
+    Prefix(Box<str>),
+    Regex(Box<str>),
+}
+
+impl Matching {
+    /// A copy of what a spec says, but its listeners and its target.
+    pub(super) fn of(spec: &RouteSpec<'_>, groups: bool) -> Self {
+        let texts = |list: &[&str]| list.iter().map(|text| Box::from(*text)).collect();
+        let pairs = |list: &[(&str, ValueSpec<'_>)]| {
+            list.iter().map(|(name, value)| (Box::from(*name), value.text().into())).collect()
+        };
+        Self {
+            hosts: texts(&spec.hosts),
+            path: match spec.path {
+                PathSpec::None => Path::None,
+                PathSpec::Pattern(text) => Path::Pattern(text.into()),
+                PathSpec::Prefix(text) => Path::Prefix(text.into()),
+                PathSpec::Regex(text) => Path::Regex(text.into()),
+            },
+            methods: texts(&spec.methods),
+            headers: pairs(&spec.headers),
+            query: pairs(&spec.query),
+            priority: spec.priority,
+            groups,
+        }
+    }
+
+    /// The spec again, without its target.
+    pub(super) fn spec(&self, listeners: Vec<ListenerIndex>) -> RouteSpec<'_> {
+        fn pairs(list: &[(Box<str>, Box<str>)]) -> Vec<(&str, ValueSpec<'_>)> {
+            list.iter().map(|(name, value)| (&**name, ValueSpec::parse(value))).collect()
+        }
+        RouteSpec {
+            listeners,
+            hosts: self.hosts.iter().map(|host| &**host).collect(),
+            path: match &self.path {
+                Path::None => PathSpec::None,
+                Path::Pattern(text) => PathSpec::Pattern(text),
+                Path::Prefix(text) => PathSpec::Prefix(text),
+                Path::Regex(text) => PathSpec::Regex(text),
+            },
+            methods: self.methods.iter().map(|method| &**method).collect(),
+            headers: pairs(&self.headers),
+            query: pairs(&self.query),
+            priority: self.priority,
+            strip_path: false,
+            rewrite: None,
+        }
+    }
+}
+
+/// What is kept of the routes of a configuration in force. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    by_text: ByText,
+    table: KeptTable,
+}
+
+type ByText = HashMap<TextKey, Arc<Reading>, BuildHasherDefault<KeyHasher>>;
+
+/// The routes in their order, and what was made of them.
+#[derive(Debug)]
+pub(super) struct KeptTable {
+    pub(super) readings: Vec<Arc<Reading>>,
+    /// Name of each listener, and whether it merges slashes.
+    pub(super) listeners: Vec<(Box<str>, bool)>,
+    pub(super) table: Arc<RouteTable>,
+    pub(super) conflicts: Arc<[Conflict]>,
+}
+
+impl Kept {
+    pub(super) fn new(
+        by_text: impl ExactSizeIterator<Item = (TextKey, Arc<Reading>)>,
+        table: KeptTable,
+    ) -> Self {
+        Self(Some(Arc::new(Inner { by_text: by_text.collect(), table })))
+    }
+
+    /// The table, if these routes match just as those that it was made of.
+    pub(super) fn table_of(
+        &self,
+        readings: &[Arc<Reading>],
+        listeners: &[(Box<str>, bool)],
+    ) -> Option<(Arc<RouteTable>, Arc<[Conflict]>)> {
+        let old = &self.0.as_ref()?.table;
+        let alike = |(a, b): (&Arc<Reading>, &Arc<Reading>)| {
+            Arc::ptr_eq(a, b) || (a.listeners == b.listeners && a.matching == b.matching)
+        };
+        let is_same = old.listeners == listeners
+            && old.readings.len() == readings.len()
+            && old.readings.iter().zip(readings).all(alike);
+        is_same.then(|| (Arc::clone(&old.table), Arc::clone(&old.conflicts)))
+    }
+
+    fn get(&self, key: TextKey) -> Option<&Arc<Reading>> {
+        self.0.as_ref()?.by_text.get(&key)
+    }
+
+    /// How many routes need not be read again.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.by_text.len())
+    }
+
+    /// Whether nothing is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// Stands for the text of a route. 128 bits under keys that nobody outside knows: two texts with the
+/// same one can't be made and don't happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct TextKey(u128);
+
+impl TextKey {
+    fn of(text: &str) -> Self {
+        static SECRETS: OnceLock<[RandomState; 2]> = OnceLock::new();
+        let [high, low] = SECRETS.get_or_init(Default::default);
+        let half = |secret: &RandomState| u128::from(secret.hash_one(text));
+        Self(half(high) << 64 | half(low))
+    }
+}
+
+/// A key is a hash already.
+#[derive(Clone, Copy, Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+/// A file cut into its routes.
+#[derive(Debug, Default)]
+pub(super) struct Cut {
+    /// What is left to parse, at the offsets it has in the file; `None` for all of it.
+    rest: Option<String>,
+    /// Routes that were read before, by offset.
+    taken: Vec<(usize, TextKey, Arc<Reading>)>,
+    /// The others, by offset.
+    fresh: Vec<(usize, TextKey)>,
+}
+
+impl Cut {
+    pub(super) fn new(text: &str, before: &Kept) -> Self {
+        let mut cut = Self::default();
+        // With these a line that looks like a header may be none.
+        let has = |quotes: &str| memmem::find(text.as_bytes(), quotes.as_bytes()).is_some();
+        if has("\"\"\"") || has("'''") {
+            return cut;
+        }
+        let mut rest: Option<Vec<u8>> = None;
+        let mut copied = 0;
+        for (start, end) in routes(text) {
+            let route = &text[start..end];
+            let key = TextKey::of(route);
+            let Some(reading) = before.get(key) else {
+                cut.fresh.push((start, key));
+                continue;
+            };
+            let rest = rest.get_or_insert_with(|| vec![b' '; text.len()]);
+            let header = start + HEADER.len();
+            rest[copied..header].copy_from_slice(&text.as_bytes()[copied..header]);
+            copied = end - usize::from(route.ends_with('\n'));
+            cut.taken.push((start, key, Arc::clone(reading)));
+        }
+        cut.rest = rest.and_then(|mut rest| {
+            rest[copied..].copy_from_slice(&text.as_bytes()[copied..]);
+            String::from_utf8(rest).ok()
+        });
+        cut
+    }
+
+    /// What is to be parsed of this text.
+    pub(super) fn text<'a>(&'a self, whole: &'a str) -> &'a str {
+        self.rest.as_deref().unwrap_or(whole)
+    }
+
+    /// What was read of the route at an offset before.
+    pub(super) fn taken(&self, start: usize) -> Option<(TextKey, &Arc<Reading>)> {
+        let place = self.taken.binary_search_by_key(&start, |(start, ..)| *start).ok()?;
+        let (_, key, reading) = &self.taken[place];
+        Some((*key, reading))
+    }
+
+    /// What stands for the text of another route.
+    pub(super) fn fresh(&self, start: usize) -> Option<TextKey> {
+        let place = self.fresh.binary_search_by_key(&start, |(start, _)| *start).ok()?;
+        Some(self.fresh[place].1)
+    }
+
+    /// Names of routes that the parser does not see.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.taken.iter().filter_map(|(_, _, reading)| reading.id.as_deref())
+    }
+}
+
+/// Whether a header that begins with `route` is written as most are, or is another word.
+fn is_plain(header: &str) -> bool {
+    let name = header.trim_start_matches(['[', ' ', '\t']);
+    header.starts_with(HEADER) || name["route".len()..].starts_with(|c: char| c.is_alphanumeric())
+}
+
+/// Where the text of each route begins and ends: at the next header that is not one of its own
+/// tables, with all that stands before it.
+///
+/// A `[` that begins a line inside an array ends a route too early. What is left behind it then has a
+/// bracket that was never opened, so the file is not TOML without the route's text, and is read as a
+/// whole.
+fn routes(text: &str) -> Vec<(usize, usize)> {
+    let bytes = text.as_bytes();
+    let mut found = Vec::new();
+    let mut open = None;
+    for at in memchr_iter(b'[', bytes) {
+        let indent = bytes[..at].iter().rev().take_while(|byte| b" \t".contains(byte)).count();
+        let line = at - indent;
+        if line > 0 && bytes[line - 1] != b'\n' {
+            continue; // not the first of its line
+        }
+        let rest = &text[at..];
+        if rest.starts_with("[route.") || rest.starts_with("[[route.") {
+            continue;
+        }
+        let name = rest.trim_start_matches(['[', ' ', '\t']);
+        if name.starts_with(['"', '\'']) || (name.starts_with("route") && !is_plain(rest)) {
+            return Vec::new(); // another way to write a header that may go on with a route
+        }
+        if let Some(start) = open.take() {
+            found.push((start, line));
+        }
+        open = (indent == 0 && rest.starts_with(HEADER)).then_some(at);
+    }
+    found.extend(open.map(|start| (start, text.len())));
+    found.retain(|(start, end)| !interpolate::is_interpolated(&text[*start..*end]));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controlplane::config::{self, Base, Loaded, overlay::Overlay};
+
+    const TOP: &str = "[admin]\naddress = \"127.0.0.1:1\"\n[[listener]]\nname = \"edge\"\n\
+         address = \"127.0.0.1:8080\"\n[[upstream]]\nname = \"u\"\n\
+         endpoints = [\"http://127.0.0.1:81\"]\n[[upstream]]\nname = \"v\"\n\
+         endpoints = [\"http://127.0.0.1:82\"]\n";
+
+    fn read(text: &str, before: &Kept) -> Result<Loaded, String> {
+        let text = format!("{TOP}{text}");
+        config::load_with(Base::Text("x", &text), &Overlay::default(), before)
+            .map_err(|errors| errors.to_string())
+    }
+
+    /// Everything that can be seen of a configuration.
+    fn shown(loaded: &Loaded) -> String {
+        let config = &loaded.config;
+        format!("{:?} {:?} {:?}", config.routes, config.upstreams, loaded.warnings)
+    }
+
+    /// A text is read the same whatever was read before; `taken`: how many of its routes were not
+    /// read again.
+    fn reads_alike(before: &str, text: &str, taken: usize) {
+        let kept = read(before, &Kept::default()).expect("valid").known.kept;
+        let whole = format!("{TOP}{text}");
+        assert_eq!(Cut::new(&whole, &kept).taken.len(), taken, "{text}");
+        match (read(text, &kept), read(text, &Kept::default())) {
+            (Ok(again), Ok(anew)) => {
+                assert_eq!(shown(&again), shown(&anew), "{text}");
+                assert_eq!(again.known.kept.len(), anew.known.kept.len());
+            }
+            (again, anew) => assert_eq!(again.map(|_| ()), anew.map(|_| ()), "{text}"),
+        }
+    }
+
+    const A: &str = "[[route]]\nid = \"a\"\npath = \"/a\"\nupstream = \"u\" # one\n";
+    const B: &str = "[[route]]\nid = \"b\"\npath_prefix = \"/b\"\nlisteners = [\"edge\"]\n\
+         upstream = \"u\"\nrewrite = \"/x/{rest}\"\n[route.headers]\nx = \"~^1\"\n";
+    const C: &str = "[[route]]\npath_regex = \"^/(?<n>[0-9]+)$\"\nrewrite = \"/n/{n}\"\n\
+         hosts = [\n  \"c.test\",\n]\nupstream = \"v\"";
+
+    #[test]
+    fn what_was_read_before_makes_no_difference() {
+        let all = format!("{A}{B}{C}");
+        let moved = format!("# more\n\n{C}\n{A}{B}");
+        reads_alike(&all, &all, 3);
+        reads_alike(&all, &moved, 2); // C ends with a line end now
+        reads_alike(&all, &format!("{A}{}{C}", B.replace("/b", "/other")), 2);
+        reads_alike(&all, &format!("{A}{B}{A}"), 3); // an id twice
+        reads_alike(&all, &format!("{B}{}", C.replace('v', "w")), 1); // a dangling name
+        reads_alike(&all, &format!("{A}[route.query]\nq = \"1\"\n{B}"), 1);
+        reads_alike(&all, &format!("{A}[[routes]]\n{B}"), 2);
+        reads_alike(&all, &format!("{A}{B}upstream = \"u\"\n"), 1); // a key twice
+        reads_alike(&all, &format!("{A}[[upstream]]\nname = \"w\"\nendpoints = [\n{B}{C}"), 3);
+        reads_alike(&all, "", 0);
+    }
+
+    #[test]
+    fn headers_that_are_written_in_other_ways_are_seen() {
+        let odd = format!("{A}[ route.query ]\nq = \"1\"\n{B}");
+        reads_alike(&odd, &format!("{A}{B}"), 0);
+        reads_alike(&format!("{A}{B}"), &odd, 0);
+        reads_alike(&format!("{A}[\"route\".query]\nq = \"1\"\n"), A, 0);
+        reads_alike(&format!("{A}  [route.query]\nq = \"1\"\n"), A, 0);
+        reads_alike(A, &format!("{A}  [[route]]\nid = \"b\"\nupstream = \"u\"\n"), 1);
+        let text = format!("{A}description = \"\"\"\n{B}\"\"\"\n");
+        reads_alike(&format!("{A}{B}"), &text, 0);
+        reads_alike(&text, &format!("{A}{B}"), 0);
+    }
+
+    #[test]
+    fn what_depends_on_more_than_its_text_is_read_again() {
+        let text = A.replace("one", "${PATH}");
+        reads_alike(&text, &text, 0);
+        let warned = A.replace("path = ", "methods = [\"GTE\"]\npath = ");
+        reads_alike(&warned, &warned, 0);
+    }
+
+    #[test]
+    fn routes_that_match_alike_share_their_table() {
+        let first = read(&format!("{A}{B}{C}"), &Kept::default()).expect("valid");
+        let table = |text: &str| read(text, &first.known.kept).expect("valid").config.table;
+        let target = B.replace("/x/", "/y/").replace("\"u\"", "\"v\"");
+        assert!(Arc::ptr_eq(&table(&format!("{A}{target}{C}")), &first.config.table));
+        for other in [
+            format!("{A}{B}"),
+            format!("{B}{A}{C}"),
+            format!("{A}{B}{}", C.replace("/n/{n}", "/n")),
+            format!("{}{B}{C}", A.replace("/a", "/aa")),
+        ] {
+            assert!(!Arc::ptr_eq(&table(&other), &first.config.table), "{other}");
+        }
+    }
+}
