@@ -125,9 +125,10 @@ impl Client {
     }
 }
 
-fn config(listen: &str, admin: &str, origin: SocketAddr, core: usize, pin: bool) -> String {
+fn config(driver: &str, listen: &str, admin: &str, core: usize, pin: bool) -> String {
+    let origin = origin();
     format!(
-        "[runtime]\ncores = \"{core}\"\npin = {pin}\n[admin]\n{admin}\n\
+        "[runtime]\ndriver = \"{driver}\"\ncores = \"{core}\"\npin = {pin}\n[admin]\n{admin}\n\
          [[listener]]\nname = \"edge\"\naddress = \"{listen}\"\n\
          [[route]]\nid = \"users\"\nhosts = [\"api.example.test\"]\npath = \"/users/{{id}}\"\nupstream = \"o\"\n\
          [[route]]\nid = \"rest\"\nupstream = \"o\"\n\
@@ -139,8 +140,14 @@ fn config(listen: &str, admin: &str, origin: SocketAddr, core: usize, pin: bool)
 #[test]
 fn a_steady_request_allocates_nothing() {
     let _turn = TURN.lock();
+    for driver in ["io_uring", "epoll"] {
+        allocates_nothing(driver);
+    }
+}
+
+fn allocates_nothing(driver: &str) {
     let listen = free_address().to_string();
-    let text = config(&listen, "enabled = false", origin(), first_core(), false);
+    let text = config(driver, &listen, "enabled = false", first_core(), false);
     let (sender, receiver) = mpsc::channel();
     let serving = std::thread::spawn(move || {
         let source = Source::Text { name: "costs.toml".to_owned(), text };
@@ -163,7 +170,7 @@ fn a_steady_request_allocates_nothing() {
     };
     rounds(200);
     let (allocations, took) = rounds(500);
-    println!("{allocations} allocations in 4000 requests");
+    println!("{driver}: {allocations} allocations in 4000 requests");
     // Other threads (the control thread's timers, libtest) may allocate now and then: by the clock, so
     // more of it under a sanitizer.
     let allowed = 40 + took.as_millis() as u64 / 20;
@@ -237,37 +244,39 @@ fn count(pid: u32, events: &[&str], work: impl FnOnce()) -> Option<Vec<u64>> {
     counts.filter(|counts| counts.len() == events.len())
 }
 
-/// A request is its two sends, where one receive serves many messages (Linux 6.17), and two receives
-/// more elsewhere; and the ring is entered for many requests at once.
-#[test]
-fn ring_operations_and_system_calls_per_request() {
-    let _turn = TURN.lock();
-    let core = first_core();
-    bind_to(core);
-    let (listen, admin) = (free_address(), free_address());
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("costs.toml");
-    let section = format!("address = \"{admin}\"");
-    let text = config(&listen.to_string(), &section, origin(), core, true);
-    std::fs::write(&file, text).expect("write");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
-    command.args(["run", "-c"]).arg(&file);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let ringway = Killed(command.spawn().expect("the binary under test starts"));
-    let end = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(listen).is_err() {
-        assert!(Instant::now() < end, "ringway does not listen");
-        std::thread::park_timeout(Duration::from_millis(5));
+/// A ringway of its own process on one core, with the generator and the origin on the same.
+struct Counted {
+    ringway: Killed,
+    listen: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Counted {
+    fn start(driver: &str) -> Self {
+        let core = first_core();
+        bind_to(core);
+        let (listen, admin) = (free_address(), free_address());
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("costs.toml");
+        let section = format!("address = \"{admin}\"");
+        let text = config(driver, &listen.to_string(), &section, core, true);
+        std::fs::write(&file, text).expect("write");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        command.args(["run", "-c"]).arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let ringway = Killed(command.spawn().expect("the binary under test starts"));
+        let end = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(listen).is_err() {
+            assert!(Instant::now() < end, "ringway does not listen");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        Self { ringway, listen, _directory: directory }
     }
-    let events = [
-        "io_uring:io_uring_submit_req",
-        "syscalls:sys_enter_io_uring_enter",
-        "raw_syscalls:sys_enter",
-    ];
-    let many = ringway::rt::machine::kernel_version().is_at_least(6, 17);
-    let operations_max = if many { 2.05 } else { 4.1 };
-    for (connections, rounds, enters_max) in [(64, 100, 0.2), (1, 2000, 4.1)] {
-        let mut clients: Vec<Client> = (0..connections).map(|_| Client::connect(listen)).collect();
+
+    /// Events per request with so many connections that ask at once; `None` if they can't be counted.
+    fn per_request(&self, events: &[&str], connections: usize, rounds: usize) -> Option<Vec<f64>> {
+        let mut clients: Vec<Client> =
+            (0..connections).map(|_| Client::connect(self.listen)).collect();
         let mut work = |rounds: usize| {
             for _ in 0..rounds {
                 clients.iter_mut().for_each(Client::ask);
@@ -275,16 +284,37 @@ fn ring_operations_and_system_calls_per_request() {
             }
         };
         work(20);
-        let Some(counts) = count(ringway.0.id(), &events, || work(rounds)) else {
+        let Some(counts) = count(self.ringway.0.id(), events, || work(rounds)) else {
             let _ = writeln!(
                 std::io::stderr(),
-                "SKIPPED ring_operations_and_system_calls_per_request: perf tracepoints need \
-                 linux-perf and root (or kernel.perf_event_paranoid=-1 and a readable tracefs)"
+                "SKIPPED counts of system calls per request: perf tracepoints need linux-perf and \
+                 root (or kernel.perf_event_paranoid=-1 and a readable tracefs)"
             );
-            return;
+            return None;
         };
         let requests = (connections * rounds) as f64;
-        let per: Vec<f64> = counts.iter().map(|count| *count as f64 / requests).collect();
+        Some(counts.iter().map(|count| *count as f64 / requests).collect())
+    }
+}
+
+/// Many connections that ask at once, with few rounds, and one that asks again and again.
+const LOADS: [(usize, usize); 2] = [(64, 100), (1, 2000)];
+
+/// A request is its two sends, where one receive serves many messages (Linux 6.17), and two receives
+/// more elsewhere; and the ring is entered for many requests at once.
+#[test]
+fn ring_operations_and_system_calls_per_request() {
+    let _turn = TURN.lock();
+    let counted = Counted::start("io_uring");
+    let events = [
+        "io_uring:io_uring_submit_req",
+        "syscalls:sys_enter_io_uring_enter",
+        "raw_syscalls:sys_enter",
+    ];
+    let many = ringway::rt::machine::kernel_version().is_at_least(6, 17);
+    let operations_max = if many { 2.05 } else { 4.1 };
+    for ((connections, rounds), enters_max) in LOADS.into_iter().zip([0.2, 4.1]) {
+        let Some(per) = counted.per_request(&events, connections, rounds) else { return };
         println!(
             "{connections} connections: {:.2} ring operations, {:.3} io_uring_enter, {:.3} system calls per request",
             per[0], per[1], per[2]
@@ -295,5 +325,24 @@ fn ring_operations_and_system_calls_per_request() {
             per[0]
         );
         assert!(per[1] <= enters_max, "{connections}: {:.3} io_uring_enter per request", per[1]);
+    }
+}
+
+/// With epoll a request is two receives and two sends, each tried once and not in vain; waits are
+/// shared by all requests that are ready.
+#[test]
+fn system_calls_per_request_with_epoll() {
+    let _turn = TURN.lock();
+    let counted = Counted::start("epoll");
+    let events =
+        ["syscalls:sys_enter_epoll_wait", "syscalls:sys_enter_epoll_ctl", "raw_syscalls:sys_enter"];
+    for ((connections, rounds), calls_max) in LOADS.into_iter().zip([4.25, 6.3]) {
+        let Some(per) = counted.per_request(&events, connections, rounds) else { return };
+        println!(
+            "{connections} connections: {:.3} epoll_wait, {:.3} epoll_ctl, {:.3} system calls per request",
+            per[0], per[1], per[2]
+        );
+        assert!(per[1] <= 0.02, "{connections}: {:.3} epoll_ctl per request", per[1]);
+        assert!(per[2] <= calls_max, "{connections}: {:.3} system calls per request", per[2]);
     }
 }

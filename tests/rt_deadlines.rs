@@ -1,17 +1,19 @@
 //! Deadlines against real sockets: what a fired one does to a pending receive or send, and that it
 //! never hits a stranger. The table's own logic is tested in `src/rt/deadline.rs`.
 
+mod rt_support;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use ringway::rt::{self, BufPool, Deadlines, PeerState, RuntimeSettings, Shut, Stream};
+use ringway::rt::{self, BufPool, Deadlines, PeerState, Shut, Stream};
 
 const TICK: Duration = Duration::from_millis(10);
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
+    rt::run(rt_support::settings(), f).expect("a ring")
 }
 
 fn pair() -> (Stream, TcpStream) {

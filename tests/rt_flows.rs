@@ -1,5 +1,6 @@
 //! Receives that go on by themselves: nothing is lost, reordered or given to a stranger, nobody eats
-//! the buffers, an idle connection holds none. In each of the three ways a kernel may offer.
+//! the buffers, an idle connection holds none. In each of the three ways an
+//! `io_uring` may offer, and with epoll.
 
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
@@ -12,14 +13,30 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ringway::rt::{
-    self, Buf, BufPool, Deadlines, Either, PeerState, PipePool, Receive, RuntimeSettings, Shut,
-    Stream, splice_exact,
+    self, Buf, BufPool, Deadlines, DriverKind, Either, PeerState, PipePool, Receive,
+    RuntimeSettings, Shut, Stream, splice_exact,
 };
 
-const WAYS: [Receive; 3] = [Receive::Multishot, Receive::OneShot, Receive::Readiness];
+/// Of receiving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Ring(Receive),
+    Epoll,
+}
 
-fn on_core<F: Future>(receive: Receive, f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256, receive }, f).expect("a ring")
+const WAYS: [Way; 4] = [
+    Way::Ring(Receive::Multishot),
+    Way::Ring(Receive::OneShot),
+    Way::Ring(Receive::Readiness),
+    Way::Epoll,
+];
+
+fn on_core<F: Future>(way: Way, f: impl FnOnce() -> F) -> F::Output {
+    let (driver, receive) = match way {
+        Way::Ring(receive) => (DriverKind::IoUring, receive),
+        Way::Epoll => (DriverKind::Epoll, Receive::default()),
+    };
+    rt::run(RuntimeSettings { driver, ring_entries: 256, receive }, f).expect("a loop")
 }
 
 fn pair() -> (Stream, TcpStream) {
@@ -138,7 +155,7 @@ fn the_end_and_errors_come_behind_the_bytes() {
             drop(peer);
             nap().await;
             let first = stream.next(&pool).await;
-            if way != Receive::Readiness {
+            if !matches!(way, Way::Ring(Receive::Readiness) | Way::Epoll) {
                 // recv(2) is asked after the reset there, which throws the bytes away.
                 assert_eq!(first.unwrap().unwrap().data(), b"cut");
                 let failed = stream.next(&pool).await.unwrap_err();
@@ -253,7 +270,7 @@ fn a_sender_of_crumbs_never_eats_the_buffers() {
 /// More connections become readable at once than buffers are lent: all are served, in time.
 #[test]
 fn running_out_of_lent_buffers_is_counted_and_made_good() {
-    on_core(Receive::Multishot, || async {
+    on_core(Way::Ring(Receive::Multishot), || async {
         let pool = pool();
         let pairs: Vec<_> = (0..300).map(|_| pair()).collect();
         pairs.iter().for_each(|(stream, _)| stream.listen(&pool));

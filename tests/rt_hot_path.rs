@@ -95,7 +95,7 @@ fn into_a_buffer_of_ones_own() {
 /// What the kernel receives by itself: one entry serves many messages where it can.
 fn into_a_lent_buffer(receive: Receive, per_round: u64) {
     let has_many = rt::machine::kernel_version().is_at_least(6, 17);
-    rt::run(RuntimeSettings { ring_entries: 256, receive }, || async {
+    rt::run(RuntimeSettings { ring_entries: 256, receive, ..Default::default() }, || async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_nodelay(true).unwrap();

@@ -1,6 +1,8 @@
 //! What is left of a connection that ended badly: nothing. A program of its own, and its tests one
 //! after the other, because they count the descriptors of the whole process.
 
+mod rt_support;
+
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -8,7 +10,7 @@ use std::pin::pin;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use ringway::rt::{self, BufPool, ConnectError, Either, Listener, RuntimeSettings, Stream};
+use ringway::rt::{self, BufPool, ConnectError, Either, Listener, Stream};
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -17,9 +19,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// On a thread of its own, and not before all threads of an earlier test are gone.
 fn on_core<F: Future<Output = ()>>(f: impl FnOnce() -> F + Send + 'static) {
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let core = std::thread::spawn(|| {
-        rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).unwrap()
-    });
+    let core = std::thread::spawn(|| rt::run(rt_support::settings(), f).unwrap());
     core.join().unwrap();
 }
 

@@ -1,5 +1,7 @@
 //! A panic stays in its task. A program of its own with one test: the panic hook is everybody's.
 
+mod rt_support;
+
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -8,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ringway::rt::{self, BufPool, Listener, PanicPlace, RuntimeSettings, Stream};
+use ringway::rt::{self, BufPool, Listener, PanicPlace, Stream};
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
+    rt::run(rt_support::settings(), f).expect("a ring")
 }
 
 /// Echoes one message; panics on `boom`.

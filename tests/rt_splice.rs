@@ -1,6 +1,8 @@
 //! splice(2) between real sockets: every byte arrives, no kernel thread is made, pipes are reused
 //! only when they are empty.
 
+mod rt_support;
+
 use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,14 +12,13 @@ use std::time::{Duration, Instant};
 
 use ringway::base::limits::PIPE_BYTES;
 use ringway::rt::{
-    self, Deadlines, PipePool, RuntimeSettings, Shut, SpliceError, Stream, splice_exact,
-    splice_until_eof,
+    self, Deadlines, PipePool, Shut, SpliceError, Stream, splice_exact, splice_until_eof,
 };
 
 const MIB: usize = 1024 * 1024;
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
+    rt::run(rt_support::settings(), f).expect("a ring")
 }
 
 fn pair() -> (Stream, TcpStream) {

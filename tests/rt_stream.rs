@@ -1,6 +1,8 @@
 //! `rt::Stream`, `rt::connect` and `rt::Listener` against real sockets on loopback. One loop per
 //! test, on the test's own thread; the peers are blocking sockets of `std`.
 
+mod rt_support;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,14 +10,12 @@ use std::pin::pin;
 use std::thread;
 use std::time::Duration;
 
-use ringway::rt::{
-    self, Buf, BufPool, ConnectError, Either, Listener, PeerState, RuntimeSettings, Stream,
-};
+use ringway::rt::{self, Buf, BufPool, ConnectError, Either, Listener, PeerState, Stream};
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
+    rt::run(rt_support::settings(), f).expect("a ring")
 }
 
 /// A connection: the proxy's end on the ring, the peer's end blocking.

@@ -1,15 +1,17 @@
 //! Tasks of a core: yielding lets others run, a mailbox loses no wake.
 
+mod rt_support;
+
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ringway::rt::{self, Either, RuntimeSettings, Undelivered, mailbox};
+use ringway::rt::{self, Either, Undelivered, mailbox};
 
 fn on_core<F: Future>(f: impl FnOnce() -> F) -> F::Output {
-    rt::run(RuntimeSettings { ring_entries: 256, ..Default::default() }, f).expect("a ring")
+    rt::run(rt_support::settings(), f).expect("a ring")
 }
 
 /// Ends the test with an error instead of waiting for a wake that was lost.

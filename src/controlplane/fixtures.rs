@@ -11,7 +11,7 @@ use crate::{
         changes::{Changes, Orders},
         export::access_log::WriterStats,
         series::Series,
-        state::{Rules, State},
+        state::{DriverInfo, Rules, State},
     },
     policy::{balance::Strategy, route::TableBuilder},
     snapshot::{
@@ -96,5 +96,7 @@ pub(crate) fn state_and_orders(cores: usize) -> (State, Orders) {
     let rules = Rules::new(Arc::new(snapshot), series, "ringway.toml".into());
     let cores = (0..cores).map(CoreStats::new).collect();
     let (log, (changes, orders)) = (Arc::<WriterStats>::default(), Changes::new());
-    (State::new(Instant::now(), cores, log, "io_uring".into(), changes, rules), orders)
+    let name = "io_uring";
+    let driver = DriverInfo { name, description: format!("Linux, {name}"), reason: None };
+    (State::new(Instant::now(), cores, log, driver, changes, rules), orders)
 }

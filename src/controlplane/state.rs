@@ -49,6 +49,17 @@ impl Phase {
     }
 }
 
+/// What moves connections and bytes, in words.
+#[derive(Clone, Debug)]
+pub struct DriverInfo {
+    /// `io_uring` or `epoll`.
+    pub name: &'static str,
+    /// Kernel, name and setup flags.
+    pub description: String,
+    /// Why `io_uring` was not taken, and what to do; `None` if it was, or was not wanted.
+    pub reason: Option<String>,
+}
+
 /// What the control thread knows.
 #[derive(Debug)]
 pub struct State {
@@ -60,8 +71,8 @@ pub struct State {
     pub cores: Vec<Arc<CoreStats>>,
     /// How the access log fares.
     pub log: Arc<WriterStats>,
-    /// What moves connections and bytes, for `/v1/status`: `io_uring` and its setup flags.
-    pub driver: String,
+    /// What moves connections and bytes.
+    pub driver: DriverInfo,
     /// Where changes of the rules are submitted.
     pub changes: Changes,
     /// The endpoints that are checked.
@@ -157,7 +168,7 @@ impl State {
         started: Instant,
         cores: Vec<Arc<CoreStats>>,
         log: Arc<WriterStats>,
-        driver: String,
+        driver: DriverInfo,
         changes: Changes,
         rules: Rules,
     ) -> Self {

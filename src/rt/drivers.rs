@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::driver::Driver;
+use super::epoll::Epoll;
 
 /// What a loop asks the kernel with.
+#[expect(clippy::large_enum_variant, reason = "one per loop, never moved")]
 pub(super) enum AnyDriver {
     /// An `io_uring`.
     Ring(Driver),
+    /// An epoll, and system calls that don't wait.
+    Epoll(Epoll),
 }
 
 impl AnyDriver {
@@ -33,6 +37,7 @@ impl AnyDriver {
     ) -> io::Result<()> {
         match self {
             AnyDriver::Ring(ring) => ring.turn(is_idle, timeout),
+            AnyDriver::Epoll(epoll) => epoll.turn(is_idle, timeout),
         }
     }
 
@@ -40,6 +45,7 @@ impl AnyDriver {
     pub(super) fn end_all(&mut self) {
         match self {
             AnyDriver::Ring(ring) => ring.end_all(),
+            AnyDriver::Epoll(epoll) => epoll.end_all(),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
+use super::epoll::Side;
 use super::ring_fd::RingFd;
 use super::stream::Stream;
 use super::sys;
@@ -160,7 +161,10 @@ impl Listener {
             match sys::accept(&self.ring) {
                 Ok((fd, Some(peer))) => out.push((Stream::adopt(fd), peer)),
                 Ok((_, None)) => {} // an address family that was not listened on
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ring.note_blocked(Side::Read);
+                    break;
+                }
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) if out.len() == before => return Err(error),
                 Err(_) => break, // the next call says so again

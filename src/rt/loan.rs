@@ -1,9 +1,11 @@
-//! Buffers on loan to the kernel: what part of them an operation may read or write.
+//! Buffers on loan to the kernel: what part of them an operation may read or write, put to a ring or
+//! tried as a system call.
 //!
 //! What the entries point to lies in a slot of a pool or on the heap, not in the loan itself: so it
 //! stays where it is however the loan moves, and it is neither touched nor freed before the
 //! completion (see `driver::ops`). A loan that is leaked leaks its buffer too.
 
+use std::io;
 use std::os::fd::RawFd;
 
 use io_uring::squeue::Entry;
@@ -11,6 +13,8 @@ use io_uring::{opcode, types};
 
 use super::buf::Buf;
 use super::driver::{Held, Loan};
+use super::epoll::{Attempt, Side};
+use super::sys;
 
 /// All is sent before the operation ends, unless the connection fails; no signal if it does.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
@@ -26,6 +30,17 @@ impl Loan for Receiving {
 
     fn into_held(self) -> Held {
         Held::Buf(self.0)
+    }
+}
+
+impl Attempt for Receiving {
+    fn side(&self) -> Side {
+        Side::Read
+    }
+
+    fn attempt(&mut self, fd: RawFd, _has_waited: bool) -> (io::Result<usize>, usize) {
+        let room = self.0.spare_mut();
+        (sys::recv(fd, room), room.len())
     }
 }
 
@@ -46,6 +61,16 @@ impl Loan for Sending {
     }
 }
 
+impl Attempt for Sending {
+    fn side(&self) -> Side {
+        Side::Write
+    }
+
+    fn attempt(&mut self, fd: RawFd, _has_waited: bool) -> (io::Result<usize>, usize) {
+        (sys::send(fd, &self.buf.data()[..self.n]), self.n)
+    }
+}
+
 /// A vector on its way through a send, from the first byte not sent yet.
 pub(super) struct SendingBytes {
     pub(super) bytes: Vec<u8>,
@@ -63,6 +88,17 @@ impl Loan for SendingBytes {
     }
 }
 
+impl Attempt for SendingBytes {
+    fn side(&self) -> Side {
+        Side::Write
+    }
+
+    fn attempt(&mut self, fd: RawFd, _has_waited: bool) -> (io::Result<usize>, usize) {
+        let bytes = &self.bytes[self.sent..];
+        (sys::send(fd, bytes), bytes.len())
+    }
+}
+
 /// A wait for readiness: poll(2) events, no buffer.
 pub(super) struct Readiness(pub(super) i16);
 
@@ -73,6 +109,22 @@ impl Loan for Readiness {
 
     fn into_held(self) -> Held {
         Held::Nothing
+    }
+}
+
+impl Attempt for Readiness {
+    fn side(&self) -> Side {
+        if self.0 == libc::POLLOUT { Side::Write } else { Side::Read }
+    }
+
+    /// Asks the kernel, unless it has just said so.
+    fn attempt(&mut self, fd: RawFd, has_waited: bool) -> (io::Result<usize>, usize) {
+        let mut asked = [libc::pollfd { fd, events: self.0, revents: 0 }];
+        if !has_waited {
+            sys::poll_now(&mut asked);
+        }
+        let is_ready = has_waited || asked[0].revents != 0;
+        (if is_ready { Ok(1) } else { Err(io::ErrorKind::WouldBlock.into()) }, 1)
     }
 }
 

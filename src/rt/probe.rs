@@ -1,4 +1,4 @@
-//! Can this machine run ringway? Asked once at start, answered with what to do about it.
+//! What can this machine run ringway on? Asked once at start, answered with what to do about it.
 
 use std::fmt;
 use std::io;
@@ -6,6 +6,7 @@ use std::io;
 use io_uring::{IoUring, Parameters, opcode};
 
 use super::machine::{self, KernelVersion};
+use super::runtime::DriverKind;
 
 /// A way to set up a ring, and what it is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +73,7 @@ impl fmt::Display for RingFlags {
     }
 }
 
-/// What the machine offers.
+/// The `io_uring` of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
     /// The running kernel.
@@ -87,7 +88,56 @@ impl fmt::Display for Probe {
     }
 }
 
-/// Why ringway cannot run here. Each text says what to do.
+/// What the loops will run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// `io_uring`, as this machine has it.
+    IoUring(Probe),
+    /// epoll.
+    Epoll {
+        /// The running kernel.
+        kernel: KernelVersion,
+        /// Why it is not `io_uring`; `None` if epoll was asked for.
+        reason: Option<DriverError>,
+    },
+}
+
+impl Choice {
+    /// Which driver that is.
+    pub fn kind(&self) -> DriverKind {
+        match self {
+            Choice::IoUring(_) => DriverKind::IoUring,
+            Choice::Epoll { .. } => DriverKind::Epoll,
+        }
+    }
+
+    /// The running kernel.
+    pub fn kernel(&self) -> &KernelVersion {
+        match self {
+            Choice::IoUring(probe) => &probe.kernel,
+            Choice::Epoll { kernel, .. } => kernel,
+        }
+    }
+
+    /// Why `io_uring` was not taken, though nobody forbade it.
+    pub fn reason(&self) -> Option<&DriverError> {
+        match self {
+            Choice::IoUring(_) => None,
+            Choice::Epoll { reason, .. } => reason.as_ref(),
+        }
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Choice::IoUring(probe) => probe.fmt(f),
+            Choice::Epoll { kernel, .. } => write!(f, "Linux {kernel}, epoll"),
+        }
+    }
+}
+
+/// Why there is no `io_uring` here. Each text says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DriverError {
     /// `kernel.io_uring_disabled` is 1 or 2.
@@ -132,17 +182,17 @@ impl fmt::Display for DriverError {
             ),
             DriverError::Missing { kernel } => write!(
                 f,
-                "there is no io_uring here (Linux {kernel}): ringway needs Linux 5.15 or newer, \
-                 6.1 or newer is better, built with CONFIG_IO_URING; or a seccomp profile hides it"
+                "there is no io_uring here (Linux {kernel}): it needs Linux 5.15 or newer, 6.1 or \
+                 newer is better, built with CONFIG_IO_URING; or a seccomp profile hides it"
             ),
             DriverError::TooOld { kernel, needs } => write!(
                 f,
-                "io_uring of this kernel (Linux {kernel}) lacks {needs}: ringway needs Linux 5.15 \
-                 or newer, 6.1 or newer is better"
+                "io_uring of this kernel (Linux {kernel}) lacks {needs}: Linux 5.15 or newer has \
+                 it, 6.1 or newer is better"
             ),
             DriverError::Memory => f.write_str(
                 "no memory for io_uring: raise the limit of locked memory (ulimit -l, \
-                 LimitMEMLOCK= in systemd) or make worker.ring_entries smaller",
+                 LimitMEMLOCK= in systemd) or set a smaller `ring_entries` in [runtime]",
             ),
             DriverError::Other(code) => {
                 write!(f, "io_uring does not work: {}", io::Error::from_raw_os_error(*code))
@@ -153,11 +203,33 @@ impl fmt::Display for DriverError {
 
 impl std::error::Error for DriverError {}
 
-/// Sets up a small ring, looks at what it can do, and throws it away.
+/// What the loops are to run on: `wanted`, or `io_uring` where it works and epoll elsewhere.
+/// `rings_bytes` is the memory of all rings.
 ///
 /// # Errors
-/// See [`DriverError`].
-pub fn probe() -> Result<Probe, DriverError> {
+/// When `io_uring` is wanted, and refused.
+pub fn choose(wanted: Option<DriverKind>, rings_bytes: u64) -> Result<Choice, DriverError> {
+    let kernel = machine::kernel_version();
+    if wanted == Some(DriverKind::Epoll) {
+        return Ok(Choice::Epoll { kernel, reason: None });
+    }
+    let fits = fits(&kernel, rings_bytes, machine::locked_memory_max().unwrap_or(u64::MAX));
+    match (probe(), wanted) {
+        (Ok(probe), Some(_)) => Ok(Choice::IoUring(probe)),
+        (Ok(probe), None) if fits => Ok(Choice::IoUring(probe)),
+        (Ok(_), None) => Ok(Choice::Epoll { kernel, reason: Some(DriverError::Memory) }),
+        (Err(error), None) => Ok(Choice::Epoll { kernel, reason: Some(error) }),
+        (Err(error), Some(_)) => Err(error),
+    }
+}
+
+/// Whether rings of so many bytes may be made. Older kernels count them as locked memory.
+pub fn fits(kernel: &KernelVersion, rings_bytes: u64, locked_memory_max: u64) -> bool {
+    kernel.is_at_least(5, 12) || rings_bytes <= locked_memory_max
+}
+
+/// Sets up a small ring, looks at what it can do, and throws it away.
+fn probe() -> Result<Probe, DriverError> {
     let kernel = machine::kernel_version();
     for flags in FLAGS {
         match flags.builder(8).build(8) {
@@ -231,6 +303,22 @@ mod tests {
     fn the_machine_of_the_tests_has_a_ring() {
         let probe = probe().unwrap();
         assert!(probe.to_string().contains("io_uring with CLAMP|CQSIZE"), "{probe}");
+    }
+
+    #[test]
+    fn what_is_wanted_is_taken_and_the_best_there_is_otherwise() {
+        let auto = choose(None, 1 << 20).unwrap();
+        assert_eq!((auto.kind(), auto.reason()), (DriverKind::IoUring, None));
+        assert_eq!(choose(Some(DriverKind::IoUring), u64::MAX).unwrap(), auto);
+        let epoll = choose(Some(DriverKind::Epoll), 0).unwrap();
+        assert_eq!((epoll.kind(), epoll.reason()), (DriverKind::Epoll, None));
+        assert_eq!(epoll.to_string(), format!("Linux {}, epoll", machine::kernel_version()));
+    }
+
+    #[test]
+    fn rings_count_as_locked_memory_on_old_kernels_only() {
+        let (old, new) = (KernelVersion::parse("5.11.22"), KernelVersion::parse("5.15.0"));
+        assert!(fits(&old, 64, 64) && !fits(&old, 65, 64) && fits(&new, 65, 64));
     }
 
     #[test]

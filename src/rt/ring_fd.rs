@@ -9,9 +9,11 @@ use std::task::Poll;
 
 use super::buf::{Buf, BufPool};
 use super::core;
-use super::driver::{Driver, Op};
+use super::driver::Driver;
 use super::drivers::AnyDriver;
+use super::epoll::{Epoll, Side};
 use super::loan::{Readiness, Receiving, Sending, SendingBytes};
+use super::op::Op;
 
 /// A descriptor that operations of this thread's ring may be made on. Never two of them for one
 /// descriptor.
@@ -60,7 +62,11 @@ impl RingFd {
     /// (POLLIN) in the kernel.
     pub(super) async fn readable(&self) -> io::Result<()> {
         let queued = poll_fn(|cx| {
-            match self.with_flow(|driver, index| driver.flows().poll_filled(index, cx)).flatten() {
+            let filled = self.with_flow(
+                |ring, index| ring.flows().poll_filled(index, cx),
+                |epoll, index| epoll.arrived(index).map(|_| Poll::Ready(())),
+            );
+            match filled.flatten() {
                 Some(poll) => poll.map(|()| true),
                 None => Poll::Ready(false),
             }
@@ -86,56 +92,84 @@ impl RingFd {
         pool: &BufPool,
         cx: &mut std::task::Context<'_>,
     ) -> Poll<io::Result<Option<Buf>>> {
-        let polled = core::with(|core| {
-            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
-            let index = match self.open_flow(driver, pool) {
-                Ok(index) => index,
-                Err(error) => return Poll::Ready(Err(error)),
-            };
-            let (poll, pushed) = driver.poll_flow(index, cx);
-            if let Some(number) = pushed {
-                self.note_push(driver, number);
+        let polled = core::with(|core| match &mut *core.driver.borrow_mut() {
+            AnyDriver::Ring(ring) => {
+                let index = match self.open_flow(ring, pool) {
+                    Ok(index) => index,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
+                let (poll, pushed) = ring.poll_flow(index, cx);
+                if let Some(number) = pushed {
+                    self.note_push(ring, number);
+                }
+                poll
             }
-            poll
+            AnyDriver::Epoll(epoll) => {
+                let index = self.watched(epoll);
+                epoll.poll_next(index, pool, cx)
+            }
         });
         polled.unwrap_or_else(|| panic!("I/O happens within rt::run only"))
     }
 
-    /// Makes what arrives from now on show in the queue, without waiting for it.
+    /// Makes what arrives from now on show, without waiting for it.
     pub(super) fn listen(&self, pool: &BufPool) {
-        core::with(|core| {
-            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
-            if let Ok(index) = self.open_flow(driver, pool)
-                && let Some(number) = driver.listen_flow(index)
-            {
-                self.note_push(driver, number);
+        core::with(|core| match &mut *core.driver.borrow_mut() {
+            AnyDriver::Ring(ring) => {
+                if let Ok(index) = self.open_flow(ring, pool)
+                    && let Some(number) = ring.listen_flow(index)
+                {
+                    self.note_push(ring, number);
+                }
+            }
+            AnyDriver::Epoll(epoll) => {
+                let index = self.watched(epoll);
+                epoll.listen(index);
             }
         });
     }
 
     /// Whether it is known, without asking, that nothing has arrived and the peer has not closed.
     pub(super) fn is_quiet(&self) -> bool {
-        self.with_flow(|driver, index| driver.flows().is_quiet(index)).unwrap_or(false)
+        let is_quiet = self.with_flow(
+            |ring, index| ring.flows().is_quiet(index),
+            |epoll, index| epoll.is_quiet(index),
+        );
+        is_quiet.unwrap_or(false)
     }
 
     /// Whether the kernel receives by itself: then nobody else may.
     pub(super) fn is_armed(&self) -> bool {
-        self.with_flow(|driver, index| driver.flows().is_armed(index)).unwrap_or(false)
+        self.with_flow(|ring, index| ring.flows().is_armed(index), |_, _| false).unwrap_or(false)
     }
 
     /// What lies in the queue: bytes (true), the end (false), an error; `None` if it is empty.
     pub(super) fn arrived(&self) -> Option<io::Result<bool>> {
-        self.with_flow(|driver, index| driver.flows().arrived(index)).flatten()
+        self.with_flow(
+            |ring, index| ring.flows().arrived(index),
+            |epoll, index| epoll.arrived(index),
+        )
+        .flatten()
     }
 
     /// Takes a buffer that has arrived already.
     pub(super) fn pop(&self) -> Option<Buf> {
-        self.with_flow(|driver, index| driver.flows().pop(index)).flatten()
+        self.with_flow(|ring, index| ring.flows().pop(index), |epoll, index| epoll.pop(index))
+            .flatten()
     }
 
-    /// Puts back, in front of the queue, what was taken from it.
+    /// Puts back, in front of the queue, what was taken from it last.
     pub(super) fn push_front(&self, buf: Buf) {
-        self.with_flow(|driver, index| driver.flows().push_front(index, buf));
+        let buf = Cell::new(Some(buf)); // for one of the two
+        self.with_flow(
+            |ring, index| buf.take().map(|buf| ring.flows().push_front(index, buf)),
+            |epoll, index| buf.take().map(|buf| epoll.push_front(index, buf)),
+        );
+    }
+
+    /// Somebody has received or sent in a way of his own, and was told that he would have to wait.
+    pub(super) fn note_blocked(&self, side: Side) {
+        self.with_flow(|_, _| (), |epoll, index| epoll.note_blocked(index, side));
     }
 
     /// Ends the receiving by itself. What had arrived lies in the queue then; all that comes later
@@ -145,21 +179,26 @@ impl RingFd {
     /// Cancel safe.
     pub(super) async fn disarm(&self) {
         poll_fn(|cx| {
-            self.with_flow(|driver, index| driver.poll_unarmed(index, cx))
+            self.with_flow(|ring, index| ring.poll_unarmed(index, cx), |_, _| Poll::Ready(()))
                 .unwrap_or(Poll::Ready(()))
         })
         .await;
     }
 
-    /// Runs `f` with the queue, if there is one on the loop that runs.
-    fn with_flow<T>(&self, f: impl FnOnce(&mut Driver, u32) -> T) -> Option<T> {
+    /// Runs one of both with the driver of the loop that runs, if that knows the descriptor.
+    fn with_flow<T>(
+        &self,
+        ring: impl FnOnce(&mut Driver, u32) -> T,
+        epoll: impl FnOnce(&mut Epoll, u32) -> T,
+    ) -> Option<T> {
         let (loop_number, index) = self.flow.get();
         if loop_number == 0 {
             return None;
         }
-        core::with(|core| {
-            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
-            (driver.number == loop_number).then(|| f(driver, index))
+        core::with(|core| match &mut *core.driver.borrow_mut() {
+            AnyDriver::Ring(driver) if driver.number == loop_number => Some(ring(driver, index)),
+            AnyDriver::Epoll(driver) if driver.number == loop_number => Some(epoll(driver, index)),
+            _ => None,
         })
         .flatten()
     }
@@ -172,6 +211,17 @@ impl RingFd {
         let index = driver.open_flow(self.as_raw_fd(), pool)?;
         self.flow.set((driver.number, index));
         Ok(index)
+    }
+
+    /// Where the epoll keeps what it knows of the descriptor.
+    pub(super) fn watched(&self, epoll: &mut Epoll) -> u32 {
+        let (loop_number, index) = self.flow.get();
+        if loop_number == epoll.number {
+            return index;
+        }
+        let index = epoll.watch(self.as_raw_fd());
+        self.flow.set((epoll.number, index));
+        index
     }
 
     /// Remembers an entry that names the descriptor.
@@ -206,16 +256,22 @@ impl Drop for RingFd {
     /// What is under way is cancelled; then the descriptor is closed.
     fn drop(&mut self) {
         let (loop_number, index) = self.flow.get();
-        core::with(|core| {
-            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
-            if loop_number == driver.number {
-                driver.close_flow(index);
+        core::with(|core| match &mut *core.driver.borrow_mut() {
+            AnyDriver::Ring(ring) => {
+                if loop_number == ring.number {
+                    ring.close_flow(index);
+                }
+                let (loop_number, number) = self.pushed.get();
+                if loop_number == ring.number {
+                    // An entry that waits in the queue would otherwise mean whoever gets the
+                    // descriptor's number next. Most have been submitted long ago.
+                    ring.submit_up_to(number);
+                }
             }
-            let (loop_number, number) = self.pushed.get();
-            if loop_number == driver.number {
-                // An entry that waits in the queue would otherwise mean whoever gets the descriptor's
-                // number next. Most have been submitted long ago.
-                driver.submit_up_to(number);
+            AnyDriver::Epoll(epoll) => {
+                if loop_number == epoll.number {
+                    epoll.unwatch(index);
+                }
             }
         });
     }

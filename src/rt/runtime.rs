@@ -9,14 +9,38 @@ use std::time::Instant;
 use super::core::{self, Core, Entered};
 use super::driver::{Driver, Receive};
 use super::drivers::AnyDriver;
+use super::epoll::Epoll;
 use super::executor::Executor;
 use super::probe::{self, RingFlags};
 use super::sys;
 use super::timers::Timers;
 
+/// What a loop asks the kernel with. Nobody outside of `rt` notices which one it is, but by what it
+/// costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DriverKind {
+    /// `io_uring`: many operations with one system call.
+    #[default]
+    IoUring,
+    /// epoll(7) and system calls that don't wait, one for each operation.
+    Epoll,
+}
+
+impl DriverKind {
+    /// As the configuration names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DriverKind::IoUring => "io_uring",
+            DriverKind::Epoll => "epoll",
+        }
+    }
+}
+
 /// How the loop of a core is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuntimeSettings {
+    /// What it asks the kernel with.
+    pub driver: DriverKind,
     /// Entries of the submission queue; brought into 64..=32768 and up to a power of two. The
     /// completion queue has four times as many, up to 65536.
     pub ring_entries: u32,
@@ -26,7 +50,7 @@ pub struct RuntimeSettings {
 
 impl Default for RuntimeSettings {
     fn default() -> Self {
-        Self { ring_entries: 4096, receive: Receive::default() }
+        Self { driver: DriverKind::default(), ring_entries: 4096, receive: Receive::default() }
     }
 }
 
@@ -36,14 +60,18 @@ impl Default for RuntimeSettings {
 /// One at a time per thread.
 ///
 /// # Errors
-/// When the ring cannot be made ([`super::probe()`] says why in words), or fails later.
+/// When the driver cannot be made ([`super::choose`] says why in words), or fails later.
 ///
 /// # Panics
 /// If a loop runs on this thread already.
 pub fn run<F: Future>(settings: RuntimeSettings, f: impl FnOnce() -> F) -> io::Result<F::Output> {
     assert!(!core::is_running(), "a loop runs on this thread already");
     sys::ignore_sigpipe();
-    run_on(AnyDriver::Ring(build(settings)?), f)
+    let driver = match settings.driver {
+        DriverKind::IoUring => AnyDriver::Ring(build(settings)?),
+        DriverKind::Epoll => AnyDriver::Epoll(Epoll::new()?),
+    };
+    run_on(driver, f)
 }
 
 fn run_on<F: Future>(driver: AnyDriver, f: impl FnOnce() -> F) -> io::Result<F::Output> {

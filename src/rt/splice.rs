@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::io;
 
+use super::epoll::Side;
 use super::pipe::{Ends, Pipe};
 use super::stream::Stream;
 use super::sys;
@@ -158,7 +159,9 @@ async fn fill(
                 pipe.set_held(got);
                 return Ok(got);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => from.readable().await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                from.unblocked(Side::Read).await?
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -175,7 +178,9 @@ async fn drain(to: &Stream, pipe: &mut Pipe, more: bool, moved: &impl Progress) 
                 pipe.set_held(pipe.held() - sent);
                 moved.advance(sent as u64);
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                to.unblocked(Side::Write).await?
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

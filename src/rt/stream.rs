@@ -23,6 +23,7 @@ use socket2::SockRef;
 
 use super::buf::{Buf, BufPool};
 use super::deadline::Link;
+use super::epoll::Side;
 use super::loan::{Receiving, Sending, SendingBytes};
 use super::ring_fd::RingFd;
 use super::sys;
@@ -288,6 +289,16 @@ impl Stream {
     /// As [`Stream::readable`].
     pub async fn writable(&self) -> io::Result<()> {
         self.ring.writable().await
+    }
+
+    /// Waits as [`Stream::readable`] or [`Stream::writable`] after a system call said that it would
+    /// have to.
+    pub(super) async fn unblocked(&self, side: Side) -> io::Result<()> {
+        self.ring.note_blocked(side);
+        match side {
+            Side::Read => self.ring.readable().await,
+            Side::Write => self.ring.writable().await,
+        }
     }
 
     /// Receives what is there now, without the ring, behind the data `buf` has.

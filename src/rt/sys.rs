@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use socket2::SockAddr;
 
@@ -56,6 +57,14 @@ pub(super) fn recv(fd: libc::c_int, room: &mut [u8]) -> io::Result<usize> {
     // WHY UNSAFE: the descriptor is known by number only. SAFETY: pointer and length of one slice;
     // a number that is no socket is an error.
     check_size(unsafe { libc::recv(fd, room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT) })
+}
+
+/// Sends what the socket takes of `bytes`, without waiting and without a signal. Source: send(2).
+pub(super) fn send(fd: libc::c_int, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // WHY UNSAFE: as in `recv`. SAFETY: pointer and length of one slice, which is only read; a
+    // number that is no socket is an error.
+    check_size(unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), flags) })
 }
 
 /// `bytes` of zeroed memory, page-aligned, for the kernel and us. Source: mmap(2).
@@ -126,6 +135,51 @@ pub(super) fn poll_now(fds: &mut [libc::pollfd]) {
     // WHY UNSAFE: foreign call. SAFETY: pointer and length of one slice.
     // It can fail with EINTR or ENOMEM only; `revents` then stay zero: nothing to report.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) };
+}
+
+/// An epoll, `CLOEXEC`. Source: epoll_create1(2).
+pub(super) fn epoll() -> io::Result<OwnedFd> {
+    // WHY UNSAFE: foreign call. SAFETY: no pointers; the descriptor is new and nobody else's.
+    unsafe { Ok(OwnedFd::from_raw_fd(check(libc::epoll_create1(libc::EPOLL_CLOEXEC))?)) }
+}
+
+/// Has `events` of a descriptor reported with `data`. Source: epoll_ctl(2).
+pub(super) fn epoll_add(
+    epoll: &OwnedFd,
+    fd: libc::c_int,
+    events: u32,
+    data: u64,
+) -> io::Result<()> {
+    let mut event = libc::epoll_event { events, u64: data };
+    // WHY UNSAFE: foreign call. SAFETY: `event` is only read; a number that is no descriptor, or
+    // cannot be waited for, is an error.
+    let result = unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) };
+    check(result).map(drop)
+}
+
+/// Ends that. An error means that nothing is reported of it anyway.
+pub(super) fn epoll_remove(epoll: &OwnedFd, fd: libc::c_int) {
+    // WHY UNSAFE: foreign call. SAFETY: removing takes no event (since Linux 2.6.9).
+    unsafe {
+        libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut());
+    }
+}
+
+/// Waits for reports, at most `timeout` (rounded up to milliseconds; `None` is for ever), and says
+/// how many lie in `events` then. Source: epoll_wait(2); epoll_pwait2(2) counts nanoseconds, but
+/// older kernels and seccomp profiles don't have it.
+pub(super) fn epoll_wait(
+    epoll: &OwnedFd,
+    events: &mut [libc::epoll_event],
+    timeout: Option<Duration>,
+) -> io::Result<usize> {
+    let millis = timeout.map_or(-1, |timeout| {
+        i32::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    });
+    let max = i32::try_from(events.len()).unwrap_or(i32::MAX);
+    // WHY UNSAFE: foreign call. SAFETY: pointer and length of one slice of plain data.
+    let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), max, millis) };
+    Ok(check(count)? as usize)
 }
 
 /// Bytes in the send queue that the peer has not acknowledged, FIN not counted.

@@ -16,14 +16,15 @@ use crate::{
         broadcast::{Broadcast, Send},
         carry::Carry,
         changes::{Changes, Orders},
+        config::{Driver, RuntimeConfig},
         export::access_log::Writer,
         log,
         series::Series,
         source::Stamp,
-        state::{Phase, Rules, State},
+        state::{DriverInfo, Phase, Rules, State},
     },
     dataplane::worker::{self, WorkerInput},
-    rt::{self, Undelivered},
+    rt::{self, Choice, DriverKind, Undelivered},
     server::{
         changing::Changing,
         control::{Control, Requests, Stops, Worker},
@@ -142,6 +143,7 @@ impl Origin {
 /// What the start has got together before the first worker runs.
 struct Boot {
     fixed: Fixed,
+    driver: DriverKind,
     preparer: Preparer,
     snapshot: Arc<Snapshot>,
     sockets: Vec<Vec<ListenSocket>>,
@@ -176,7 +178,7 @@ impl Boot {
         carry.assign(None, &mut snapshot);
         series.assign(&mut snapshot);
         let snapshot = Arc::new(snapshot);
-        let driver = rt::probe().map_err(ServerError::Driver)?;
+        let driver = choose_driver(&fixed.runtime)?;
         machine::prepare(&fixed.runtime, &driver);
         let cores: Vec<usize> = fixed.runtime.workers.iter().map(|worker| worker.core).collect();
         let admin = fixed.admin.as_ref().map(|one| listen::bind_admin(one, &mut inherited));
@@ -195,8 +197,7 @@ impl Boot {
         (rules.overlay, rules.known) = (Arc::clone(&kept.overlay), known);
         let log = Arc::clone(writer.stats());
         let (changes, orders) = Changes::new();
-        let driver = driver.to_string();
-        let state = Arc::new(State::new(started, stats, log, driver, changes, rules));
+        let state = Arc::new(State::new(started, stats, log, describe(&driver), changes, rules));
         let preparer = Preparer {
             source,
             store: kept.store,
@@ -209,6 +210,7 @@ impl Boot {
         };
         Ok(Self {
             fixed,
+            driver: driver.kind(),
             preparer,
             snapshot,
             sockets,
@@ -291,6 +293,7 @@ impl Boot {
             let (sender, mailbox) = rt::mailbox(MAILBOX_MESSAGES_MAX);
             let thread = worker::start(WorkerInput {
                 settings: settings.clone(),
+                driver: self.driver,
                 snapshot: Arc::clone(&self.snapshot),
                 sockets,
                 mailbox,
@@ -323,7 +326,7 @@ impl Boot {
     /// The start-up report: what runs, on what, and where it is reached.
     fn introduce(&self, listeners: &[(String, SocketAddr)], admin: Option<SocketAddr>) {
         let cores: Vec<usize> = self.fixed.runtime.workers.iter().map(|w| w.core).collect();
-        let (version, driver) = (env!("CARGO_PKG_VERSION"), &self.state.driver);
+        let (version, driver) = (env!("CARGO_PKG_VERSION"), &self.state.driver.description);
         log::info(format_args!("version {version}, {driver}, cores {}", machine::ranges(&cores)));
         for (name, address) in listeners {
             log::info(format_args!("listener `{name}` on http://{address}"));
@@ -334,6 +337,24 @@ impl Boot {
             )),
             None => log::info(format_args!("admin is off")),
         }
+    }
+}
+
+/// What the loops will run on.
+fn choose_driver(runtime: &RuntimeConfig) -> Result<Choice, ServerError> {
+    let wanted = match runtime.driver {
+        Driver::Auto => None,
+        Driver::IoUring => Some(DriverKind::IoUring),
+        Driver::Epoll => Some(DriverKind::Epoll),
+    };
+    rt::choose(wanted, machine::rings_bytes(runtime)).map_err(ServerError::Driver)
+}
+
+fn describe(driver: &Choice) -> DriverInfo {
+    DriverInfo {
+        name: driver.kind().name(),
+        description: driver.to_string(),
+        reason: driver.reason().map(ToString::to_string),
     }
 }
 

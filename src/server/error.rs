@@ -72,7 +72,11 @@ impl fmt::Display for ServerError {
                  create the directory, give this user the right to write there, or set \
                  `access = \"stdout\"` in [log]"
             ),
-            Self::Driver(error) => write!(f, "{error}"),
+            Self::Driver(error) => write!(
+                f,
+                "{error}; or set `driver = \"auto\"` in [runtime], which takes epoll where \
+                 io_uring is refused"
+            ),
             Self::Control(error) => write!(
                 f,
                 "the control thread could not be set up: {error}; see `ulimit -n` (open files) and \
@@ -138,7 +142,8 @@ fn write_worker_hint(f: &mut fmt::Formatter<'_>, error: &io::Error) -> fmt::Resu
     match error.raw_os_error() {
         Some(libc::ENOMEM) => f.write_str(
             "; the ring does not fit into the locked memory allowed: raise `ulimit -l` \
-             (LimitMEMLOCK= in systemd), or set a smaller `ring_entries` in [runtime]",
+             (LimitMEMLOCK= in systemd), or set a smaller `ring_entries`, or `driver = \"epoll\"`, \
+             in [runtime]",
         ),
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => f.write_str(
             "; io_uring is refused here: allow it in the container's seccomp profile, and see \

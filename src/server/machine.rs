@@ -2,7 +2,10 @@
 
 use crate::{
     controlplane::{config::RuntimeConfig, log},
-    rt::{Probe, machine},
+    rt::{
+        Choice, machine,
+        probe::{Probe, fits},
+    },
 };
 
 /// Descriptors that are not connections: rings, listeners, eventfds, logs, the control side.
@@ -10,13 +13,15 @@ const DESCRIPTORS_BESIDE: u64 = 64;
 
 /// Raises the limit of open files as far as it may be, and says what is too little, each with its
 /// remedy. Nothing here is fatal.
-pub(super) fn prepare(runtime: &RuntimeConfig, probe: &Probe) {
-    if !probe.flags.defer_taskrun {
+pub(super) fn prepare(runtime: &RuntimeConfig, driver: &Choice) {
+    if let Some(reason) = driver.reason() {
         log::warn(format_args!(
-            "Linux {} lacks IORING_SETUP_DEFER_TASKRUN: everything works, with more system calls; \
-             Linux 6.1 has it",
-            probe.kernel
+            "epoll was taken: {reason}. Everything works, at more CPU time per request; \
+             `driver = \"epoll\"` in [runtime] says that this is meant"
         ));
+    }
+    if let Choice::IoUring(probe) = driver {
+        check_ring(runtime, probe);
     }
     let wanted = files_wanted(runtime);
     match machine::raise_open_files_max(wanted) {
@@ -26,8 +31,19 @@ pub(super) fn prepare(runtime: &RuntimeConfig, probe: &Probe) {
             "the limit of open files could not be read or raised: {error}; see `ulimit -n`"
         )),
     }
+}
+
+/// Says what the rings of this machine lack.
+fn check_ring(runtime: &RuntimeConfig, probe: &Probe) {
+    if !probe.flags.defer_taskrun {
+        log::warn(format_args!(
+            "Linux {} lacks IORING_SETUP_DEFER_TASKRUN: everything works, with more system calls; \
+             Linux 6.1 has it",
+            probe.kernel
+        ));
+    }
     let locked = machine::locked_memory_max().unwrap_or(u64::MAX);
-    if !probe.kernel.is_at_least(5, 12) && locked < rings_bytes(runtime) {
+    if !fits(&probe.kernel, rings_bytes(runtime), locked) {
         log::warn(format_args!(
             "this kernel counts rings as locked memory and only {} KiB are allowed; raise \
              `ulimit -l` (LimitMEMLOCK= in systemd) to {} KiB",
@@ -49,7 +65,7 @@ fn too_few_files(allowed: u64, wanted: u64, runtime: &RuntimeConfig) -> String {
 }
 
 /// Bytes of all rings: 64 per submission, 16 for each of its four completions.
-fn rings_bytes(runtime: &RuntimeConfig) -> u64 {
+pub(super) fn rings_bytes(runtime: &RuntimeConfig) -> u64 {
     runtime.workers.iter().map(|worker| u64::from(worker.ring_entries) * (64 + 4 * 16)).sum()
 }
 

@@ -127,6 +127,8 @@ metrics! {
         "How long the last change took, from the wish to the last core.";
     DRAINING = "ringway_draining", Gauge, [],
         "1 while ringway finishes requests before it ends.";
+    RUNTIME = "ringway_runtime_info", Gauge, ["driver"],
+        "Always 1; the label says what the loops ask the kernel with: `io_uring` or `epoll`.";
     BUILD = "ringway_build_info", Gauge, ["version"],
         "Always 1; the label says which ringway this is.";
     PROCESS_CPU = "process_cpu_seconds_total", Counter, [],

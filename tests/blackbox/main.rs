@@ -9,6 +9,7 @@ mod admin;
 mod cli;
 mod drain;
 mod edges;
+mod fallback;
 mod faults;
 mod health;
 mod hop_by_hop;

@@ -2,7 +2,9 @@
 
 use std::{io::Write, process::Stdio, time::Duration};
 
-use crate::support::{Conf, Origin, Ringway, Step, eventually, process::find_program};
+use crate::support::{
+    Conf, Origin, Ringway, Step, eventually, process::find_program, ringway::driver,
+};
 
 #[test]
 fn each_request_is_logged_once_with_what_matters() {
@@ -196,7 +198,8 @@ fn the_start_report_says_what_runs() {
     let proxy = Ringway::start(&Conf::to(origin.address).one_core());
     proxy.wait_for_line("ready");
     let report = proxy.stderr().join("\n");
-    for word in [env!("CARGO_PKG_VERSION"), "io_uring", &proxy.address().to_string()] {
+    let driver = driver().unwrap_or("io_uring".to_owned());
+    for word in [env!("CARGO_PKG_VERSION"), &driver, &proxy.address().to_string()] {
         assert!(report.contains(word), "{word:?} is not in the report:\n{report}");
     }
 }

@@ -29,6 +29,8 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// What moves bytes, and with which setup flags.
     pub driver: String,
+    /// Why that is not `io_uring`, and what to do; `null` if it is, or was not wanted.
+    pub driver_reason: Option<String>,
     /// Each core.
     pub cores: Vec<Core>,
     /// Where the rules come from.
@@ -180,7 +182,8 @@ pub fn status(state: &State) -> Status {
         ringway: env!("CARGO_PKG_VERSION"),
         state: state.phase().word(),
         uptime_seconds: state.started.elapsed().as_secs_f64(),
-        driver: state.driver.clone(),
+        driver: state.driver.description.clone(),
+        driver_reason: state.driver.reason.clone(),
         cores: state.cores.iter().map(|core| self::core(core)).collect(),
         sources: sources(&rules),
         listeners: listeners.collect(),

@@ -142,7 +142,7 @@ pub(super) static RUNTIME: Section = Section {
             "driver",
             Kind::Choice(&["auto", "io_uring", "epoll"]),
             "auto",
-            "How a core waits for the kernel. \"epoll\" is not available yet.",
+            "How a core waits for the kernel; \"auto\" takes epoll where io_uring is refused.",
         ),
         key(
             "ring_entries",

@@ -8,11 +8,13 @@ use crate::snapshot::WorkerSettings;
 /// How a core waits for the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Driver {
-    /// The best there is.
+    /// `io_uring` where it works, epoll elsewhere.
     #[default]
     Auto,
     /// `io_uring`, or no start at all.
     IoUring,
+    /// epoll.
+    Epoll,
 }
 
 /// Reads the section; all defaults if there is none.
@@ -66,13 +68,7 @@ fn ring_entries(table: &Table<'_>) -> Option<u32> {
 fn driver(table: &Table<'_>) -> Driver {
     match table.choice("driver") {
         "io_uring" => Driver::IoUring,
-        "epoll" => {
-            if let Some(value) = table.get("driver") {
-                let message = Table::later_message("the driver \"epoll\"");
-                value.error(message, "write \"auto\" or \"io_uring\"");
-            }
-            Driver::Auto
-        }
+        "epoll" => Driver::Epoll,
         _ => Driver::Auto,
     }
 }

@@ -208,6 +208,8 @@ fn control(out: &mut Exposition, state: &State) {
     out.single(&names::RELOAD_TIME, rules.accepted_unix);
     out.single(&names::RELOAD_TOOK, rules.took.as_secs_f64());
     out.single(&names::DRAINING, u8::from(state.phase() == Phase::Draining));
+    out.begin(&names::RUNTIME);
+    out.sample(&names::RUNTIME, &[state.driver.name], 1);
     out.begin(&names::BUILD);
     out.sample(&names::BUILD, &[env!("CARGO_PKG_VERSION")], 1);
 }

@@ -18,7 +18,7 @@ use self::accept::Accepting;
 use super::shard::Shard;
 use crate::{
     base::limits,
-    rt::{self, Bound, Listener, Mailbox, RuntimeSettings},
+    rt::{self, Bound, DriverKind, Listener, Mailbox, RuntimeSettings},
     snapshot::{
         Snapshot, WorkerSettings,
         messages::{End, FromWorker, ListenSocket, ReportSender, ToWorker, Update},
@@ -33,6 +33,8 @@ const STACK_BYTES: usize = 1024 * 1024;
 pub struct WorkerInput {
     /// How its loop is set up.
     pub settings: WorkerSettings,
+    /// What it asks the kernel with.
+    pub driver: DriverKind,
     /// The first rules.
     pub snapshot: Arc<Snapshot>,
     /// This core's sockets of the snapshot's listeners.
@@ -67,17 +69,18 @@ fn run(input: WorkerInput) {
     {
         return failed("pin", error);
     }
-    let settings =
-        RuntimeSettings { ring_entries: input.settings.ring_entries, ..RuntimeSettings::default() };
+    let (driver, ring_entries) = (input.driver, input.settings.ring_entries);
+    let settings = RuntimeSettings { driver, ring_entries, ..RuntimeSettings::default() };
     match rt::run(settings, || serve(input)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => failed("listen", error),
-        Err(error) => failed("io_uring", error),
+        Err(error) => failed(driver.name(), error),
     }
 }
 
 async fn serve(input: WorkerInput) -> io::Result<()> {
-    let WorkerInput { settings, snapshot, sockets, mailbox, reports, stats, log } = input;
+    let WorkerInput { settings, driver: _, snapshot, sockets, mailbox, reports, stats, log } =
+        input;
     let core = settings.core;
     let version = snapshot.version;
     stats.snapshot_version.set(i64::try_from(version).unwrap_or(i64::MAX));

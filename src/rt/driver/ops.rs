@@ -153,17 +153,19 @@ impl<'a, L: Loan> Op<'a, L> {
     /// Puts the operation to the kernel; it is submitted with the others of this turn.
     ///
     /// # Panics
-    /// Outside a loop.
+    /// Outside a loop with a ring.
     pub(in crate::rt) fn begin(fd: &'a RingFd, mut loan: L) -> Self {
         let entry = loan.entry(fd.as_raw_fd());
         let begun = core::with(|core| {
-            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
+            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut() else { return None };
             let tag = driver.ops.begin();
             let number = driver.push(entry, tag);
             fd.note_push(driver, number);
-            (tag, driver.number)
+            Some((tag, driver.number))
         });
-        let Some((tag, loop_number)) = begun else { panic!("I/O happens within rt::run only") };
+        let Some(Some((tag, loop_number))) = begun else {
+            panic!("I/O happens within rt::run only")
+        };
         Self { fd, loan: Some(loan), tag, loop_number }
     }
 }
@@ -171,9 +173,9 @@ impl<'a, L: Loan> Op<'a, L> {
 /// The driver of the loop an operation was begun on, if it still runs. All operations of a loop
 /// that is gone have ended with it.
 fn with_driver<T>(loop_number: u32, f: impl FnOnce(&mut Driver) -> T) -> Option<T> {
-    core::with(|core| {
-        let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut();
-        (driver.number == loop_number).then(|| f(driver))
+    core::with(|core| match &mut *core.driver.borrow_mut() {
+        AnyDriver::Ring(driver) if driver.number == loop_number => Some(f(driver)),
+        _ => None,
     })
     .flatten()
 }

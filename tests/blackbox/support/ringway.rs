@@ -403,6 +403,11 @@ fn log_lines(lines: &[String]) -> Vec<Value> {
         .collect()
 }
 
+/// The driver that `RINGWAY_TEST_DRIVER` names, for all that don't choose one themselves.
+pub(crate) fn driver() -> Option<String> {
+    std::env::var("RINGWAY_TEST_DRIVER").ok()
+}
+
 /// Fills the holes, and adds the sections every test wants unless the text has its own.
 fn fill(text: &str, listen: (SocketAddr, SocketAddr), admin: SocketAddr) -> String {
     let mut text = text.to_owned();
@@ -411,6 +416,15 @@ fn fill(text: &str, listen: (SocketAddr, SocketAddr), admin: SocketAddr) -> Stri
     }
     if !text.contains("[admin]") {
         text += "\n[admin]\naddress = \"{admin}\"\n";
+    }
+    if let Some(driver) = driver()
+        && !text.contains("driver =")
+    {
+        let line = format!("[runtime]\ndriver = \"{driver}\"\n");
+        text = match text.contains("[runtime]\n") {
+            true => text.replacen("[runtime]\n", &line, 1),
+            false => text + "\n" + &line,
+        };
     }
     text.replace("{listen}", &listen.0.to_string())
         .replace("{listen2}", &listen.1.to_string())
