@@ -36,7 +36,8 @@ fn on_core<F: Future>(way: Way, f: impl FnOnce() -> F) -> F::Output {
         Way::Ring(receive) => (DriverKind::IoUring, receive),
         Way::Epoll => (DriverKind::Epoll, Receive::default()),
     };
-    rt::run(RuntimeSettings { driver, ring_entries: 256, receive }, f).expect("a loop")
+    rt::run(RuntimeSettings { driver, ring_entries: 256, receive, ..Default::default() }, f)
+        .expect("a loop")
 }
 
 fn pair() -> (Stream, TcpStream) {

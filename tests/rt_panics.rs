@@ -47,9 +47,9 @@ fn a_panic_ends_its_task_and_nothing_else() {
         let mut served = 0;
         while served < 100 {
             served += listener.accept_batch(&mut accepted, 32).await.unwrap();
-            for (stream, _) in accepted.drain(..) {
+            for one in accepted.drain(..) {
                 let places = Rc::clone(&places);
-                let serving = serve(stream, pool.clone());
+                let serving = serve(one.into_stream(), pool.clone());
                 rt::spawn_guarded(serving, move |place| places.borrow_mut().push(place));
             }
         }

@@ -224,9 +224,10 @@ fn accepts_in_batches() {
         let mut accepted = Vec::new();
         assert_eq!(listener.accept_batch(&mut accepted, 3).await.unwrap(), 3);
         assert_eq!(listener.accept_batch(&mut accepted, 3).await.unwrap(), 2);
-        assert_eq!(accepted[4].1, peers[4].local_addr().unwrap());
-        for ((stream, _), peer) in accepted.iter().zip(&mut peers) {
-            let socket = socket2::SockRef::from(stream);
+        assert_eq!(accepted[4].peer, peers[4].local_addr().unwrap());
+        for (one, peer) in accepted.drain(..).zip(&mut peers) {
+            let stream = one.into_stream();
+            let socket = socket2::SockRef::from(&stream);
             assert!(socket.tcp_nodelay().unwrap() && socket.nonblocking().unwrap());
             let info =
                 std::fs::read_to_string(format!("/proc/self/fdinfo/{}", stream.fd())).unwrap();

@@ -1,10 +1,10 @@
 //! The origin behind all proxies: one epoll thread whose answers are ready-made bytes.
 //!
-//! `/s` 100 bytes, `/16k`, `/1m`, `/upload` (reads a body of a known length, answers 100 bytes),
+//! `/s` 100 bytes, `/16k` to `/512k`, `/1m`, `/upload` (reads a body of a known length, answers 100 bytes),
 //! `/ws` (echoes WebSocket messages). It must not be the bottleneck: an answer is one receive and
 //! one send, uploads are thrown away in the kernel, the date changes once a second.
 
-use crate::scenario::{LARGE_BYTES, MEDIUM_BYTES, SMALL_BYTES, body};
+use crate::scenario::{LARGE_BYTES, MEDIUM_BYTES, SIZES, SMALL_BYTES, body};
 use crate::sys::{self, Epoll, Interest, Ready};
 use crate::wire;
 use std::io::{self, ErrorKind, Read, Write};
@@ -261,10 +261,29 @@ enum Page {
     Large,
     Uploaded,
     Missing,
+    /// One of [`SIZES`].
+    Sized(usize),
 }
 
 impl Page {
-    const ALL: [Self; 5] = [Self::Small, Self::Medium, Self::Large, Self::Uploaded, Self::Missing];
+    const NAMED: [Self; 5] =
+        [Self::Small, Self::Medium, Self::Large, Self::Uploaded, Self::Missing];
+
+    /// All of them, in the order of [`Page::index`].
+    fn all() -> impl Iterator<Item = Self> {
+        Self::NAMED.into_iter().chain((0..SIZES.len()).map(Self::Sized))
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Small => 0,
+            Self::Medium => 1,
+            Self::Large => 2,
+            Self::Uploaded => 3,
+            Self::Missing => 4,
+            Self::Sized(index) => Self::NAMED.len() + index,
+        }
+    }
 
     fn at(path: &str) -> Self {
         match path {
@@ -272,7 +291,7 @@ impl Page {
             "/16k" => Self::Medium,
             "/1m" => Self::Large,
             "/upload" => Self::Uploaded,
-            _ => Self::Missing,
+            _ => SIZES.iter().position(|size| size.path == path).map_or(Self::Missing, Self::Sized),
         }
     }
 
@@ -282,6 +301,7 @@ impl Page {
             Self::Small | Self::Uploaded => ("200 OK", "text/plain; charset=utf-8", SMALL_BYTES),
             Self::Medium => ("200 OK", "application/json", MEDIUM_BYTES),
             Self::Large => ("200 OK", "application/octet-stream", LARGE_BYTES),
+            Self::Sized(index) => ("200 OK", "application/json", SIZES[index].answer_bytes),
             Self::Missing => ("404 Not Found", "text/plain; charset=utf-8", 0),
         }
     }
@@ -298,7 +318,7 @@ const DATE_FIELD: &[u8] = b"\r\nDate: ";
 
 impl Pages {
     fn new(extra_headers: &[String]) -> Self {
-        let pages = Page::ALL.map(|page| {
+        let pages = Page::all().map(|page| {
             let (status, media_type, length) = page.shape();
             let mut head = format!(
                 "HTTP/1.1 {status}\r\nDate: {}\r\nServer: origin\r\nContent-Type: {media_type}\r\n\
@@ -309,13 +329,13 @@ impl Pages {
             head.push_str("\r\n");
             head.into_bytes().into_iter().chain(body(length)).collect()
         });
-        let mut pages = Self { second: 0, pages: pages.into() };
+        let mut pages = Self { second: 0, pages: pages.collect() };
         pages.refresh_date();
         pages
     }
 
     fn bytes(&self, page: Page) -> &[u8] {
-        &self.pages[page as usize]
+        &self.pages[page.index()]
     }
 
     /// The same page, with the announcement that the connection ends here.
@@ -359,7 +379,9 @@ mod tests {
             })
             .unwrap();
         stream.set_nodelay(true).unwrap();
-        for (path, length) in [("/s", SMALL_BYTES), ("/16k", MEDIUM_BYTES), ("/1m", LARGE_BYTES)] {
+        for (path, length) in
+            [("/s", SMALL_BYTES), ("/16k", MEDIUM_BYTES), ("/1m", LARGE_BYTES), ("/64k", 65_536)]
+        {
             stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).unwrap();
             assert_answer(&mut stream, length);
         }

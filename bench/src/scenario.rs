@@ -64,6 +64,15 @@ pub const ALL: [Scenario; 9] = [
     ),
 ];
 
+/// Downloads of sizes in between, for curves over the size (`bench/crossover`); run only when named.
+pub const SIZES: [Scenario; 5] = [
+    get("32k", "GET 32 KiB, 16 connections", "/32k", 32 << 10, 16),
+    get("64k", "GET 64 KiB, 16 connections", "/64k", 64 << 10, 16),
+    get("128k", "GET 128 KiB, 16 connections", "/128k", 128 << 10, 16),
+    get("256k", "GET 256 KiB, 16 connections", "/256k", 256 << 10, 16),
+    get("512k", "GET 512 KiB, 16 connections", "/512k", 512 << 10, 16),
+];
+
 const fn get(
     name: &'static str,
     what: &'static str,
@@ -95,8 +104,10 @@ impl Scenario {
     /// # Errors
     /// None has it; the text lists those there are.
     pub fn named(name: &str) -> Result<Self, String> {
-        ALL.into_iter().find(|scenario| scenario.name == name).ok_or_else(|| {
-            let names = ALL.map(|scenario| scenario.name).join(", ");
+        let mut all = ALL.into_iter().chain(SIZES);
+        all.find(|scenario| scenario.name == name).ok_or_else(|| {
+            let all = ALL.iter().chain(&SIZES);
+            let names = all.map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
             format!("{name}: no such scenario; there are {names}")
         })
     }
@@ -141,7 +152,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_found() {
-        for scenario in ALL {
+        for scenario in ALL.into_iter().chain(SIZES) {
             assert_eq!(Scenario::named(scenario.name).unwrap().what, scenario.what);
         }
         assert!(Scenario::named("tiny").unwrap_err().contains("post16k"));

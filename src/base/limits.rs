@@ -3,9 +3,14 @@
 
 use std::time::Duration;
 
-/// Bytes of one pooled buffer that hold received data. A 16 KiB response with its head fits, so it
+/// Default bytes of one pooled buffer that hold received data. A 16 KiB response with its head fits, so it
 /// moves with one receive and one send.
 pub const BUFFER_BYTES: usize = 32 * 1024;
+
+/// Smallest and largest `buffer_bytes` a configuration may ask for.
+pub const BUFFER_BYTES_MIN: usize = 16 * 1024;
+/// See [`BUFFER_BYTES_MIN`].
+pub const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 /// Bytes kept free in front of received data, so that a rewritten head (usually a little longer
 /// than the original: Via, X-Forwarded-For, ...) fits right before the body that came with it and
@@ -143,11 +148,23 @@ pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(3600);
 /// Beat of the deadlines, of the pool sweep and of the access log flush on each core.
 pub const TICK: Duration = Duration::from_millis(50);
 
-/// Connections taken from the accept queue in one go before other work gets its turn.
-pub const ACCEPT_BATCH: usize = 32;
+/// Largest `accept_batch` a configuration may ask for: with more, a flood of connections would hold
+/// up those that are there for milliseconds.
+pub const ACCEPT_BATCH_MAX: usize = 1024;
 
-/// Remaining body bytes from which on bodies move by `splice(2)`; below it a copy is cheaper.
-pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+/// Longest `busy_poll` a configuration may ask for: beyond it a core does nothing else.
+pub const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
+/// Cores that one which accepts a connection looks at, to find one with fewer: each look may cost a
+/// cache miss.
+pub const SPREAD_LOOKS_MAX: usize = 16;
+
+/// Ticks a core waits to hear of the listener of a connection that was handed to it.
+pub const HANDED_WAIT_TICKS: u32 = 40;
+
+/// Connections that wait for a core to take them over from another; beyond it they stay where they
+/// are.
+pub const HANDED_MAX: usize = 1024;
 
 /// Bytes of one splice pipe.
 pub const PIPE_BYTES: usize = 256 * 1024;
@@ -159,8 +176,8 @@ pub const PIPES_MAX_PER_CORE: usize = 64;
 /// used in it. Each costs a system call of about a microsecond.
 pub const BUFFERS_TRIMMED_PER_SWEEP: usize = 512;
 
-/// Buffers of one core. At the limit new requests are refused with 503.
-pub const BUFFERS_MAX_PER_CORE: usize = 65_536;
+/// Largest `buffers_max` a configuration may ask for.
+pub const BUFFERS_MAX_PER_CORE_MAX: usize = 1_048_576;
 
 /// Finished request contexts kept for the next request on a core.
 pub const CONTEXTS_KEPT_MAX: usize = 1024;

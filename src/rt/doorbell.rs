@@ -48,10 +48,15 @@ impl Bell {
 }
 
 /// The sending side; any thread.
-#[derive(Clone)]
 pub struct MailboxSender<T> {
     sender: Sender<T>,     // dropped first,
     ring: RingWhenDropped, // so that the core wakes up and sees it
+}
+
+impl<T> Clone for MailboxSender<T> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), ring: self.ring.clone() }
+    }
 }
 
 #[derive(Clone)]

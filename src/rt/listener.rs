@@ -113,6 +113,26 @@ fn new_socket(addr: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A connection that was taken from the queue and belongs to no core yet.
+#[derive(Debug)]
+pub struct Accepted {
+    fd: OwnedFd,
+    /// Who connected.
+    pub peer: SocketAddr,
+}
+
+impl Accepted {
+    /// A connected socket that is non-blocking and without Nagle delay, as a [`Listener`] makes them.
+    pub fn new(fd: OwnedFd, peer: SocketAddr) -> Self {
+        Self { fd, peer }
+    }
+
+    /// Puts it on this core's ring. Must be called within [`super::run`].
+    pub fn into_stream(self) -> Stream {
+        Stream::adopt(self.fd)
+    }
+}
+
 /// A listening socket on this core's ring.
 pub struct Listener {
     ring: RingFd,
@@ -138,11 +158,7 @@ impl Listener {
     ///
     /// # Cancel safety
     /// Cancel safe: connections are taken only after the last await.
-    pub async fn accept_batch(
-        &self,
-        out: &mut Vec<(Stream, SocketAddr)>,
-        max: usize,
-    ) -> io::Result<usize> {
+    pub async fn accept_batch(&self, out: &mut Vec<Accepted>, max: usize) -> io::Result<usize> {
         self.ring.readable().await?;
         self.accept_waiting(out, max)
     }
@@ -151,15 +167,11 @@ impl Listener {
     ///
     /// # Errors
     /// As [`Listener::accept_batch`]; an empty queue is none.
-    pub fn accept_waiting(
-        &self,
-        out: &mut Vec<(Stream, SocketAddr)>,
-        max: usize,
-    ) -> io::Result<usize> {
+    pub fn accept_waiting(&self, out: &mut Vec<Accepted>, max: usize) -> io::Result<usize> {
         let before = out.len();
         for _ in 0..max {
             match sys::accept(&self.ring) {
-                Ok((fd, Some(peer))) => out.push((Stream::adopt(fd), peer)),
+                Ok((fd, Some(peer))) => out.push(Accepted { fd, peer }),
                 Ok((_, None)) => {} // an address family that was not listened on
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.ring.note_blocked(Side::Read);

@@ -17,6 +17,7 @@
 //! Unit tests lie in each file, tests with a whole runtime in `tests/rt_*.rs`.
 
 pub mod buf;
+pub mod clock;
 pub mod connect;
 mod core;
 pub mod deadline;
@@ -50,7 +51,7 @@ pub use deadline::{Deadline, Deadlines, Shut};
 pub use doorbell::{Mailbox, MailboxSender, Undelivered, mailbox};
 pub use driver::Receive;
 pub use join::{Either, join, race};
-pub use listener::{Bound, Listener, bind, probe_free, share_port};
+pub use listener::{Accepted, Bound, Listener, bind, probe_free, share_port};
 pub use pipe::{Pipe, PipePool};
 pub use placed::{FuturePool, Placed};
 pub use probe::{Choice, DriverError, choose};

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::core::{self, Core, Entered};
 use super::driver::{Driver, Receive};
@@ -44,13 +44,21 @@ pub struct RuntimeSettings {
     /// Entries of the submission queue; brought into 64..=32768 and up to a power of two. The
     /// completion queue has four times as many, up to 65536.
     pub ring_entries: u32,
+    /// How long the kernel is asked again and again, when there is nothing to do, before the thread
+    /// sleeps.
+    pub busy_poll: Duration,
     /// How receives are made, at best: less if the kernel has less.
     pub receive: Receive,
 }
 
 impl Default for RuntimeSettings {
     fn default() -> Self {
-        Self { driver: DriverKind::default(), ring_entries: 4096, receive: Receive::default() }
+        Self {
+            driver: DriverKind::default(),
+            ring_entries: 4096,
+            busy_poll: Duration::ZERO,
+            receive: Receive::default(),
+        }
     }
 }
 
@@ -71,10 +79,14 @@ pub fn run<F: Future>(settings: RuntimeSettings, f: impl FnOnce() -> F) -> io::R
         DriverKind::IoUring => AnyDriver::Ring(build(settings)?),
         DriverKind::Epoll => AnyDriver::Epoll(Epoll::new()?),
     };
-    run_on(driver, f)
+    run_on(driver, settings.busy_poll, f)
 }
 
-fn run_on<F: Future>(driver: AnyDriver, f: impl FnOnce() -> F) -> io::Result<F::Output> {
+fn run_on<F: Future>(
+    driver: AnyDriver,
+    busy_poll: Duration,
+    f: impl FnOnce() -> F,
+) -> io::Result<F::Output> {
     let core =
         Core { executor: Executor::new(), timers: Timers::default(), driver: RefCell::new(driver) };
     let _entered = Entered::new(&core); // after the future below has been dropped, ends the rest
@@ -89,6 +101,9 @@ fn run_on<F: Future>(driver: AnyDriver, f: impl FnOnce() -> F) -> io::Result<F::
     };
     core.executor.wake_main();
     while !core.executor.run(&mut poll_main) {
+        if !busy_poll.is_zero() && core.executor.is_idle() {
+            spin(&core, busy_poll)?;
+        }
         turn(&core)?;
     }
     output.ok_or_else(|| io::ErrorKind::Other.into())
@@ -105,6 +120,19 @@ fn turn(core: &Core) -> io::Result<()> {
     core.driver.borrow_mut().turn(is_idle, timeout)?;
     if first.is_some() {
         core.timers.wake_due(Instant::now());
+    }
+    Ok(())
+}
+
+/// Asks the kernel again and again, for at most `busy_poll`, until something has happened.
+fn spin(core: &Core, busy_poll: Duration) -> io::Result<()> {
+    let begin = Instant::now();
+    while core.executor.is_idle() {
+        let now = Instant::now();
+        if now - begin >= busy_poll || core.timers.first().is_some_and(|at| at <= now) {
+            break;
+        }
+        core.driver.borrow_mut().turn(|| true, Some(Duration::ZERO))?;
     }
     Ok(())
 }
@@ -148,7 +176,7 @@ mod tests {
         }
         for flags in probe::FLAGS {
             let driver = build_with(flags, RuntimeSettings::default()).unwrap();
-            let turns = run_on(AnyDriver::Ring(driver), || async {
+            let turns = run_on(AnyDriver::Ring(driver), Duration::ZERO, || async {
                 for _ in 0..10 {
                     yield_now().await;
                 }

@@ -116,6 +116,15 @@ pub(super) fn eventfd_ring(fd: &OwnedFd) {
     unsafe { libc::eventfd_write(fd.as_raw_fd(), 1) };
 }
 
+/// How long the calling thread has run. Source: clock_gettime(2), CLOCK_THREAD_CPUTIME_ID.
+pub(super) fn thread_time() -> Option<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // WHY UNSAFE: foreign call. SAFETY: `time` is what the call writes to.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    let seconds = u64::try_from(time.tv_sec).ok()?;
+    (result == 0).then(|| Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
+}
+
 /// Sets an eventfd back to zero.
 pub(super) fn eventfd_drain(fd: &OwnedFd) {
     let mut count = 0;

@@ -205,7 +205,7 @@ impl Boot {
             carry,
             stamp,
             fixed: fixed.clone(),
-            head_bytes_max: head_bytes_max(&snapshot),
+            head_bytes_max: head_bytes_max(&snapshot, &fixed),
             state: Arc::clone(&state),
         };
         Ok(Self {
@@ -284,9 +284,11 @@ impl Boot {
 
     fn start_workers(&mut self, reports: &ReportSender) -> Result<Workers, ServerError> {
         let mut workers = Workers::default();
-        let parts = self.sockets.drain(..).zip(self.log_senders.drain(..));
-        for ((settings, stats), (sockets, log)) in
-            self.fixed.runtime.workers.iter().zip(&self.state.cores).zip(parts)
+        let runtime = &self.fixed.runtime;
+        let spread = worker::spread(runtime.workers.len(), runtime.is_spread);
+        let parts = self.sockets.drain(..).zip(self.log_senders.drain(..)).zip(spread);
+        for ((settings, stats), ((sockets, log), spread)) in
+            runtime.workers.iter().zip(&self.state.cores).zip(parts)
         {
             let core = settings.core;
             let fail = |error| ServerError::Worker { core, step: "start", error };
@@ -296,6 +298,7 @@ impl Boot {
                 driver: self.driver,
                 snapshot: Arc::clone(&self.snapshot),
                 sockets,
+                spread,
                 mailbox,
                 reports: reports.clone(),
                 stats: Arc::clone(stats),
@@ -359,9 +362,10 @@ fn describe(driver: &Choice) -> DriverInfo {
 }
 
 /// The largest request head that the cores' buffers are made for.
-fn head_bytes_max(snapshot: &Snapshot) -> usize {
+fn head_bytes_max(snapshot: &Snapshot, fixed: &Fixed) -> usize {
     let all = snapshot.listeners.iter().map(|listener| listener.limits.header_bytes_max);
-    all.fold(BUFFER_BYTES, usize::max)
+    let buffers = fixed.runtime.workers.iter().map(|worker| worker.buffer_bytes);
+    all.fold(buffers.min().unwrap_or(BUFFER_BYTES), usize::max)
 }
 
 fn start_writer(snapshot: &Snapshot, batches: LogReceiver) -> Result<Writer, ServerError> {

@@ -234,8 +234,18 @@ pub struct WorkerSettings {
     pub ring_entries: u32,
     /// Connections of clients on this core, all listeners together.
     pub connections_max: usize,
+    /// Connections taken from the accept queue in one go.
+    pub accept_batch: usize,
+    /// Bytes of one buffer for received data, at least.
+    pub buffer_bytes: usize,
+    /// Buffers in use at a time.
+    pub buffers_max: usize,
+    /// Body bytes to go from which on a body moves by `splice(2)`.
+    pub splice_bytes_min: u64,
     /// Pipes for `splice(2)`.
     pub pipes_max: usize,
+    /// How long the kernel is asked again before the core sleeps.
+    pub busy_poll: Duration,
 }
 
 /// Where the admin API listens.

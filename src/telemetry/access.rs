@@ -8,7 +8,7 @@ use crate::{
     base::reason::Reason,
     telemetry::{
         escape::{write_json_string, write_log_quoted},
-        time::{write_clf, write_rfc3339, write_to},
+        time::{write_clf, write_decimal, write_rfc3339, write_to},
     },
 };
 
@@ -91,7 +91,9 @@ fn encode_json(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     json_text("route", record.route.map(str::as_bytes), out);
     json_text("upstream", record.upstream.map(str::as_bytes), out);
     json_text("endpoint", record.endpoint.map(str::as_bytes), out);
-    write_to(out, format_args!(",\"client\":\"{}\"", record.client));
+    out.extend_from_slice(b",\"client\":\"");
+    write_client(record.client, out);
+    out.push(b'"');
     json_text("method", Some(record.method), out);
     json_text("host", Some(record.host), out);
     json_text("target", Some(record.target), out);
@@ -109,6 +111,21 @@ fn encode_json(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+/// `192.0.2.7:50123`, `[2001:db8::7]:50123`.
+fn write_client(client: SocketAddr, out: &mut Vec<u8>) {
+    let SocketAddr::V4(client) = client else {
+        return write_to(out, format_args!("{client}"));
+    };
+    for (index, part) in client.ip().octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        write_decimal(out, part.into());
+    }
+    out.push(b':');
+    write_decimal(out, client.port().into());
+}
+
 /// `null` for what is not known, so that every line has the same fields.
 fn json_text(name: &'static str, value: Option<&[u8]>, out: &mut Vec<u8>) {
     json_name(name, out);
@@ -121,7 +138,7 @@ fn json_text(name: &'static str, value: Option<&[u8]>, out: &mut Vec<u8>) {
 fn json_number(name: &'static str, value: Option<u64>, out: &mut Vec<u8>) {
     json_name(name, out);
     match value {
-        Some(number) => write_to(out, format_args!("{number}")),
+        Some(number) => write_decimal(out, number),
         None => out.extend_from_slice(b"null"),
     }
 }

@@ -60,6 +60,8 @@ core_stats! {
     connections_accepted: Counter;
     /// Connections of clients open now.
     connections_open: Gauge;
+    /// Connections accepted here and handed to a core that had fewer.
+    connections_handed: Counter;
     /// Connections closed at once because the core had as many as it may.
     connections_refused: Counter;
     /// Requests that ended, answered or not.
@@ -92,6 +94,8 @@ core_stats! {
     access_log_dropped: Counter;
     /// Beats of the loop's clock.
     loop_ticks: Counter;
+    /// Microseconds that the thread of this core was running.
+    busy_micros: Counter;
     /// The longest delay of a beat so far, microseconds: somebody held the core that long.
     loop_stall_micros_max: Counter;
     /// The longest this core was held by taking new rules, microseconds.

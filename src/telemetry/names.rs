@@ -85,6 +85,8 @@ metrics! {
         "Connections of clients taken from the accept queue.";
     CONNECTIONS_OPEN = "ringway_connections_open", Gauge, ["core"],
         "Connections of clients open.";
+    CONNECTIONS_HANDED = "ringway_connections_handed_total", Counter, ["core"],
+        "Connections accepted on this core and handed to one that had fewer.";
     CONNECTIONS_REFUSED = "ringway_connections_refused_total", Counter, ["core"],
         "Connections closed at once because the core had as many as it may.";
     CORE_REQUESTS = "ringway_core_requests_total", Counter, ["core"],
@@ -101,6 +103,8 @@ metrics! {
         "Defects of ringway that cost one connection each.";
     BUFFERS = "ringway_buffers_in_use", Gauge, ["core"],
         "Pooled buffers in use.";
+    CORE_BUSY = "ringway_core_busy_seconds_total", Counter, ["core"],
+        "Time that the thread of this core was running.";
     LOOP_TICKS = "ringway_loop_ticks_total", Counter, ["core"],
         "Beats of the loop's clock.";
     LOOP_STALL = "ringway_loop_stall_longest_seconds", Gauge, ["core"],

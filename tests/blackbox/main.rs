@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod cli;
+mod cores;
 mod drain;
 mod edges;
 mod fallback;

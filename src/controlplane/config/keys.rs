@@ -4,10 +4,14 @@
 //! Schema, and the tables of `docs/configuration.md` are made from them.
 
 mod health_check;
+mod runtime;
 
 use std::time::Duration;
 
-use self::health_check::HEALTH_CHECK;
+use self::{
+    health_check::HEALTH_CHECK,
+    runtime::{CORE, RUNTIME},
+};
 use crate::base::limits;
 
 /// The keys of one table.
@@ -121,88 +125,6 @@ pub(super) static ROOT: Section = Section {
         later("plugin", "remove it"),
         later("rollout", "remove it"),
         later("source", "remove it; a file or directory is the only source"),
-    ],
-};
-
-/// `[runtime]`.
-pub(super) static RUNTIME: Section = Section {
-    path: "runtime",
-    doc: "The event loops, one per core. Read at start only.",
-    keys: &[
-        key(
-            "cores",
-            Kind::Text("0-7,16-23"),
-            "all",
-            "Cores to run on: a Linux cpu list, or \
-            \"all\" that the process may use.",
-        )
-        .or(&["threads", "worker_processes"]),
-        key("pin", Kind::Boolean, "true", "Whether the thread of each core is bound to it."),
-        key(
-            "driver",
-            Kind::Choice(&["auto", "io_uring", "epoll"]),
-            "auto",
-            "How a core waits for the kernel; \"auto\" takes epoll where io_uring is refused.",
-        ),
-        key(
-            "ring_entries",
-            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
-            "4096",
-            "Entries of a core's submission queue; a power of two.",
-        ),
-        key(
-            "connections_max",
-            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
-            "65536",
-            "Connections of clients on one core, all listeners together. Beyond it new \
-            ones are answered 503 and closed.",
-        )
-        .or(&["worker_connections", "maxconn"]),
-        key(
-            "pipes_max",
-            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
-            "64",
-            "Pipes of one core for moving bodies inside the kernel; 0 copies instead.",
-        ),
-        key(
-            "drain_timeout",
-            Kind::Duration(Duration::ZERO, DAY, false),
-            "30s",
-            "How long requests in flight may take after SIGTERM.",
-        ),
-        key("core", Kind::Many(&CORE), "", CORE.doc).or(&["worker"]),
-    ],
-};
-
-/// `[[runtime.core]]`.
-pub(super) static CORE: Section = Section {
-    path: "runtime.core",
-    doc: "Settings of one core, which override those of [runtime].",
-    keys: &[
-        required(
-            "id",
-            Kind::Integer(0, limits::CORE_ID_MAX as i64),
-            "The core; one of `runtime.cores`.",
-        ),
-        key("pin", Kind::Boolean, "", "As in [runtime]."),
-        key(
-            "ring_entries",
-            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
-        key(
-            "connections_max",
-            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
-        key(
-            "pipes_max",
-            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
     ],
 };
 

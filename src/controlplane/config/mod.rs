@@ -98,6 +98,8 @@ pub struct RuntimeConfig {
     pub driver: Driver,
     /// How long requests in flight may take after SIGTERM.
     pub drain_timeout: Duration,
+    /// Whether cores hand new connections to those that have fewer.
+    pub is_spread: bool,
 }
 
 /// `[log]`.

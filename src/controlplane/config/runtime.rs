@@ -26,32 +26,51 @@ pub(super) fn read(table: Option<Table<'_>>) -> Option<RuntimeConfig> {
 }
 
 fn read_table(table: &Table<'_>) -> Option<RuntimeConfig> {
-    let all = WorkerSettings {
+    let all = settings(table);
+    let driver = driver(table);
+    let drain_timeout = table.duration("drain_timeout");
+    let is_spread = table.choice("spread") == "connections";
+    let cores = cores(table);
+    let mut overrides = overrides(table, cores.as_ref());
+    let worker = |core: &usize| match overrides.remove(core) {
+        Some(given) => override_settings(&all, *core, &given),
+        None => WorkerSettings { core: *core, ..all.clone() },
+    };
+    let workers = cores?.iter().map(worker).collect();
+    Some(RuntimeConfig { workers, driver, drain_timeout, is_spread })
+}
+
+/// What `[runtime]` says of every core.
+fn settings(table: &Table<'_>) -> WorkerSettings {
+    WorkerSettings {
         core: 0,
         pin: table.boolean("pin"),
         ring_entries: ring_entries(table).unwrap_or(table.integer("ring_entries") as u32),
         connections_max: table.integer("connections_max") as usize,
+        accept_batch: table.integer("accept_batch") as usize,
+        buffer_bytes: table.size("buffer_bytes") as usize,
+        buffers_max: table.integer("buffers_max") as usize,
+        splice_bytes_min: table.size("splice_bytes_min"),
         pipes_max: table.integer("pipes_max") as usize,
-    };
-    let driver = driver(table);
-    let drain_timeout = table.duration("drain_timeout");
-    let cores = cores(table);
-    let mut overrides = overrides(table, cores.as_ref());
-    let worker = |core: &usize| match overrides.remove(core) {
-        Some(given) => WorkerSettings {
-            core: *core,
-            pin: given.boolean_opt("pin").unwrap_or(all.pin),
-            ring_entries: ring_entries(&given).unwrap_or(all.ring_entries),
-            connections_max: number(&given, "connections_max").unwrap_or(all.connections_max),
-            pipes_max: number(&given, "pipes_max").unwrap_or(all.pipes_max),
-        },
-        None => WorkerSettings { core: *core, ..all.clone() },
-    };
-    Some(RuntimeConfig { workers: cores?.iter().map(worker).collect(), driver, drain_timeout })
+        busy_poll: table.duration("busy_poll"),
+    }
 }
 
-fn number(table: &Table<'_>, name: &str) -> Option<usize> {
-    table.integer_opt(name).map(|number| number as usize)
+/// The same for one core, where its table says otherwise.
+fn override_settings(all: &WorkerSettings, core: usize, given: &Table<'_>) -> WorkerSettings {
+    let number = |name, all: usize| given.integer_opt(name).map_or(all, |number| number as usize);
+    WorkerSettings {
+        core,
+        pin: given.boolean_opt("pin").unwrap_or(all.pin),
+        ring_entries: ring_entries(given).unwrap_or(all.ring_entries),
+        connections_max: number("connections_max", all.connections_max),
+        accept_batch: number("accept_batch", all.accept_batch),
+        buffer_bytes: given.size_opt("buffer_bytes").map_or(all.buffer_bytes, |it| it as usize),
+        buffers_max: number("buffers_max", all.buffers_max),
+        splice_bytes_min: given.size_opt("splice_bytes_min").unwrap_or(all.splice_bytes_min),
+        pipes_max: number("pipes_max", all.pipes_max),
+        busy_poll: given.duration_opt("busy_poll").unwrap_or(all.busy_poll),
+    }
 }
 
 fn ring_entries(table: &Table<'_>) -> Option<u32> {
@@ -102,9 +121,7 @@ fn cores(table: &Table<'_>) -> Option<BTreeSet<usize>> {
 fn overrides<'a>(table: &Table<'a>, cores: Option<&BTreeSet<usize>>) -> BTreeMap<usize, Table<'a>> {
     let mut overrides: BTreeMap<usize, (Table<'a>, Value<'a>)> = BTreeMap::new();
     for given in table.tables("core") {
-        let checked = (ring_entries(&given), given.boolean_opt("pin"));
-        let numbers = (number(&given, "connections_max"), number(&given, "pipes_max"));
-        let _ = (checked, numbers); // read for their messages, whatever the id is
+        override_settings(&settings(table), 0, &given); // for its messages, whatever the id is
         let Some(value) = given.require("id") else { continue };
         let Some(id) = value.integer() else { continue };
         let id = id as usize;

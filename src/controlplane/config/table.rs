@@ -192,11 +192,15 @@ impl<'a> Table<'a> {
 
     /// A size in bytes within its range, or the default; `u64::MAX` for unlimited.
     pub(super) fn size(&self, name: &str) -> u64 {
-        let given = self.get(name).and_then(|value| value.size());
-        given.unwrap_or_else(|| match self.declared(name).default {
+        self.size_opt(name).unwrap_or_else(|| match self.declared(name).default {
             "unlimited" => u64::MAX,
             default => units::parse_size(default).unwrap_or_default(),
         })
+    }
+
+    /// A size in bytes within its range, if it is there and one.
+    pub(super) fn size_opt(&self, name: &str) -> Option<u64> {
+        self.get(name)?.size()
     }
 
     /// A percentage, of 10,000, or the default.

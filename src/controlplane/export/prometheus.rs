@@ -135,7 +135,7 @@ fn checks(out: &mut Exposition, state: &State) {
 /// One sample per core of each of its own numbers.
 fn per_core(out: &mut Exposition, state: &State) {
     type Number = fn(&CoreStats) -> i128;
-    let numbers: [(&Metric, Number); 18] = [
+    let numbers: [(&Metric, Number); 19] = [
         (&names::UPSTREAM_CONNECTS, |c| c.upstream_connects.get().into()),
         (&names::UPSTREAM_CONNECT_FAILURES, |c| c.upstream_connect_failures.get().into()),
         (&names::UPSTREAM_REUSES, |c| c.upstream_reuses.get().into()),
@@ -144,6 +144,7 @@ fn per_core(out: &mut Exposition, state: &State) {
         (&names::POOL_STALE, |c| c.pool_stale.get().into()),
         (&names::CONNECTIONS_ACCEPTED, |c| c.connections_accepted.get().into()),
         (&names::CONNECTIONS_OPEN, |c| c.connections_open.get().into()),
+        (&names::CONNECTIONS_HANDED, |c| c.connections_handed.get().into()),
         (&names::CONNECTIONS_REFUSED, |c| c.connections_refused.get().into()),
         (&names::CORE_REQUESTS, |c| c.requests_total.get().into()),
         (&names::DOWNSTREAM_RECEIVED, |c| c.downstream_bytes_in.get().into()),
@@ -161,6 +162,10 @@ fn per_core(out: &mut Exposition, state: &State) {
         for (core, id) in state.cores.iter().zip(&ids) {
             out.sample(metric, &[id], number(core));
         }
+    }
+    out.begin(&names::CORE_BUSY);
+    for (core, id) in state.cores.iter().zip(&ids) {
+        out.sample(&names::CORE_BUSY, &[id], seconds(core.busy_micros.get()));
     }
     out.begin(&names::LOOP_STALL);
     for (core, id) in state.cores.iter().zip(&ids) {

@@ -3,7 +3,7 @@
 
 use super::piece::{Piece, Sink, Source, next_piece};
 use crate::{
-    base::{limits, reason::Reason},
+    base::reason::Reason,
     dataplane::{
         shard::Shard,
         socket::{Broken, Socket},
@@ -162,7 +162,7 @@ impl<W: Ways> Relay<'_, W> {
     fn pipe(&self) -> Option<Pipe> {
         match self.source {
             Source::Length(left)
-                if left >= limits::SPLICE_BYTES_MIN
+                if left >= self.shard.splice_bytes_min
                     && self.sink == Sink::Plain
                     && self.input.is_none()
                     && Socket::spliceable(self.from, self.to).is_some() =>

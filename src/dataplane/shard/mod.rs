@@ -6,6 +6,7 @@ mod connections;
 mod date;
 mod leaving;
 mod places;
+mod spread;
 mod table;
 mod upstreams;
 
@@ -19,6 +20,7 @@ use std::{
 pub use connections::{Connections, Phase, Pin, Watch};
 pub use date::DateCache;
 pub use places::Place;
+pub use spread::{Handed, Seat, Spread, spread};
 pub use table::Table;
 pub use upstreams::{UpstreamState, Upstreams};
 
@@ -47,6 +49,8 @@ pub struct Shard {
     pub contexts: ContextPool,
     /// Pipes for `splice(2)`.
     pub pipes: PipePool,
+    /// Body bytes to go from which on a body moves through one.
+    pub splice_bytes_min: u64,
     /// Deadlines of all sockets.
     pub deadlines: Deadlines,
     /// The clients' connections.
@@ -81,14 +85,15 @@ impl Shard {
             .listeners
             .iter()
             .map(|listener| listener.limits.header_bytes_max)
-            .fold(limits::BUFFER_BYTES, usize::max);
+            .fold(settings.buffer_bytes, usize::max);
         Self {
             core: settings.core,
             connections_max: settings.connections_max,
-            buffers: BufPool::new(data_bytes, limits::BUFFERS_MAX_PER_CORE),
+            buffers: BufPool::new(data_bytes, settings.buffers_max),
             futures: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             contexts: ContextPool::default(),
             pipes: PipePool::new(settings.pipes_max, limits::PIPE_BYTES),
+            splice_bytes_min: settings.splice_bytes_min,
             deadlines: Deadlines::new(limits::TICK),
             connections: Rc::default(),
             date: DateCache::new(),
@@ -108,13 +113,13 @@ impl Shard {
     }
 
     /// A place for one more connection of this listener, if the core and the listener allow it.
-    pub fn take_place(&self, listener: ListenerId) -> Option<Place> {
+    pub fn take_place(&self, listener: ListenerId, seat: Seat) -> Option<Place> {
         if self.connections.len() >= self.connections_max {
             return None;
         }
-        let table = self.table();
+        let table = self.table_for(listener)?;
         let (_, rules) = table.listener(listener)?;
-        self.places.take(listener, rules.limits.connections_max_per_core, &self.stats)
+        self.places.take(listener, rules.limits.connections_max_per_core, &self.stats, seat)
     }
 
     /// The rules in force. `Rc`: an `Arc` clone per request would bounce a line between cores.

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use super::spread::Seat;
 use crate::{base::ids::ListenerId, telemetry::CoreStats};
 
 /// The connections of each listener, counted.
@@ -22,6 +23,7 @@ impl Places {
         listener: ListenerId,
         max: usize,
         stats: &Arc<CoreStats>,
+        seat: Seat,
     ) -> Option<Place> {
         let mut counts = self.counts.borrow_mut();
         let count = counts.entry(listener).or_default();
@@ -30,7 +32,7 @@ impl Places {
         }
         count.set(count.get() + 1);
         stats.connections_open.inc();
-        Some(Place { count: Rc::clone(count), stats: Arc::clone(stats) })
+        Some(Place { count: Rc::clone(count), stats: Arc::clone(stats), _seat: seat })
     }
 
     /// Forgets listeners that are gone; connections they still have count for nobody.
@@ -46,6 +48,7 @@ impl Places {
 pub struct Place {
     count: Rc<Cell<usize>>,
     stats: Arc<CoreStats>,
+    _seat: Seat,
 }
 
 impl Drop for Place {

@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    net::SocketAddr,
     pin::pin,
     rc::Rc,
     task::{Poll, Waker},
@@ -11,8 +10,11 @@ use std::{
 
 use crate::{
     base::{ids::ListenerId, limits},
-    dataplane::{proxy, shard::Shard},
-    rt::{self, Either, Listener, Stream},
+    dataplane::{
+        proxy,
+        shard::{Seat, Shard, Spread},
+    },
+    rt::{self, Accepted, Either, Listener},
     snapshot::messages::{FromWorker, ReportSender},
 };
 
@@ -25,7 +27,9 @@ const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nserver: ringway\r\
 #[derive(Clone)]
 pub(super) struct Accepting {
     shard: Rc<Shard>,
+    spread: Rc<Spread>,
     listener: Rc<Listener>,
+    batch_max: usize,
     /// Which listener the socket belongs to.
     pub(super) id: ListenerId,
     reports: ReportSender,
@@ -65,13 +69,17 @@ impl Accepting {
     /// Starts accepting.
     pub(super) fn start(
         shard: &Rc<Shard>,
+        spread: &Rc<Spread>,
         listener: Listener,
+        batch_max: usize,
         id: ListenerId,
         reports: &ReportSender,
     ) -> Self {
         let accepting = Self {
             shard: Rc::clone(shard),
+            spread: Rc::clone(spread),
             listener: Rc::new(listener),
+            batch_max,
             id,
             reports: reports.clone(),
             halt: Rc::default(),
@@ -84,7 +92,7 @@ impl Accepting {
     /// kernel as soon as no core (and no successor) has a socket of this address.
     pub(super) fn close(self) {
         let mut batch = Vec::new();
-        while let Ok(1..) = self.listener.accept_waiting(&mut batch, limits::ACCEPT_BATCH) {
+        while let Ok(1..) = self.listener.accept_waiting(&mut batch, self.batch_max) {
             self.admit_all(&mut batch);
         }
         self.listener.close();
@@ -109,11 +117,11 @@ impl Accepting {
     /// # Cancel safety
     /// Cancel safe: connections are taken and admitted without a wait in between.
     async fn run(self) {
-        let mut batch = Vec::with_capacity(limits::ACCEPT_BATCH);
+        let mut batch = Vec::with_capacity(self.batch_max);
         let mut halted = pin!(self.halt.halted());
         loop {
             let accepted = {
-                let next = pin!(self.listener.accept_batch(&mut batch, limits::ACCEPT_BATCH));
+                let next = pin!(self.listener.accept_batch(&mut batch, self.batch_max));
                 rt::race(halted.as_mut(), next).await
             };
             match accepted {
@@ -126,27 +134,39 @@ impl Accepting {
         }
     }
 
-    fn admit_all(&self, batch: &mut Vec<(Stream, SocketAddr)>) {
-        for (stream, peer) in batch.drain(..) {
-            self.admit(stream, peer);
+    fn admit_all(&self, batch: &mut Vec<Accepted>) {
+        for accepted in batch.drain(..) {
+            self.shard.stats.connections_accepted.inc();
+            match self.spread.place(accepted, self.id) {
+                Some((accepted, seat)) => {
+                    admit(&self.shard, &self.reports, accepted, self.id, seat);
+                }
+                None => self.shard.stats.connections_handed.inc(),
+            }
         }
     }
+}
 
-    fn admit(&self, stream: Stream, peer: SocketAddr) {
-        let shard = &self.shard;
-        let stats = &shard.stats;
-        stats.connections_accepted.inc();
-        let Some(place) = shard.take_place(self.id) else {
-            stats.connections_refused.inc();
-            let _ = stream.try_send(TOO_MANY);
-            return;
-        };
-        let reports = self.reports.clone();
-        let (task, at_panic) = (Rc::clone(shard), Rc::clone(shard));
-        rt::spawn_guarded(proxy::serve(task, stream, peer, self.id, place), move |place| {
-            at_panic.stats.panics.inc();
-            let core = at_panic.core;
-            reports.send(FromWorker::Panicked { core, place: place.to_string().into() });
-        });
-    }
+/// Starts serving a connection, or refuses it.
+pub(super) fn admit(
+    shard: &Rc<Shard>,
+    reports: &ReportSender,
+    accepted: Accepted,
+    listener: ListenerId,
+    seat: Seat,
+) {
+    let peer = accepted.peer;
+    let stream = accepted.into_stream();
+    let Some(place) = shard.take_place(listener, seat) else {
+        shard.stats.connections_refused.inc();
+        let _ = stream.try_send(TOO_MANY);
+        return;
+    };
+    let (reports, at_panic) = (reports.clone(), Rc::clone(shard));
+    let serving = proxy::serve(Rc::clone(shard), stream, peer, listener, place);
+    rt::spawn_guarded(serving, move |place| {
+        at_panic.stats.panics.inc();
+        let core = at_panic.core;
+        reports.send(FromWorker::Panicked { core, place: place.to_string().into() });
+    });
 }

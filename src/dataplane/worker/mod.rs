@@ -4,6 +4,7 @@
 //! and a channel of reports. A worker that loses the control plane goes on with its last rules.
 
 mod accept;
+mod take_over;
 mod tick;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 
 use self::accept::Accepting;
 use super::shard::Shard;
+pub use super::shard::{Spread, spread};
 use crate::{
     base::limits,
     rt::{self, Bound, DriverKind, Listener, Mailbox, RuntimeSettings},
@@ -39,6 +41,8 @@ pub struct WorkerInput {
     pub snapshot: Arc<Snapshot>,
     /// This core's sockets of the snapshot's listeners.
     pub sockets: Vec<ListenSocket>,
+    /// How its connections compare with those of the other cores.
+    pub spread: Spread,
     /// Orders from the control plane.
     pub mailbox: Mailbox<ToWorker>,
     /// The way back.
@@ -69,26 +73,33 @@ fn run(input: WorkerInput) {
     {
         return failed("pin", error);
     }
-    let (driver, ring_entries) = (input.driver, input.settings.ring_entries);
-    let settings = RuntimeSettings { driver, ring_entries, ..RuntimeSettings::default() };
+    let settings = RuntimeSettings {
+        driver: input.driver,
+        ring_entries: input.settings.ring_entries,
+        busy_poll: input.settings.busy_poll,
+        ..RuntimeSettings::default()
+    };
     match rt::run(settings, || serve(input)) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => failed("listen", error),
-        Err(error) => failed(driver.name(), error),
+        Err(error) => failed(settings.driver.name(), error),
     }
 }
 
 async fn serve(input: WorkerInput) -> io::Result<()> {
-    let WorkerInput { settings, driver: _, snapshot, sockets, mailbox, reports, stats, log } =
+    let WorkerInput { settings, snapshot, sockets, spread, mailbox, reports, stats, log, .. } =
         input;
     let core = settings.core;
     let version = snapshot.version;
     stats.snapshot_version.set(i64::try_from(version).unwrap_or(i64::MAX));
     let shard = Rc::new(Shard::new(&settings, snapshot, stats, log, reports.clone()));
-    let mut worker = Worker { shard, reports, accepting: Vec::new() };
+    let accept_batch = settings.accept_batch;
+    let spread = Rc::new(spread);
+    let mut worker = Worker { shard, spread, reports, accept_batch, accepting: Vec::new() };
     for socket in sockets {
         worker.listen(socket)?;
     }
+    take_over::spawn(&worker.shard, &worker.spread, &worker.reports);
     tick::spawn(Rc::clone(&worker.shard), worker.reports.clone());
     worker.reports.send(FromWorker::Ready { core });
     let (within, end) = worker.obey(&mailbox).await;
@@ -101,7 +112,9 @@ async fn serve(input: WorkerInput) -> io::Result<()> {
 /// What the loop of a core works with.
 struct Worker {
     shard: Rc<Shard>,
+    spread: Rc<Spread>,
     reports: ReportSender,
+    accept_batch: usize,
     accepting: Vec<Accepting>,
 }
 
@@ -109,7 +122,9 @@ impl Worker {
     /// Accepts from a socket.
     fn listen(&mut self, socket: ListenSocket) -> io::Result<()> {
         let listener = Listener::adopt(Bound::adopt(socket.fd, socket.foreign)?)?;
-        let accepting = Accepting::start(&self.shard, listener, socket.listener, &self.reports);
+        let (shard, spread, reports) = (&self.shard, &self.spread, &self.reports);
+        let (batch_max, id) = (self.accept_batch, socket.listener);
+        let accepting = Accepting::start(shard, spread, listener, batch_max, id, reports);
         self.accepting.push(accepting);
         Ok(())
     }
@@ -159,9 +174,10 @@ impl Worker {
                 self.shard.let_leave();
             }
         }
+        self.spread.close();
         let begin = Instant::now();
         let connections = &self.shard.connections;
-        while !connections.is_empty() {
+        while !connections.is_empty() || !self.spread.is_empty() {
             if how == End::Stop && begin.elapsed() >= limits::DRAIN_IDLE_GRACE {
                 self.shard.end_idle();
             }

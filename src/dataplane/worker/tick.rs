@@ -25,6 +25,8 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             rt::sleep(limits::TICK).await;
             let now = Instant::now();
             note_stall(&shard, now - last);
+            let busy = rt::clock::thread_micros();
+            shard.stats.busy_micros.add(busy.saturating_sub(shard.stats.busy_micros.get()));
             last = now;
             shard.deadlines.advance(now);
             shard.advance_clock();
