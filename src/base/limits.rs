@@ -185,6 +185,53 @@ pub const CONTEXTS_KEPT_MAX: usize = 1024;
 /// Bytes a finished request context may keep in each of its scratch buffers.
 pub const CONTEXT_BYTES_KEPT_MAX: usize = 4 * 1024;
 
+/// Streams that one HTTP/2 connection of a client may have open at once. RFC 9113 §6.5.2 recommends no
+/// less than 100; each holds at most a buffer and what `H2_SEND_BYTES_MAX` allows.
+pub const H2_STREAMS_MAX: u32 = 128;
+
+/// Largest `streams_max` a configuration may ask for.
+pub const H2_STREAMS_MAX_MAX: u32 = 4096;
+
+/// Bytes a client may send on one stream before ringway has passed them on.
+pub const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// Bytes a client may send on all streams of a connection before ringway has passed them on: what
+/// one connection's uploads can hold in memory.
+pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// Bytes of one stream that wait in its connection to be sent, all of them within the peer's window.
+pub const H2_SEND_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of a piece of a body from which on its buffer is kept until it is sent; a smaller piece is
+/// copied, so that a full `H2_SEND_BYTES_MAX` holds at most eight buffers.
+pub const H2_POOLED_BYTES_MIN: usize = 8 * 1024;
+
+/// Bytes of frames gathered for the next send of a connection.
+pub const H2_OUTBOX_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes of such memory that is kept for the send after that.
+pub const H2_OUTBOX_BYTES_KEPT: usize = 32 * 1024;
+
+/// Streams that a client reset before ringway looked at them; with more the connection ends
+/// (CVE-2023-44487, "rapid reset").
+pub const H2_RESETS_PENDING_MAX: usize = 20;
+
+/// Streams that ringway reset because of what a client did wrong; with more the connection ends
+/// (CVE-2025-8671, "made you reset").
+pub const H2_RESETS_LOCAL_MAX: usize = 128;
+
+/// Frames that carry nothing (PING, SETTINGS, PRIORITY, RST_STREAM, empty DATA, unknown ones) a peer may
+/// send at once.
+pub const H2_EMPTY_FRAMES_MAX: u32 = 1000;
+
+/// How many more with each tick: 400 in a second. Programs that measure the path with PING send some
+/// tens; a client that cancels each request after it began is slowed to what its endpoints bear.
+pub const H2_EMPTY_FRAMES_PER_TICK: u32 = 20;
+
+/// How long a connection with streams may be silent before it is asked with a PING whether it is
+/// still there, and then how long it has to answer.
+pub const H2_SILENCE_MAX: Duration = Duration::from_secs(30);
+
 /// Snapshots waiting for one core; the newest wins, so more than a few are never needed.
 pub const MAILBOX_MESSAGES_MAX: usize = 64;
 

@@ -10,5 +10,6 @@ pub mod downstream;
 pub mod proxy;
 pub mod shard;
 pub mod socket;
+pub mod streams;
 pub mod upstream;
 pub mod worker;

@@ -3,9 +3,10 @@
 //! What bytes travel through is a [`Transport`]; nobody above this file knows which one it is. A new
 //! one is a variant, and an arm in each method here.
 
-use std::{io::ErrorKind, os::fd::RawFd, time::Duration};
+use std::{io::ErrorKind, rc::Rc, time::Duration};
 
-use crate::rt::{Buf, BufPool, Deadline, Deadlines, PeerState, Shut, Stream};
+use super::streams;
+use crate::rt::{Buf, BufPool, Deadline, Deadlines, Handle, PeerState, Shut, Stream};
 
 /// Why reading or writing ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Socket {
 enum Transport {
     /// TCP as it is.
     Plain(Wire),
+    /// A stream of an HTTP/2 connection, which reads and takes the text of HTTP/1.
+    Stream(Rc<streams::Stream>),
 }
 
 /// A TCP connection under the deadlines of its core. They go before the stream, so that none can
@@ -44,53 +47,77 @@ impl Socket {
         Self { transport: Transport::Plain(Wire::new(stream, deadlines)) }
     }
 
-    fn wire(&self) -> &Wire {
+    /// A stream of an HTTP/2 connection.
+    pub fn of_stream(stream: Rc<streams::Stream>) -> Self {
+        Self { transport: Transport::Stream(stream) }
+    }
+
+    fn read_deadline(&self) -> &Deadline {
         match &self.transport {
-            Transport::Plain(wire) => wire,
+            Transport::Plain(wire) => &wire.read_deadline,
+            Transport::Stream(stream) => stream.read_deadline(),
+        }
+    }
+
+    fn write_deadline(&self) -> &Deadline {
+        match &self.transport {
+            Transport::Plain(wire) => &wire.write_deadline,
+            Transport::Stream(stream) => stream.write_deadline(),
         }
     }
 
     /// The next read has to end within `after`. Only the receiving side is shut down then, so that
     /// an answer can still be sent.
     pub fn read_within(&self, after: Duration, tag: u8) {
-        self.wire().read_deadline.set(after, Shut::Read, tag);
+        self.read_deadline().set(after, Shut::Read, tag);
     }
 
     /// The next write has to end within `after`; the socket is shut down otherwise.
     pub fn write_within(&self, after: Duration, tag: u8) {
-        self.wire().write_deadline.set(after, Shut::Both, tag);
+        self.write_deadline().set(after, Shut::Both, tag);
     }
 
     /// Reads have no deadline from now on.
     pub fn read_without_deadline(&self) {
-        self.wire().read_deadline.clear();
+        self.read_deadline().clear();
     }
 
     /// Writes have no deadline from now on.
     pub fn write_without_deadline(&self) {
-        self.wire().write_deadline.clear();
+        self.write_deadline().clear();
     }
 
     /// The tag of the read deadline, once it has passed.
     pub fn read_expired(&self) -> Option<u8> {
-        self.wire().read_deadline.fired()
+        self.read_deadline().fired()
     }
 
-    /// Whether the peer has sent something that was not yet received.
+    /// Whether the peer has sent something that was not yet received. Of a stream: whether a response
+    /// may still be there.
     pub fn has_input(&self) -> bool {
-        matches!(self.wire().stream.peek_state(), PeerState::HasBytes)
+        match &self.transport {
+            Transport::Plain(wire) => matches!(wire.stream.peek_state(), PeerState::HasBytes),
+            Transport::Stream(stream) => stream.is_expecting(),
+        }
     }
 
     /// Whether the peer has neither closed nor sent anything, as far as the last turn of the loop
-    /// has seen. Asks the kernel only if nobody listens ([`Socket::listen`]).
+    /// has seen. Asks the kernel only if nobody listens ([`Socket::listen`]). A stream is never used
+    /// twice, and so never quiet.
     pub fn is_quiet(&self) -> bool {
-        self.wire().stream.is_quiet()
+        match &self.transport {
+            Transport::Plain(wire) => wire.stream.is_quiet(),
+            Transport::Stream(_) => false,
+        }
     }
 
     /// Receives from now on, without waiting for it: so that [`Socket::is_quiet`] knows what the
     /// peer of an idle connection does.
     pub fn listen(&self, pool: &BufPool) {
-        self.wire().stream.listen(pool);
+        match &self.transport {
+            Transport::Plain(wire) => wire.stream.listen(pool),
+            Transport::Stream(_) => {}
+        }
     }
 
     /// Whether not one byte sent after the first `sent_before` can have reached the peer's program,
@@ -107,18 +134,23 @@ impl Socket {
             Transport::Plain(wire) => wire.stream.tcp_info().is_ok_and(|info| {
                 info.state_closed && info.bytes_acked <= sent_before.saturating_add(1)
             }),
+            Transport::Stream(stream) => stream.is_refused(),
         }
     }
 
-    /// The descriptor to watch, and to shut down, from elsewhere on this core.
-    pub fn fd(&self) -> RawFd {
-        self.wire().stream.fd()
+    /// What to watch, and to shut down, from elsewhere on this core.
+    pub fn handle(&self) -> Handle {
+        match &self.transport {
+            Transport::Plain(wire) => Handle::Socket(wire.stream.fd()),
+            Transport::Stream(stream) => stream.handle(),
+        }
     }
 
     /// The two streams, if bytes can move from one socket to the other without being looked at.
     pub fn spliceable<'a>(from: &'a Self, to: &'a Self) -> Option<(&'a Stream, &'a Stream)> {
         match (&from.transport, &to.transport) {
             (Transport::Plain(from), Transport::Plain(to)) => Some((&from.stream, &to.stream)),
+            _ => None,
         }
     }
 
@@ -130,17 +162,25 @@ impl Socket {
     pub async fn end_write(&self) {
         match &self.transport {
             Transport::Plain(wire) => wire.stream.shutdown_write(),
+            Transport::Stream(stream) => stream.end_write(),
         }
     }
 
     /// Ends both directions at once.
     pub fn shutdown(&self) {
-        self.wire().stream.shutdown();
+        match &self.transport {
+            Transport::Plain(wire) => wire.stream.shutdown(),
+            Transport::Stream(stream) => stream.shutdown(),
+        }
     }
 
-    /// Makes the close look like a failure to the peer, and throw away what was not sent yet.
+    /// Makes the close look like a failure to the peer, and throw away what was not sent yet. A
+    /// stream that did not end its message looks so anyway.
     pub fn reset_on_close(&self) {
-        self.wire().stream.reset_on_close();
+        match &self.transport {
+            Transport::Plain(wire) => wire.stream.reset_on_close(),
+            Transport::Stream(_) => {}
+        }
     }
 
     /// Receives into `slot`: what comes next, or behind what is there. Waits without a buffer.
@@ -156,6 +196,7 @@ impl Socket {
         debug_assert!(slot.as_ref().is_none_or(|buf| buf.spare() > 0), "the caller makes room");
         match &self.transport {
             Transport::Plain(wire) => wire.fill(slot, pool).await,
+            Transport::Stream(stream) => stream.fill(slot, pool).await,
         }
     }
 
@@ -169,6 +210,7 @@ impl Socket {
     pub async fn send(&self, slot: &mut Option<Buf>, count: usize) -> Result<(), Broken> {
         match &self.transport {
             Transport::Plain(wire) => wire.send(slot, count).await,
+            Transport::Stream(stream) => stream.send(slot, count).await,
         }
     }
 
@@ -182,17 +224,18 @@ impl Socket {
     pub async fn send_bytes(&self, bytes: &mut Vec<u8>) -> Result<(), Broken> {
         match &self.transport {
             Transport::Plain(wire) => wire.send_bytes(bytes).await,
+            Transport::Stream(stream) => stream.send_bytes(bytes).await,
         }
     }
 
     /// Why a read that failed did so.
     pub fn broken_read(&self) -> Broken {
-        self.wire().broken_read()
+        self.read_deadline().fired().map_or(Broken::Reset, Broken::Deadline)
     }
 
     /// Why a write that failed did so.
     pub fn broken_write(&self) -> Broken {
-        self.wire().broken_write()
+        self.write_deadline().fired().map_or(Broken::Reset, Broken::Deadline)
     }
 }
 

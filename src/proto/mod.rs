@@ -7,5 +7,6 @@
 
 pub mod bytes;
 pub mod h1;
+pub mod h2;
 pub mod host;
 pub mod uri;

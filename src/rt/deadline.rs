@@ -11,12 +11,11 @@
 //! deadlines that were set at the end of it.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::latch::{Handle, Latch, Latches};
 use super::stream::Stream;
-use super::sys;
 
 /// The deadlines of one core. Cloning gives another handle to the same table.
 #[derive(Clone)]
@@ -56,11 +55,13 @@ struct Table {
     due: RefCell<Vec<u32>>, // what is scanned: NEVER, FRESH | milliseconds, or a time
     slots: RefCell<Vec<Slot>>, // the same index: what happens then
     free: RefCell<Vec<u32>>,
+    latches: Latches,
 }
 
 #[derive(Clone, Copy)]
 struct Slot {
-    fd: RawFd,
+    /// What is shut then; `None`: the stream is gone.
+    target: Option<Handle>,
     generation: u32,
     how: Shut,
     why: u8,
@@ -79,9 +80,6 @@ const NOW_MAX: u32 = 1 << 30;
 /// Longest time a deadline can be set to, milliseconds: 12 days.
 const AFTER_MAX: u32 = NOW_MAX - 2;
 
-/// No descriptor: the stream is gone.
-const NO_FD: RawFd = -1;
-
 /// Entries looked at together: the common case, none expired, is one branch for all of them.
 const SCAN_CHUNK: usize = 64;
 
@@ -96,6 +94,7 @@ impl Deadlines {
             due: RefCell::new(Vec::new()),
             slots: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
+            latches: Latches::default(),
         };
         Self { table: Rc::new(table) }
     }
@@ -103,9 +102,20 @@ impl Deadlines {
     /// A deadline for `stream`, not running yet. A stream has up to two (one for each
     /// direction); with a third, the first never fires again.
     pub fn register(&self, stream: &Stream) -> Deadline {
-        let (index, generation) = self.table.occupy(stream.fd());
+        let (index, generation) = self.table.occupy(Handle::Socket(stream.fd()));
         stream.link_deadline(Link { table: Rc::clone(&self.table), index, generation });
         Deadline { table: Rc::clone(&self.table), index }
+    }
+
+    /// A deadline for what has a latch in place of a descriptor. The latch has to outlive it.
+    pub fn register_latch(&self, latch: &Latch) -> Deadline {
+        let (index, _) = self.table.occupy(Handle::Latch(latch.id()));
+        Deadline { table: Rc::clone(&self.table), index }
+    }
+
+    /// The latches of this core.
+    pub fn latches(&self) -> &Latches {
+        &self.table.latches
     }
 
     /// Moves time to `now` and shuts down the sockets whose deadline is reached. To be called each
@@ -130,7 +140,7 @@ impl Deadline {
         let slot = &mut self.table.slots.borrow_mut()[self.index as usize];
         slot.how = how;
         slot.why = why;
-        if slot.fd != NO_FD {
+        if slot.target.is_some() {
             self.table.due.borrow_mut()[self.index as usize] = FRESH | millis;
         }
     }
@@ -165,21 +175,21 @@ impl Drop for Link {
 }
 
 impl Table {
-    fn occupy(&self, fd: RawFd) -> (u32, u32) {
+    fn occupy(&self, target: Handle) -> (u32, u32) {
         let (mut due, mut slots) = (self.due.borrow_mut(), self.slots.borrow_mut());
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
             due.push(NEVER);
-            slots.push(Slot { fd: NO_FD, generation: 0, how: Shut::Both, why: 0, fired: None });
+            slots.push(Slot { target: None, generation: 0, how: Shut::Both, why: 0, fired: None });
             (slots.len() - 1) as u32
         });
         let slot = &mut slots[index as usize];
-        *slot = Slot { fd, fired: None, ..*slot };
+        *slot = Slot { target: Some(target), fired: None, ..*slot };
         (index, slot.generation)
     }
 
     fn vacate(&self, index: u32) {
         let slot = &mut self.slots.borrow_mut()[index as usize];
-        slot.fd = NO_FD;
+        slot.target = None;
         slot.generation = slot.generation.wrapping_add(1);
         self.due.borrow_mut()[index as usize] = NEVER;
         self.free.borrow_mut().push(index);
@@ -189,7 +199,7 @@ impl Table {
     fn strike(&self, index: u32, generation: u32) {
         let slot = &mut self.slots.borrow_mut()[index as usize];
         if slot.generation == generation {
-            slot.fd = NO_FD;
+            slot.target = None;
             self.due.borrow_mut()[index as usize] = NEVER;
         }
     }
@@ -218,11 +228,9 @@ impl Table {
             *due = NEVER;
             let slot = &mut slots[first_index + offset];
             slot.fired = Some(slot.why);
-            let how = match slot.how {
-                Shut::Read => libc::SHUT_RD,
-                Shut::Both => libc::SHUT_RDWR,
-            };
-            sys::shutdown(slot.fd, how); // never NO_FD: `strike` and `vacate` stop the deadline
+            if let Some(target) = slot.target {
+                self.latches.shut_handle(target, slot.how);
+            }
         }
     }
 
@@ -259,7 +267,7 @@ mod tests {
 
     /// A table whose entries watch no real socket: shutdown(2) of a number that is none is refused.
     fn entry(deadlines: &Deadlines) -> Deadline {
-        let (index, _) = deadlines.table.occupy(i32::MAX);
+        let (index, _) = deadlines.table.occupy(Handle::Socket(i32::MAX));
         Deadline { table: Rc::clone(&deadlines.table), index }
     }
 

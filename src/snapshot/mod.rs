@@ -78,6 +78,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// Bounds on what a client may do.
     pub limits: ListenerLimits,
+    /// Whether HTTP/1 is spoken.
+    pub http1: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
     /// Whether `//` in a path means `/`.
     pub merge_slashes: bool,
     /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed and extended.
@@ -103,6 +107,8 @@ pub struct ListenerLimits {
     pub body_bytes_max: u64,
     /// Connections of this listener on one core.
     pub connections_max_per_core: usize,
+    /// Streams open at once on one HTTP/2 connection.
+    pub streams_max: u32,
 }
 
 /// What to do with a request that matched.

@@ -90,6 +90,16 @@ core_stats! {
     pool_stale: Counter;
     /// Requests whose client left before the end.
     client_gone: Counter;
+    /// HTTP/2 connections of clients begun.
+    http2_connections: Counter;
+    /// HTTP/2 connections ended because the client broke the rules or flooded.
+    http2_violations: Counter;
+    /// Streams of clients begun.
+    http2_streams: Counter;
+    /// Streams that their client reset before the response had ended.
+    http2_streams_reset: Counter;
+    /// Streams refused because their request was malformed.
+    http2_streams_malformed: Counter;
     /// Access log records dropped because the writer did not keep up.
     access_log_dropped: Counter;
     /// Beats of the loop's clock.

@@ -99,6 +99,16 @@ metrics! {
         "Bytes moved by splice(2), both directions.";
     CLIENT_GONE = "ringway_client_gone_total", Counter, ["core"],
         "Requests whose client left before the end.";
+    HTTP2_CONNECTIONS = "ringway_http2_connections_total", Counter, ["core"],
+        "HTTP/2 connections of clients begun.";
+    HTTP2_VIOLATIONS = "ringway_http2_violations_total", Counter, ["core"],
+        "HTTP/2 connections ended because the client broke the rules or flooded.";
+    HTTP2_STREAMS = "ringway_http2_streams_total", Counter, ["core"],
+        "HTTP/2 streams of clients begun.";
+    HTTP2_STREAMS_RESET = "ringway_http2_streams_reset_total", Counter, ["core"],
+        "HTTP/2 streams that their client reset before the response had ended.";
+    HTTP2_STREAMS_MALFORMED = "ringway_http2_streams_malformed_total", Counter, ["core"],
+        "HTTP/2 streams refused because their request was malformed.";
     PANICS = "ringway_panics_total", Counter, ["core"],
         "Defects of ringway that cost one connection each.";
     BUFFERS = "ringway_buffers_in_use", Gauge, ["core"],

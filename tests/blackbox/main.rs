@@ -15,6 +15,8 @@ mod faults;
 mod health;
 mod hop_by_hop;
 mod hosts_targets;
+mod http2;
+mod http2_floods;
 mod limits;
 mod listeners;
 mod mutations;

@@ -231,7 +231,8 @@ pub(super) static LISTENER: Section = Section {
             "http",
             Kind::Choices(&["h1", "h2"]),
             "h1",
-            "HTTP versions offered. \"h2\" is not available yet.",
+            "HTTP versions spoken. Without TLS, HTTP/2 is spoken to clients that begin with it (prior \
+            knowledge).",
         ),
         key(
             "proxy_protocol",
@@ -263,7 +264,7 @@ pub(super) static LISTENER: Section = Section {
         ),
         key("limits", Kind::One(&LIMITS), "", LIMITS.doc),
         later("tls", "terminate TLS in front of ringway"),
-        later("http2", "remove it"),
+        later("http2", "write http = [\"h1\", \"h2\"]"),
     ],
 };
 
@@ -326,6 +327,14 @@ pub(super) static LIMITS: Section = Section {
             "Connections of this listener on one core.",
         )
         .or(&["connections_max", "max_connections"]),
+        key(
+            "streams_max",
+            Kind::Integer(1, limits::H2_STREAMS_MAX_MAX as i64),
+            "128",
+            "Requests open at once on one HTTP/2 connection; further ones are refused, to be sent \
+            again.",
+        )
+        .or(&["http2_max_concurrent_streams", "max_concurrent_streams"]),
     ],
 };
 

@@ -5,6 +5,7 @@ use super::{
     errors::{Place, Report},
     links::Named,
     table::Table,
+    value::Value,
 };
 use crate::{
     base::limits,
@@ -32,6 +33,7 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<(Listener, Place)> {
     refuse_later(table);
     let trusted_proxies = trusted_proxies(table);
     let limits = limits(table);
+    let (http1, http2) = versions(table);
     let merge_slashes = table.boolean("merge_slashes");
     let forwarded = table.boolean("forwarded");
     let value = table.require("address")?;
@@ -40,6 +42,8 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<(Listener, Place)> {
         name: name.into(),
         address,
         limits: limits?,
+        http1,
+        http2,
         merge_slashes,
         trusted_proxies,
         forwarded,
@@ -55,19 +59,17 @@ fn refuse_later(table: &Table<'_>) {
     if let Some(value) = table.get("proxy_protocol").filter(|value| value.boolean() == Some(true)) {
         value.error(Table::later_message("the PROXY protocol"), "write proxy_protocol = false");
     }
-    let Some(list) = table.get("http") else { return };
+}
+
+/// Whether HTTP/1 and HTTP/2 are spoken.
+fn versions(table: &Table<'_>) -> (bool, bool) {
+    let Some(list) = table.get("http") else { return (true, false) };
     let versions = list.elements().unwrap_or_default();
-    if versions.is_empty() {
-        if list.elements_len() == Some(0) {
-            list.error("an empty list", "write http = [\"h1\"]");
-        }
-        return;
+    if list.elements_len() == Some(0) {
+        list.error("an empty list", "write http = [\"h1\", \"h2\"]");
     }
-    for value in versions {
-        if value.choice() == Some("h2") {
-            value.error(Table::later_message("HTTP/2"), "write http = [\"h1\"]");
-        }
-    }
+    let versions: Vec<_> = versions.iter().filter_map(Value::choice).collect();
+    (versions.contains(&"h1"), versions.contains(&"h2"))
 }
 
 fn trusted_proxies(table: &Table<'_>) -> TrustedProxies {
@@ -103,5 +105,6 @@ fn limits(table: &Table<'_>) -> Option<ListenerLimits> {
         header_count_max: given.integer("header_count_max") as usize,
         body_bytes_max: given.size("body_bytes_max"),
         connections_max_per_core: given.integer("connections_max_per_core") as usize,
+        streams_max: given.integer("streams_max") as u32,
     })
 }

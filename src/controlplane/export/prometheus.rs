@@ -135,7 +135,7 @@ fn checks(out: &mut Exposition, state: &State) {
 /// One sample per core of each of its own numbers.
 fn per_core(out: &mut Exposition, state: &State) {
     type Number = fn(&CoreStats) -> i128;
-    let numbers: [(&Metric, Number); 19] = [
+    let numbers: &[(&Metric, Number)] = &[
         (&names::UPSTREAM_CONNECTS, |c| c.upstream_connects.get().into()),
         (&names::UPSTREAM_CONNECT_FAILURES, |c| c.upstream_connect_failures.get().into()),
         (&names::UPSTREAM_REUSES, |c| c.upstream_reuses.get().into()),
@@ -151,6 +151,11 @@ fn per_core(out: &mut Exposition, state: &State) {
         (&names::DOWNSTREAM_SENT, |c| c.downstream_bytes_out.get().into()),
         (&names::SPLICED, |c| c.spliced_bytes.get().into()),
         (&names::CLIENT_GONE, |c| c.client_gone.get().into()),
+        (&names::HTTP2_CONNECTIONS, |c| c.http2_connections.get().into()),
+        (&names::HTTP2_VIOLATIONS, |c| c.http2_violations.get().into()),
+        (&names::HTTP2_STREAMS, |c| c.http2_streams.get().into()),
+        (&names::HTTP2_STREAMS_RESET, |c| c.http2_streams_reset.get().into()),
+        (&names::HTTP2_STREAMS_MALFORMED, |c| c.http2_streams_malformed.get().into()),
         (&names::PANICS, |c| c.panics.get().into()),
         (&names::BUFFERS, |c| c.buffers_in_use.get().into()),
         (&names::LOOP_TICKS, |c| c.loop_ticks.get().into()),

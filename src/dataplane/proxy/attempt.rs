@@ -29,10 +29,10 @@ impl Exchange<'_> {
         self.write_head(route, upstream, endpoint);
         let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
-        let upstream_fd = connection.socket.fd();
+        let upstream_handle = connection.socket.handle();
         let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
         let pin = Pin { route: route.key, pool };
-        self.watch.enter(Phase::Exchange { upstream_fd, pin }, now_tick);
+        self.watch.enter(Phase::Exchange { upstream: upstream_handle, pin }, now_tick);
         let responded = self.converse(connection, timing).await;
         self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
         match responded? {
@@ -57,7 +57,7 @@ impl Exchange<'_> {
             }
             Responded::Upgraded(early) => {
                 let now_tick = self.shard.deadlines.now_tick();
-                self.watch.enter(Phase::Tunnel { upstream_fd, pin }, now_tick);
+                self.watch.enter(Phase::Tunnel { upstream: upstream_handle, pin }, now_tick);
                 self.shard.doom_if_gone(self.watch, self.table, pin);
                 let ends = tunnel::Ends {
                     shard: self.shard,

@@ -6,6 +6,7 @@ use super::{
     answer::{send, write_refusal},
     exchange::{Exchange, Reuse},
     finish::{self, Record},
+    http2,
     respond::Progress,
     upload::UploadState,
 };
@@ -15,7 +16,7 @@ use crate::{
         downstream::{Downstream, HeadEnd},
         shard::{Phase, Place, Shard, Watch},
     },
-    proto::h1::Method,
+    proto::{h1::Method, h2::is_preface},
     rt::Stream,
 };
 
@@ -25,6 +26,8 @@ struct Connection {
     watch: Watch,
     client: Downstream,
     shard: Rc<Shard>,
+    /// No request has been served yet.
+    is_first: bool,
     _place: Place,
 }
 
@@ -40,70 +43,90 @@ pub fn serve(
     place: Place,
 ) -> impl Future<Output = ()> {
     let client = Downstream::new(stream, peer, listener, &shard.deadlines);
-    let watch = shard.connections.add(client.socket.fd(), listener);
+    let watch = shard.connections.add(client.socket.handle(), listener);
     // Made here, not inside: what an async block captures is held once, its locals once more.
-    let mut connection = Connection { watch, client, shard, _place: place };
-    async move { connection.serve().await }
+    let mut connection = Connection { watch, client, shard, is_first: true, _place: place };
+    async move {
+        match connection.serve().await {
+            // Boxed, like `refuse`: it happens once, and is not small.
+            Next::Http2 => Box::pin(connection.serve_http2()).await,
+            Next::End(end) => Box::pin(close(&connection.shard, &mut connection.client, end)).await,
+            Next::Request => {}
+        }
+    }
+}
+
+/// What comes after a request.
+enum Next {
+    /// Another one.
+    Request,
+    /// The end of the connection.
+    End(Reuse),
+    /// The client speaks HTTP/2.
+    Http2,
 }
 
 impl Connection {
-    async fn serve(&mut self) {
-        let end = loop {
+    /// Serves requests until there are no more of them.
+    async fn serve(&mut self) -> Next {
+        loop {
             match self.serve_next().await {
-                Reuse::Keep => {}
-                end => break end,
+                Next::Request => {}
+                next => {
+                    self.enter(Phase::Busy);
+                    return next;
+                }
             }
-        };
-        self.enter(Phase::Busy);
-        // Boxed, like `refuse`: it happens once, and is not small.
-        Box::pin(close(&self.shard, &mut self.client, end)).await;
+        }
+    }
+
+    async fn serve_http2(self) {
+        let Self { watch, client, shard, _place, .. } = self;
+        let Some(table) = shard.table_for(client.listener) else { return };
+        let Some((_, listener)) = table.listener(client.listener) else { return };
+        let limits = listener.limits;
+        drop(table);
+        http2::serve(&shard, client, &watch, &limits).await;
     }
 
     /// Waits for a request and serves it.
-    async fn serve_next(&mut self) -> Reuse {
+    async fn serve_next(&mut self) -> Next {
         if self.shard.has_ended_idle() && self.client.input.is_none() {
-            return Reuse::Close;
+            return Next::End(Reuse::Close);
+        }
+        if self.is_first && self.offers() == Some((false, true)) {
+            return Next::Http2;
         }
         self.enter(Phase::Idle);
         if let Err(end) = self.wait().await {
-            return Box::pin(self.refuse(end, false)).await;
+            return Next::End(Box::pin(refuse(&self.shard, &mut self.client, end, false)).await);
         }
         self.enter(Phase::Busy);
-        // The rules of the moment a request arrives, not of the moment its connection went idle.
-        let Some(table) = self.shard.table_for(self.client.listener) else { return Reuse::Close };
-        let Some((listener_index, listener)) = table.listener(self.client.listener) else {
-            return Reuse::Close;
-        };
-        let mut context = self.shard.contexts.lease();
-        let buffers = &self.shard.buffers;
-        let head_bytes = match self.client.read_head(&mut context, buffers, &listener.limits).await
-        {
-            HeadEnd::Head(head_bytes) => head_bytes,
-            end => {
-                let to_head = context.head.method() == Method::Head;
-                return Box::pin(self.refuse(end, to_head)).await;
+        match serve_request(&self.shard, &mut self.client, &self.watch).await {
+            Ok(Reuse::Keep) => {
+                self.is_first = false;
+                Next::Request
             }
-        };
-        // In memory of its own: the task of an idle connection stays small.
-        let exchange = self.shard.futures.place(|| {
-            Exchange {
-                shard: &self.shard,
-                table: &table,
-                listener,
-                listener_index,
-                client: &mut self.client,
-                watch: &self.watch,
-                context: &mut context,
-                head_bytes,
-                forwarded: false,
-                upload: UploadState::default(),
-                progress: Progress::default(),
-                pool: None,
-                record: Record::new(),
+            Ok(end) => Next::End(end),
+            Err((HeadEnd::Refused(_), _)) if self.speaks_http2() => Next::Http2,
+            Err((end, to_head)) => {
+                Next::End(Box::pin(refuse(&self.shard, &mut self.client, end, to_head)).await)
             }
-            .run()
-        });
-        exchange.await
+        }
+    }
+
+    /// Whether what could not be read as a request is the beginning of HTTP/2, where that is spoken.
+    fn speaks_http2(&self) -> bool {
+        self.is_first
+            && is_preface(self.client.input_bytes())
+            && matches!(self.offers(), Some((_, true)))
+    }
+
+    /// Whether HTTP/1 and HTTP/2 are spoken here.
+    fn offers(&self) -> Option<(bool, bool)> {
+        let table = self.shard.table_for(self.client.listener)?;
+        let (_, listener) = table.listener(self.client.listener)?;
+        Some((listener.http1, listener.http2))
     }
 
     /// Waits for the first byte of a request.
@@ -119,20 +142,67 @@ impl Connection {
     fn enter(&self, phase: Phase) {
         self.watch.enter(phase, self.shard.deadlines.now_tick());
     }
+}
 
-    /// Tells the client why its request could not be read.
-    async fn refuse(&mut self, end: HeadEnd, to_head: bool) -> Reuse {
-        let HeadEnd::Refused(reason) = end else { return Reuse::Close };
-        let Some(table) = self.shard.table_for(self.client.listener) else { return Reuse::Close };
-        let Some((_, listener)) = table.listener(self.client.listener) else { return Reuse::Close };
-        let mut out = Vec::new();
-        write_refusal(&self.shard, reason, to_head, &mut out);
-        finish::refused(&self.shard, &self.client, &table, listener, reason);
-        let sent = send(&self.client.socket, listener.limits.body_timeout, &mut out).await;
-        match (sent, reason) {
-            (true, Reason::HeaderTimeout) | (false, _) => Reuse::Close,
-            (true, _) => Reuse::Linger,
+/// Serves the request that has begun to arrive.
+///
+/// # Errors
+/// When its head could not be read, and whether it could be seen to be a HEAD.
+pub(super) async fn serve_request(
+    shard: &Rc<Shard>,
+    client: &mut Downstream,
+    watch: &Watch,
+) -> Result<Reuse, (HeadEnd, bool)> {
+    // The rules of the moment a request arrives, not of the moment its connection went idle.
+    let Some(table) = shard.table_for(client.listener) else { return Ok(Reuse::Close) };
+    let Some((listener_index, listener)) = table.listener(client.listener) else {
+        return Ok(Reuse::Close);
+    };
+    let mut context = shard.contexts.lease();
+    let head = client.read_head(&mut context, &shard.buffers, &listener.limits).await;
+    let HeadEnd::Head(head_bytes) = head else {
+        let to_head = context.head.method() == Method::Head;
+        return Err((head, to_head));
+    };
+    // In memory of its own: the task of an idle connection stays small.
+    let exchange = shard.futures.place(|| {
+        Exchange {
+            shard,
+            table: &table,
+            listener,
+            listener_index,
+            client,
+            watch,
+            context: &mut context,
+            head_bytes,
+            forwarded: false,
+            upload: UploadState::default(),
+            progress: Progress::default(),
+            pool: None,
+            record: Record::new(),
         }
+        .run()
+    });
+    Ok(exchange.await)
+}
+
+/// Tells the client why its request could not be read.
+pub(super) async fn refuse(
+    shard: &Shard,
+    client: &mut Downstream,
+    end: HeadEnd,
+    to_head: bool,
+) -> Reuse {
+    let HeadEnd::Refused(reason) = end else { return Reuse::Close };
+    let Some(table) = shard.table_for(client.listener) else { return Reuse::Close };
+    let Some((_, listener)) = table.listener(client.listener) else { return Reuse::Close };
+    let mut out = Vec::new();
+    write_refusal(shard, reason, to_head, &mut out);
+    finish::refused(shard, client, &table, listener, reason);
+    let sent = send(&client.socket, listener.limits.body_timeout, &mut out).await;
+    match (sent, reason) {
+        (true, Reason::HeaderTimeout) | (false, _) => Reuse::Close,
+        (true, _) => Reuse::Linger,
     }
 }
 

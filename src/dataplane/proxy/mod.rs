@@ -12,6 +12,7 @@ mod converse;
 mod exchange;
 mod finish;
 mod forward;
+mod http2;
 mod piece;
 mod relay;
 mod respond;

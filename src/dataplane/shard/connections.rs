@@ -3,11 +3,15 @@
 //! A client that leaves while its request is at an endpoint is found by the tick, with one poll(2)
 //! over all exchanges older than a tick. Requests that are answered quickly pay nothing for it, and
 //! no ring operation has to be armed and cancelled.
+//!
+//! A stream of an HTTP/2 connection is listed like a connection of its own, beside the connection that
+//! carries it: it is a request that may have to be cut. Its reset is seen by its own task, not here.
 
 use std::{
     cell::{Cell, RefCell},
     os::fd::RawFd,
     rc::Rc,
+    task::{Context, Waker},
 };
 
 use slab::Slab;
@@ -17,7 +21,7 @@ use crate::{
         ids::{Identity, ListenerId, RouteKey},
         limits,
     },
-    rt,
+    rt::{self, Handle, Latches, Shut},
     snapshot::messages::Gone,
 };
 
@@ -28,17 +32,19 @@ pub enum Phase {
     Idle,
     /// Receiving a head, or sending an answer of our own.
     Busy,
-    /// Its request is at the endpoint behind `upstream_fd`.
+    /// Carrying streams, each of which is listed itself.
+    Carrying,
+    /// Its request is at the endpoint behind `upstream`.
     Exchange {
         /// The endpoint's socket, shut down when the client has gone.
-        upstream_fd: RawFd,
+        upstream: Handle,
         /// What it depends on.
         pin: Pin,
     },
     /// Its protocol was switched; each side may close its half and go on.
     Tunnel {
         /// The endpoint's socket.
-        upstream_fd: RawFd,
+        upstream: Handle,
         /// What it depends on.
         pin: Pin,
     },
@@ -57,7 +63,7 @@ pub struct Pin {
 const NEVER: u64 = u64::MAX;
 
 struct Entry {
-    fd: RawFd,
+    handle: Handle,
     listener: ListenerId,
     phase: Cell<Phase>,
     /// The last tick at which this exchange began or sent something to its client.
@@ -67,35 +73,51 @@ struct Entry {
     leaving: Cell<bool>,
     /// The tick at which its exchange is cut, because its route or endpoint is gone.
     cut_tick: Cell<u64>,
+    /// Who wants to know when the connection has to leave.
+    waker: Cell<Option<Waker>>,
 }
 
 /// All connections of clients on this core.
-#[derive(Default)]
 pub struct Connections {
     entries: RefCell<Slab<Rc<Entry>>>,
+    latches: Latches,
+    /// How many of the entries are streams.
+    streams: Cell<usize>,
     /// Whether some exchange is to be cut.
     has_doomed: Cell<bool>,
 }
 
 impl Connections {
-    /// Adds a connection; it stays listed as long as its [`Watch`] lives.
-    pub fn add(self: &Rc<Self>, fd: RawFd, listener: ListenerId) -> Watch {
+    /// None yet. `latches` are those of the same core.
+    pub fn new(latches: Latches) -> Self {
+        Self {
+            entries: RefCell::default(),
+            latches,
+            streams: Cell::new(0),
+            has_doomed: Cell::new(false),
+        }
+    }
+
+    /// Adds a connection, or a stream of one; it stays listed as long as its [`Watch`] lives.
+    pub fn add(self: &Rc<Self>, handle: Handle, listener: ListenerId) -> Watch {
+        self.streams.set(self.streams.get() + usize::from(is_stream(handle)));
         let entry = Rc::new(Entry {
-            fd,
+            handle,
             listener,
             phase: Cell::new(Phase::Busy),
             progress_tick: Cell::new(0),
             gone: Cell::new(false),
             leaving: Cell::new(false),
             cut_tick: Cell::new(NEVER),
+            waker: Cell::new(None),
         });
         let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
         Watch { connections: Rc::clone(self), key, entry }
     }
 
-    /// How many connections there are.
+    /// How many connections there are, streams not counted.
     pub fn len(&self) -> usize {
-        self.entries.borrow().len()
+        self.entries.borrow().len() - self.streams.get()
     }
 
     /// Whether there is none.
@@ -108,7 +130,7 @@ impl Connections {
     pub fn close_idle(&self) {
         for (_, entry) in &*self.entries.borrow() {
             if entry.phase.get() == Phase::Idle {
-                rt::shutdown_read(entry.fd);
+                self.latches.shut_handle(entry.handle, Shut::Read);
             }
         }
     }
@@ -116,14 +138,15 @@ impl Connections {
     /// Ends all connections, whatever they are doing.
     pub fn close_all(&self) {
         for (_, entry) in &*self.entries.borrow() {
-            entry.cut();
+            self.cut(entry);
         }
     }
 
-    /// How many are not waiting for a request.
+    /// How many are not waiting for a request; of a connection that carries streams, those count.
     pub fn busy_count(&self) -> usize {
         let entries = self.entries.borrow();
-        entries.iter().filter(|(_, entry)| entry.phase.get() != Phase::Idle).count()
+        let is_busy = |entry: &Entry| !matches!(entry.phase.get(), Phase::Idle | Phase::Carrying);
+        entries.iter().filter(|(_, entry)| is_busy(entry)).count()
     }
 
     /// From now on all connections, or those of one listener, end after the next request.
@@ -131,6 +154,9 @@ impl Connections {
         for (_, entry) in &*self.entries.borrow() {
             if listener.is_none_or(|listener| listener == entry.listener) {
                 entry.leaving.set(true);
+                if let Some(waker) = entry.waker.take() {
+                    waker.wake();
+                }
             }
         }
     }
@@ -139,7 +165,7 @@ impl Connections {
     pub fn close_of(&self, listener: ListenerId) {
         for (_, entry) in &*self.entries.borrow() {
             if entry.listener == listener {
-                entry.cut();
+                self.cut(entry);
             }
         }
     }
@@ -171,7 +197,7 @@ impl Connections {
                 NEVER => {}
                 tick if tick <= now_tick => {
                     entry.cut_tick.set(NEVER);
-                    entry.cut();
+                    self.cut(entry);
                 }
                 _ => left = true,
             }
@@ -185,16 +211,19 @@ impl Connections {
     /// exchange lives on while the response moves, and for [`limits::HALF_CLOSE_GRACE`] without.
     pub fn cancel_gone(&self, now_tick: u64) {
         let entries = self.entries.borrow();
-        let waiting: Vec<&Rc<Entry>> = entries
+        let (waiting, fds): (Vec<&Rc<Entry>>, Vec<RawFd>) = entries
             .iter()
             .map(|(_, entry)| entry)
             .filter(|entry| matches!(entry.phase.get(), Phase::Exchange { .. }))
             .filter(|entry| now_tick.wrapping_sub(entry.progress_tick.get()) > 1)
-            .collect();
+            .filter_map(|entry| match entry.handle {
+                Handle::Socket(fd) => Some((entry, fd)),
+                Handle::Latch(_) => None,
+            })
+            .unzip();
         if waiting.is_empty() {
             return;
         }
-        let fds: Vec<RawFd> = waiting.iter().map(|entry| entry.fd).collect();
         let mut gone = Vec::new();
         rt::poll_gone(&fds, &mut gone);
         let grace = u64::try_from(limits::HALF_CLOSE_GRACE.as_millis() / limits::TICK.as_millis())
@@ -204,24 +233,30 @@ impl Connections {
             if half && now_tick.wrapping_sub(entry.progress_tick.get()) <= grace {
                 continue;
             }
-            if let Phase::Exchange { upstream_fd, .. } = entry.phase.get() {
-                entry.gone.set(true);
-                rt::shutdown(upstream_fd);
-            }
+            self.cancel(entry);
         }
+    }
+
+    /// Ends what the endpoint does for a client that has gone; false if it does nothing right now.
+    fn cancel(&self, entry: &Entry) -> bool {
+        let Phase::Exchange { upstream, .. } = entry.phase.get() else { return false };
+        entry.gone.set(true);
+        self.latches.shut_handle(upstream, Shut::Both);
+        true
+    }
+
+    /// Ends a connection: its task sees it, logs and ends.
+    fn cut(&self, entry: &Entry) {
+        if let Phase::Exchange { upstream, .. } | Phase::Tunnel { upstream, .. } = entry.phase.get()
+        {
+            self.latches.shut_handle(upstream, Shut::Both);
+        }
+        self.latches.shut_handle(entry.handle, Shut::Both);
     }
 }
 
-impl Entry {
-    /// Ends it: its task sees it, logs and ends.
-    fn cut(&self) {
-        if let Phase::Exchange { upstream_fd, .. } | Phase::Tunnel { upstream_fd, .. } =
-            self.phase.get()
-        {
-            rt::shutdown(upstream_fd);
-        }
-        rt::shutdown(self.fd);
-    }
+fn is_stream(handle: Handle) -> bool {
+    matches!(handle, Handle::Latch(_))
 }
 
 /// A connection's place in [`Connections`]; leaving it is dropping it, before the socket closes.
@@ -260,7 +295,17 @@ impl Watch {
         self.entry.leaving.get()
     }
 
-    /// Whether the tick found the client gone.
+    /// Has the task of `cx` woken when the connection has to leave.
+    pub fn wake_to_leave(&self, cx: &Context<'_>) {
+        self.entry.waker.set(Some(cx.waker().clone()));
+    }
+
+    /// The client has gone: ends what the endpoint does for it. False if it does nothing right now.
+    pub fn cancel(&self) -> bool {
+        self.connections.cancel(&self.entry)
+    }
+
+    /// Whether the client was found gone.
     pub fn is_gone(&self) -> bool {
         self.entry.gone.get()
     }
@@ -268,6 +313,8 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.connections.entries.borrow_mut().remove(self.key);
+        let Connections { entries, streams, .. } = &*self.connections;
+        entries.borrow_mut().remove(self.key);
+        streams.set(streams.get() - usize::from(is_stream(self.entry.handle)));
     }
 }

@@ -27,10 +27,10 @@ pub use upstreams::{UpstreamState, Upstreams};
 use super::context::ContextPool;
 use crate::{
     base::{clock, ids::ListenerId, limits},
-    rt::{BufPool, Deadlines, FuturePool, PipePool},
+    rt::{BufPool, Deadlines, FuturePool, PanicPlace, PipePool},
     snapshot::{
         Snapshot, WorkerSettings,
-        messages::{Gone, ReportSender},
+        messages::{FromWorker, Gone, ReportSender},
     },
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
 };
@@ -86,6 +86,7 @@ impl Shard {
             .iter()
             .map(|listener| listener.limits.header_bytes_max)
             .fold(settings.buffer_bytes, usize::max);
+        let deadlines = Deadlines::new(limits::TICK);
         Self {
             core: settings.core,
             connections_max: settings.connections_max,
@@ -94,8 +95,8 @@ impl Shard {
             contexts: ContextPool::default(),
             pipes: PipePool::new(settings.pipes_max, limits::PIPE_BYTES),
             splice_bytes_min: settings.splice_bytes_min,
-            deadlines: Deadlines::new(limits::TICK),
-            connections: Rc::default(),
+            connections: Rc::new(Connections::new(deadlines.latches().clone())),
+            deadlines,
             date: DateCache::new(),
             stats,
             upstreams: Upstreams::new(settings.core),
@@ -218,6 +219,7 @@ impl Shard {
     /// From now on connections end after the next request they serve.
     pub fn start_draining(&self) {
         self.draining.set(true);
+        self.connections.let_leave(None);
     }
 
     /// Whether no connection may wait for another request.
@@ -230,6 +232,13 @@ impl Shard {
     pub fn end_idle(&self) {
         self.idle_ended.set(true);
         self.connections.close_idle();
+    }
+
+    /// Counts a task that panicked and tells the control plane where.
+    pub fn note_panic(&self, place: &PanicPlace) {
+        self.stats.panics.inc();
+        let place = place.to_string().into();
+        self.reports.send(FromWorker::Panicked { core: self.core, place });
     }
 
     /// Writes one access log record, if a log is written.

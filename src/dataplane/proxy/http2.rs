@@ -1,0 +1,128 @@
+//! One client connection that speaks HTTP/2: each of its streams is a task that serves one request as
+//! if it had come over a connection of its own.
+
+use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
+
+use super::connection::{refuse, serve_request};
+use crate::{
+    base::ids::ListenerId,
+    dataplane::{
+        downstream::Downstream,
+        shard::{Phase, Shard, Watch},
+        socket::Socket,
+        streams::{Accepted, Carrier, CarrierEnd, CarrierLimits, Stream, StreamGuard},
+    },
+    rt,
+    snapshot::ListenerLimits,
+};
+
+/// What the streams of a connection have in common.
+struct Carried {
+    shard: Rc<Shard>,
+    peer: SocketAddr,
+    peer_text: Box<[u8]>,
+    listener: ListenerId,
+}
+
+/// Serves the streams of a client until its connection ends.
+///
+/// # Cancel safety
+/// Not cancel safe: requests under way would be lost. To end it, shut the socket down.
+pub(super) async fn serve(
+    shard: &Rc<Shard>,
+    client: Downstream,
+    watch: &Watch,
+    limits: &ListenerLimits,
+) {
+    let Downstream { socket, input, peer, peer_text, listener } = client;
+    let carried = Rc::new(Carried { shard: Rc::clone(shard), peer, peer_text, listener });
+    let opened = Carrier::open(
+        Rc::new(socket),
+        input,
+        &shard.buffers,
+        &shard.deadlines,
+        carrier_limits(limits),
+    );
+    let Some(mut carrier) = opened.await else { return };
+    shard.stats.http2_connections.inc();
+    let random = || shard.random();
+    let end = loop {
+        let next = poll_fn(|cx| {
+            watch.wake_to_leave(cx);
+            let is_idle = carrier.open_count() == 0;
+            let phase = if is_idle { Phase::Idle } else { Phase::Carrying };
+            watch.enter(phase, shard.deadlines.now_tick());
+            let leaving = shard.is_draining() || watch.is_leaving();
+            carrier.poll_next(cx, leaving, &random)
+        });
+        match next.await {
+            Ok(Accepted::Stream(stream, guard)) => spawn(&carried, stream, guard),
+            Ok(Accepted::Malformed(_)) => shard.stats.http2_streams_malformed.inc(),
+            Err(end) => break end,
+        }
+    };
+    if end == CarrierEnd::Violation {
+        shard.stats.http2_violations.inc();
+    }
+    watch.enter(Phase::Carrying, shard.deadlines.now_tick());
+    carrier.close(&shard.buffers).await;
+}
+
+fn carrier_limits(limits: &ListenerLimits) -> CarrierLimits {
+    CarrierLimits {
+        streams_max: limits.streams_max,
+        header_bytes_max: limits.header_bytes_max,
+        preface_within: limits.header_timeout,
+        idle: limits.idle_timeout,
+        write_within: limits.body_timeout,
+    }
+}
+
+/// Serves a stream in a task of its own.
+fn spawn(carried: &Rc<Carried>, stream: Rc<Stream>, guard: StreamGuard) {
+    let (task, at_panic) = (Rc::clone(carried), Rc::clone(carried));
+    rt::spawn_guarded(serve_stream(task, stream, guard), move |place| {
+        at_panic.shard.note_panic(&place);
+    });
+}
+
+/// Serves the one request of a stream. A client that resets it has gone: what the endpoint does for
+/// it is cancelled.
+async fn serve_stream(carried: Rc<Carried>, stream: Rc<Stream>, guard: StreamGuard) {
+    let shard = &carried.shard;
+    shard.stats.http2_streams.inc();
+    let watch = shard.connections.add(stream.handle(), carried.listener);
+    let mut client = Downstream {
+        socket: Socket::of_stream(Rc::clone(&stream)),
+        input: None,
+        peer: carried.peer,
+        peer_text: carried.peer_text.clone(),
+        listener: carried.listener,
+    };
+    {
+        let mut serving = pin!(serve_one(shard, &mut client, &watch));
+        let mut is_reset = false;
+        let mut is_cancelled = false;
+        poll_fn(|cx| {
+            if serving.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            is_reset = is_reset || stream.poll_reset(cx).is_ready();
+            if is_reset && !is_cancelled {
+                is_cancelled = watch.cancel();
+            }
+            Poll::Pending
+        })
+        .await;
+        if is_reset {
+            shard.stats.http2_streams_reset.inc();
+        }
+    }
+    drop(guard);
+}
+
+async fn serve_one(shard: &Rc<Shard>, client: &mut Downstream, watch: &Watch) {
+    if let Err((end, to_head)) = serve_request(shard, client, watch).await {
+        refuse(shard, client, end, to_head).await;
+    }
+}

@@ -1,0 +1,369 @@
+//! A client's HTTP/2 connection: drives the `h2` crate, hands out streams, says goodbye.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use ::h2::{
+    Ping, PingPong, Reason, RecvStream,
+    ext::Protocol,
+    server::{Builder, Connection, SendResponse},
+};
+use http::{Method, Request};
+
+use super::{
+    chunk::Chunk,
+    io::{Io, ReadEnd, Shared, send_all},
+    stream::Stream,
+};
+use crate::{
+    base::limits,
+    dataplane::socket::Socket,
+    proto::{
+        h1::Framing,
+        h2::{Malformed, write_request},
+    },
+    rt::{self, Buf, BufPool, Deadlines},
+};
+
+/// Tags of the deadlines of a connection's socket.
+mod tag {
+    pub(super) const PREFACE: u8 = 20;
+    pub(super) const IDLE: u8 = 21;
+    pub(super) const WRITE: u8 = 22;
+    pub(super) const LINGER: u8 = 23;
+}
+
+/// What a listener allows its HTTP/2 connections.
+#[derive(Clone, Copy, Debug)]
+pub struct CarrierLimits {
+    /// Streams open at once.
+    pub streams_max: u32,
+    /// Bytes of a request's fields, as RFC 9113 §6.5.2 counts them.
+    pub header_bytes_max: usize,
+    /// For the preface and the first SETTINGS.
+    pub preface_within: Duration,
+    /// Without a stream.
+    pub idle: Duration,
+    /// For the client to take what is sent.
+    pub write_within: Duration,
+}
+
+/// A request that came in.
+pub enum Accepted {
+    /// Its stream, and what counts it as one of the connection's.
+    Stream(Rc<Stream>, StreamGuard),
+    /// It broke the rules; its stream was reset.
+    Malformed(Malformed),
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CarrierEnd {
+    /// In order, by either side, or because the client has gone.
+    Closed,
+    /// The client broke the rules of the connection, or flooded it.
+    Violation,
+}
+
+/// The streams of one connection that somebody works for.
+#[derive(Default)]
+struct Open {
+    count: Cell<usize>,
+    waker: Cell<Option<Waker>>,
+}
+
+/// One stream under way; its connection learns when it is dropped.
+pub struct StreamGuard {
+    open: Rc<Open>,
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.open.count.set(self.open.count.get() - 1);
+        if self.open.count.get() == 0
+            && let Some(waker) = self.open.waker.take()
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// A client's connection.
+pub struct Carrier {
+    connection: Connection<Io, Chunk>,
+    writer: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    socket: Rc<Socket>,
+    shared: Rc<Shared>,
+    open: Rc<Open>,
+    deadlines: Deadlines,
+    limits: CarrierLimits,
+    ping: Option<PingPong>,
+    silence: Pin<Box<dyn Future<Output = ()>>>,
+    is_asked: bool,
+    is_idle: bool,
+    is_leaving: bool,
+    has_said_goodbye: bool,
+}
+
+impl Carrier {
+    /// Receives the preface and greets. `input` is what was received already. `None` if the client
+    /// is too slow, or speaks something else.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: the connection is of no use afterwards.
+    pub async fn open(
+        socket: Rc<Socket>,
+        input: Option<Buf>,
+        pool: &BufPool,
+        deadlines: &Deadlines,
+        limits: CarrierLimits,
+    ) -> Option<Self> {
+        const PREFACE_BYTES: usize = 24;
+        let shared = Rc::new(Shared::default());
+        let io =
+            Io::new(Rc::clone(&socket), pool, deadlines, input, PREFACE_BYTES, Rc::clone(&shared));
+        let sending =
+            send_all(Rc::clone(&socket), Rc::clone(&shared), limits.write_within, tag::WRITE);
+        let mut writer: Pin<Box<dyn Future<Output = ()>>> = Box::pin(sending);
+        socket.read_within(limits.preface_within, tag::PREFACE);
+        let mut handshake = Box::pin(builder(&limits).handshake::<_, Chunk>(io));
+        let greeted = poll_fn(|cx| {
+            let greeted = handshake.as_mut().poll(cx);
+            if writer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None); // the socket is broken
+            }
+            greeted.map(Result::ok)
+        });
+        let mut connection = greeted.await?;
+        drop(handshake);
+        Some(Self {
+            ping: connection.ping_pong(),
+            connection,
+            writer: Some(writer),
+            socket,
+            shared,
+            open: Rc::default(),
+            deadlines: deadlines.clone(),
+            limits,
+            silence: Box::pin(rt::sleep(limits::H2_SILENCE_MAX)),
+            is_asked: false,
+            is_idle: false,
+            is_leaving: false,
+            has_said_goodbye: false,
+        })
+    }
+
+    /// How many streams somebody works for.
+    pub fn open_count(&self) -> usize {
+        self.open.count.get()
+    }
+
+    /// The next request; `Err` when there will be none. `leaving`: the client is asked to send its
+    /// requests elsewhere, those it has sent are served. `key` makes the keys of WebSockets.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        leaving: bool,
+        random: &dyn Fn() -> u64,
+    ) -> Poll<Result<Accepted, CarrierEnd>> {
+        loop {
+            self.prepare(cx, leaving);
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    return Poll::Ready(Ok(self.accept(request, respond, random)));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let is_theirs = error.is_library() || self.is_flooded();
+                    return Poll::Ready(Err(match is_theirs {
+                        true => CarrierEnd::Violation,
+                        false => CarrierEnd::Closed,
+                    }));
+                }
+                Poll::Ready(None) if self.is_flooded() => {
+                    return Poll::Ready(Err(CarrierEnd::Violation));
+                }
+                Poll::Ready(None) => return Poll::Ready(Err(CarrierEnd::Closed)),
+                Poll::Pending => {}
+            }
+            self.poll_writer(cx); // what this turn wrote leaves now
+            if !self.has_goodbye_to_say() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// What is due before the crate has its turn.
+    fn prepare(&mut self, cx: &mut Context<'_>, leaving: bool) {
+        self.poll_writer(cx);
+        self.poll_silence(cx);
+        self.note_idle();
+        if leaving && !self.is_leaving {
+            self.is_leaving = true;
+            //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
+            //# A server that is attempting to gracefully shut down a connection
+            //# SHOULD send an initial GOAWAY frame with the last stream identifier
+            //# set to 2^31-1 and a NO_ERROR code.
+            self.connection.graceful_shutdown();
+        }
+        if self.has_goodbye_to_say() {
+            self.has_said_goodbye = true;
+            let reason =
+                if self.is_flooded() { Reason::ENHANCE_YOUR_CALM } else { Reason::NO_ERROR };
+            self.connection.abrupt_shutdown(reason);
+        }
+        self.open.waker.set(Some(cx.waker().clone()));
+    }
+
+    fn is_flooded(&self) -> bool {
+        self.shared.read_end.get() == Some(ReadEnd::Flooded)
+    }
+
+    /// Nothing more can be received, and nobody waits for an answer, or deserves one.
+    fn has_goodbye_to_say(&self) -> bool {
+        let has_ended = self.shared.read_end.get().is_some();
+        has_ended && !self.has_said_goodbye && (self.open_count() == 0 || self.is_flooded())
+    }
+
+    /// A connection without streams has a deadline and little memory.
+    fn note_idle(&mut self) {
+        let is_idle = self.open_count() == 0;
+        self.shared.holds_end.set(is_idle);
+        if is_idle == self.is_idle {
+            return;
+        }
+        self.is_idle = is_idle;
+        if is_idle {
+            self.socket.read_within(self.limits.idle, tag::IDLE);
+            self.shared.trim();
+        } else {
+            self.socket.read_without_deadline();
+        }
+    }
+
+    /// Asks a silent client that has streams whether it is still there, and gives it up when it does
+    /// not answer.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) {
+        let Some(ping) = &mut self.ping else { return };
+        if let Poll::Ready(Ok(_)) = ping.poll_pong(cx) {
+            self.is_asked = false;
+        }
+        while self.silence.as_mut().poll(cx).is_ready() {
+            self.silence = Box::pin(rt::sleep(limits::H2_SILENCE_MAX));
+            let was_heard = self.shared.was_heard.replace(false);
+            if was_heard || self.is_idle {
+                continue;
+            }
+            if self.is_asked {
+                self.socket.shutdown();
+            } else {
+                self.is_asked = ping.send_ping(Ping::opaque()).is_ok();
+            }
+        }
+    }
+
+    fn poll_writer(&mut self, cx: &mut Context<'_>) {
+        if let Some(writer) = &mut self.writer
+            && writer.as_mut().poll(cx).is_ready()
+        {
+            self.writer = None;
+        }
+    }
+
+    fn accept(
+        &mut self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Chunk>,
+        random: &dyn Fn() -> u64,
+    ) -> Accepted {
+        let (parts, body) = request.into_parts();
+        let protocol = parts.extensions.get::<Protocol>();
+        let protocol = protocol.map(|protocol| protocol.as_str().as_bytes());
+        let mut text = Vec::with_capacity(512);
+        let key = protocol.map_or([b'A'; 24], |_| websocket_key([random(), random()]));
+        match write_request(&mut text, &parts, protocol, body.is_end_stream(), &key) {
+            Ok(written) => {
+                let framing = if written.is_tunnel { Framing::UntilClose } else { written.framing };
+                let to_head = parts.method == Method::HEAD;
+                let ends = (body, respond);
+                let stream = Stream::served(text, framing, to_head, ends, &self.deadlines);
+                self.open.count.set(self.open.count.get() + 1);
+                Accepted::Stream(Rc::new(stream), StreamGuard { open: Rc::clone(&self.open) })
+            }
+            Err(malformed) => {
+                respond.send_reset(Reason::PROTOCOL_ERROR);
+                Accepted::Malformed(malformed)
+            }
+        }
+    }
+
+    /// Sends what is left, and closes so that it arrives. Streams still under way learn that the
+    /// connection is gone.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was written last may be lost.
+    pub async fn close(self, pool: &BufPool) {
+        let Self { connection, writer, socket, shared, .. } = self;
+        shared.close();
+        drop(connection);
+        if let Some(writer) = writer {
+            writer.await;
+        }
+        socket.end_write().await;
+        socket.read_within(limits::LINGER_MAX, tag::LINGER);
+        let mut left = limits::LINGER_BYTES_MAX;
+        let mut slot = None;
+        while left > 0 {
+            match socket.fill(&mut slot, pool).await {
+                Ok(0) | Err(_) => return,
+                Ok(received) => left = left.saturating_sub(received),
+            }
+            slot = None;
+        }
+    }
+}
+
+fn builder(limits: &CarrierLimits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(limits::H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(limits::H2_CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .max_send_buffer_size(limits::H2_SEND_BYTES_MAX)
+        .max_pending_accept_reset_streams(limits::H2_RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(Some(limits::H2_RESETS_LOCAL_MAX))
+        .enable_connect_protocol();
+    builder
+}
+
+/// 16 random bytes in base64. Source: RFC 6455 §4.1.
+fn websocket_key(random: [u64; 2]) -> [u8; 24] {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut bits = u128::from(random[0]) << 64 | u128::from(random[1]);
+    let mut key = [b'='; 24];
+    for digit in &mut key[..21] {
+        *digit = DIGITS[(bits & 63) as usize];
+        bits >>= 6;
+    }
+    key[21] = DIGITS[((bits & 3) << 4) as usize]; // the last two bits of 128
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_16_bytes_in_base64() {
+        let key = websocket_key([u64::MAX, 1]);
+        assert_eq!(&key[22..], b"==");
+        assert!(matches!(key[21], b'A' | b'Q' | b'g' | b'w'));
+        assert_eq!(websocket_key([0, 0])[..22], [b'A'; 22]);
+    }
+}

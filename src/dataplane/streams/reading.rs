@@ -1,0 +1,250 @@
+//! What arrives on a stream, as HTTP/1 text: a head, then the body in its framing, then its trailers.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use ::h2::{RecvStream, client::ResponseFuture};
+use bytes::Bytes;
+
+use crate::{
+    proto::{
+        h1::{Framing, LAST_CHUNK, write_chunk_size},
+        h2::{write_response, write_trailers},
+    },
+    rt::{Buf, BufPool},
+};
+
+/// Why nothing more can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ReadFailure {
+    /// No buffer is free on this core.
+    NoBuffer,
+    /// The stream was reset, or its connection ended.
+    Reset,
+}
+
+/// Where the text comes from next.
+enum From {
+    /// The request has not been sent yet.
+    Nowhere,
+    /// The endpoint has the word.
+    Response {
+        future: Box<ResponseFuture>,
+        to_head: bool,
+        is_tunnel: bool,
+    },
+    /// A body.
+    Body(RecvStream),
+    /// Nothing follows the text that is there.
+    End,
+    Failed,
+}
+
+/// The receiving side of a stream.
+pub(super) struct Reading {
+    from: From,
+    framing: Framing,
+    /// Text to be given out before anything else.
+    text: Vec<u8>,
+    text_at: usize,
+    /// Payload to be given out after it.
+    data: Bytes,
+    /// Whether the endpoint had processed nothing when it refused.
+    pub(super) is_refused: bool,
+}
+
+impl Reading {
+    /// A request whose head is `text`.
+    pub(super) fn of_request(text: Vec<u8>, framing: Framing, body: RecvStream) -> Self {
+        let from = if framing == Framing::Empty { From::End } else { From::Body(body) };
+        Self { from, framing, ..Self::nothing(text) }
+    }
+
+    /// A tunnel whose request is `text`.
+    pub(super) fn of_tunnel(text: Vec<u8>, body: RecvStream) -> Self {
+        Self { from: From::Body(body), framing: Framing::UntilClose, ..Self::nothing(text) }
+    }
+
+    /// A response that nobody has asked for yet.
+    pub(super) fn of_response() -> Self {
+        Self::nothing(Vec::new())
+    }
+
+    fn nothing(text: Vec<u8>) -> Self {
+        Self {
+            from: From::Nowhere,
+            framing: Framing::Empty,
+            text,
+            text_at: 0,
+            data: Bytes::new(),
+            is_refused: false,
+        }
+    }
+
+    /// From now on the response is waited for.
+    pub(super) fn await_response(
+        &mut self,
+        future: ResponseFuture,
+        to_head: bool,
+        is_tunnel: bool,
+    ) {
+        self.from = From::Response { future: Box::new(future), to_head, is_tunnel };
+    }
+
+    /// Whether a response may come.
+    pub(super) fn is_expecting(&self) -> bool {
+        !matches!(self.from, From::Nowhere | From::Failed)
+    }
+
+    /// Fills `slot` with what there is; waits without a buffer. 0 at the end.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<Buf>,
+        pool: &BufPool,
+    ) -> Poll<Result<usize, ReadFailure>> {
+        let mut filled = 0;
+        loop {
+            if self.text_at == self.text.len() && self.data.is_empty() {
+                if matches!(self.from, From::End) {
+                    return Poll::Ready(Ok(filled));
+                }
+                match self.poll_next(cx) {
+                    Poll::Ready(Ok(())) => continue,
+                    // What was read before the failure is given out before it.
+                    Poll::Ready(Err(_)) | Poll::Pending if filled > 0 => {
+                        return Poll::Ready(Ok(filled));
+                    }
+                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if slot.is_none() {
+                *slot = pool.take();
+            }
+            let Some(buf) = slot else { return Poll::Ready(Err(ReadFailure::NoBuffer)) };
+            let count = self.copy_to(buf);
+            filled += count;
+            if count == 0 {
+                return Poll::Ready(Ok(filled)); // full
+            }
+        }
+    }
+
+    /// Moves what fits.
+    fn copy_to(&mut self, buf: &mut Buf) -> usize {
+        let text = &self.text[self.text_at..];
+        if !text.is_empty() {
+            let count = text.len().min(buf.spare());
+            buf.append(&text[..count]);
+            self.text_at += count;
+            if self.text_at == self.text.len() {
+                self.text.clear();
+                self.text_at = 0;
+            }
+            return count;
+        }
+        let count = self.data.len().min(buf.spare());
+        buf.append(&self.data[..count]);
+        bytes::Buf::advance(&mut self.data, count);
+        // Only now the peer may send as much again.
+        if let From::Body(body) = &mut self.from {
+            let _ = body.flow_control().release_capacity(count); // an error: the stream is gone
+        }
+        if self.data.is_empty() && self.framing == Framing::Chunked {
+            self.text.extend_from_slice(b"\r\n");
+        }
+        count
+    }
+
+    /// Fetches more text or data.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
+        let result = match &mut self.from {
+            From::Nowhere => return Poll::Pending, // its sender wakes us
+            From::Failed => Err(ReadFailure::Reset),
+            From::End => Ok(()),
+            From::Response { .. } => ready!(self.poll_response(cx)),
+            From::Body(_) => ready!(self.poll_body(cx)),
+        };
+        if result.is_err() {
+            self.from = From::Failed;
+        }
+        Poll::Ready(result)
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
+        let From::Body(body) = &mut self.from else { return Poll::Ready(Ok(())) };
+        match ready!(body.poll_data(cx)) {
+            Some(Ok(data)) => {
+                if self.framing == Framing::Chunked && !data.is_empty() {
+                    let mut line = [0; 18];
+                    let length = write_chunk_size(&mut line, data.len());
+                    self.text.extend_from_slice(&line[..length]);
+                }
+                self.data = data;
+                return Poll::Ready(Ok(()));
+            }
+            Some(Err(error)) => return Poll::Ready(Err(self.failed(&error))),
+            None => {}
+        }
+        let trailers = match ready!(body.poll_trailers(cx)) {
+            Ok(trailers) => trailers,
+            Err(error) => return Poll::Ready(Err(self.failed(&error))),
+        };
+        if self.framing == Framing::Chunked {
+            match trailers {
+                Some(fields) => write_trailers(&mut self.text, &fields),
+                None => self.text.extend_from_slice(LAST_CHUNK),
+            }
+        }
+        self.from = From::End;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
+        let From::Response { future, to_head, is_tunnel } = &mut self.from else {
+            return Poll::Ready(Ok(()));
+        };
+        let (to_head, is_tunnel) = (*to_head, *is_tunnel);
+        match future.poll_informational(cx) {
+            Poll::Ready(Some(Ok(interim))) => {
+                let (parts, ()) = interim.into_parts();
+                let written = write_response(&mut self.text, &parts, false, to_head);
+                return Poll::Ready(written.map(drop).map_err(|_| ReadFailure::Reset));
+            }
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.failed(&error))),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        let response = match ready!(Pin::new(&mut **future).poll(cx)) {
+            Ok(response) => response,
+            Err(error) => return Poll::Ready(Err(self.failed(&error))),
+        };
+        let (parts, body) = response.into_parts();
+        if is_tunnel && parts.status.is_success() {
+            self.text.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+        }
+        match write_response(&mut self.text, &parts, body.is_end_stream(), to_head) {
+            Ok(framing) => {
+                self.framing = framing;
+                self.from = From::Body(body);
+                Poll::Ready(Ok(()))
+            }
+            Err(_) => Poll::Ready(Err(ReadFailure::Reset)),
+        }
+    }
+
+    /// Notes whether the peer promised that it had done nothing.
+    fn failed(&mut self, error: &::h2::Error) -> ReadFailure {
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-8.7
+        //# The REFUSED_STREAM error code can be included in a RST_STREAM
+        //# frame to indicate that the stream is being closed prior to any
+        //# processing having occurred.  Any request that was sent on the
+        //# reset stream can be safely retried.
+        // The crate gives the error of a GOAWAY only to streams that are beyond its last one.
+        self.is_refused |= error.reason() == Some(::h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote());
+        ReadFailure::Reset
+    }
+}

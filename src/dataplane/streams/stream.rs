@@ -1,0 +1,214 @@
+//! A stream as a socket: what reads as HTTP/1 text, and takes it.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use ::h2::{Reason, RecvStream, client::SendRequest, server::SendResponse};
+
+use super::{
+    chunk::Chunk,
+    reading::{ReadFailure, Reading},
+    writing::{Text, WriteFailure, Writing},
+};
+use crate::{
+    dataplane::socket::Broken,
+    proto::h1::Framing,
+    rt::{Buf, BufPool, Deadline, Deadlines, Handle, Latch},
+};
+
+/// A stream of an HTTP/2 connection. Its two sides are used by one task.
+pub struct Stream {
+    // The deadlines go before the latch they shut.
+    read_deadline: Deadline,
+    write_deadline: Deadline,
+    latch: Latch,
+    reading: RefCell<Reading>,
+    writing: RefCell<Writing>,
+}
+
+impl Stream {
+    fn new(reading: Reading, writing: Writing, deadlines: &Deadlines) -> Self {
+        let latch = deadlines.latches().add();
+        Self {
+            read_deadline: deadlines.register_latch(&latch),
+            write_deadline: deadlines.register_latch(&latch),
+            latch,
+            reading: RefCell::new(reading),
+            writing: RefCell::new(writing),
+        }
+    }
+
+    /// A client's request, whose head is `text`. `Framing::UntilClose` is that of a tunnel.
+    pub(super) fn served(
+        text: Vec<u8>,
+        framing: Framing,
+        to_head: bool,
+        (body, respond): (RecvStream, SendResponse<Chunk>),
+        deadlines: &Deadlines,
+    ) -> Self {
+        let reading = match framing {
+            Framing::UntilClose => Reading::of_tunnel(text, body),
+            framing => Reading::of_request(text, framing, body),
+        };
+        Self::new(reading, Writing::response(respond, to_head), deadlines)
+    }
+
+    #[allow(dead_code, reason = "for upstreams that speak HTTP/2, the next change")]
+    /// A request to an endpoint that is yet to be written.
+    pub(super) fn asking(link: SendRequest<Chunk>, is_https: bool, deadlines: &Deadlines) -> Self {
+        let writing = Writing::request(link, is_https);
+        Self::new(Reading::of_response(), writing, deadlines)
+    }
+
+    /// The deadline of the next read.
+    pub fn read_deadline(&self) -> &Deadline {
+        &self.read_deadline
+    }
+
+    /// The deadline of the next write.
+    pub fn write_deadline(&self) -> &Deadline {
+        &self.write_deadline
+    }
+
+    /// What to shut from elsewhere on this core.
+    pub fn handle(&self) -> Handle {
+        Handle::Latch(self.latch.id())
+    }
+
+    /// Ends both directions at once.
+    pub fn shutdown(&self) {
+        self.latch.shut();
+    }
+
+    /// Whether a response may still be there although a request could not be sent.
+    pub fn is_expecting(&self) -> bool {
+        self.reading.borrow().is_expecting()
+    }
+
+    /// Whether the endpoint has promised that it processed nothing.
+    pub fn is_refused(&self) -> bool {
+        self.reading.borrow().is_refused
+    }
+
+    /// Ready when the peer has reset the stream, or its connection has ended, before all of our
+    /// message was sent.
+    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.writing.borrow_mut().poll_reset(cx)
+    }
+
+    /// Ends a tunnel in order.
+    pub fn end_write(&self) {
+        self.writing.borrow_mut().end();
+    }
+
+    /// As [`crate::dataplane::socket::Socket::fill`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: what has arrived is there for the next call.
+    pub async fn fill(&self, slot: &mut Option<Buf>, pool: &BufPool) -> Result<usize, Broken> {
+        poll_fn(|cx| {
+            if self.latch.is_read_shut() {
+                return Poll::Ready(
+                    self.read_deadline.fired().map_or(Ok(0), |tag| Err(Broken::Deadline(tag))),
+                );
+            }
+            let filled = self.reading.borrow_mut().poll_fill(cx, slot, pool);
+            if filled.is_pending() {
+                self.latch.wait(cx);
+            }
+            filled.map_err(|failure| match failure {
+                ReadFailure::NoBuffer => Broken::NoBuffer,
+                ReadFailure::Reset => Broken::Reset,
+            })
+        })
+        .await
+    }
+
+    /// As [`crate::dataplane::socket::Socket::send`].
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a part may have been sent.
+    pub async fn send(&self, slot: &mut Option<Buf>, count: usize) -> Result<(), Broken> {
+        let mut left = count;
+        loop {
+            let taken = self.take(Text::Pooled(slot, left))?;
+            left -= taken;
+            if let Some(buf) = slot {
+                buf.consume(taken);
+                if buf.is_empty() {
+                    *slot = None;
+                }
+            }
+            self.flush().await?;
+            if left == 0 && !self.writing.borrow().has_more() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// As [`crate::dataplane::socket::Socket::send_bytes`].
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: a part may have been sent.
+    pub async fn send_bytes(&self, bytes: &mut [u8]) -> Result<(), Broken> {
+        let mut at = 0;
+        loop {
+            at += self.take(Text::Slice(&mut bytes[at..]))?;
+            self.flush().await?;
+            if at == bytes.len() && !self.writing.borrow().has_more() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&self, text: Text<'_>) -> Result<usize, Broken> {
+        if self.latch.is_write_shut() {
+            return Err(self.broken_write());
+        }
+        let mut writing = self.writing.borrow_mut();
+        let taken = writing.take(text);
+        match taken {
+            Ok((taken, None)) => Ok(taken),
+            Ok((taken, Some(asked))) => {
+                self.reading.borrow_mut().await_response(asked.future, asked.to_head, false);
+                self.latch.wake();
+                Ok(taken)
+            }
+            Err(WriteFailure) => {
+                writing.fail();
+                Err(self.broken_write())
+            }
+        }
+    }
+
+    /// Waits until the connection has taken what waits.
+    async fn flush(&self) -> Result<(), Broken> {
+        let sent = poll_fn(|cx| {
+            if self.latch.is_write_shut() {
+                return Poll::Ready(Err(WriteFailure));
+            }
+            let sent = self.writing.borrow_mut().poll_waiting(cx);
+            if sent.is_pending() {
+                self.latch.wait(cx);
+            }
+            sent
+        });
+        sent.await.map_err(|WriteFailure| {
+            self.writing.borrow_mut().fail();
+            self.broken_write()
+        })
+    }
+
+    /// Why a write that failed did so.
+    fn broken_write(&self) -> Broken {
+        self.write_deadline.fired().map_or(Broken::Reset, Broken::Deadline)
+    }
+
+    /// What the peer is told if the message is given up before its end.
+    pub fn give_up_with(&self, reason: Reason) {
+        self.writing.borrow_mut().give_up = reason;
+    }
+}

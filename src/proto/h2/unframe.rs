@@ -1,0 +1,356 @@
+//! What ringway's own writers made (a head, a body in its framing), taken apart into frames.
+
+use std::ops::Range;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+use crate::proto::{bytes::parse_u64, h1::ChunkDecoder};
+
+/// The text is not what one of our writers makes, or can't be said in HTTP/2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsayable;
+
+/// Whose messages these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Responses: to a client, whose request may have been a HEAD.
+    Server {
+        /// Whether it was.
+        to_head: bool,
+    },
+    /// Requests: to an endpoint.
+    Client {
+        /// Whether they go over TLS.
+        is_https: bool,
+    },
+}
+
+/// The next thing to send.
+#[derive(Debug)]
+pub enum Frames {
+    /// Nothing yet: framing only, or the end of the text.
+    None,
+    /// The head of a request.
+    Request {
+        /// The head.
+        head: Box<Request<()>>,
+        /// Whether nothing follows.
+        ended: bool,
+    },
+    /// A 1xx.
+    Interim(Box<Response<()>>),
+    /// The head of a response.
+    Response {
+        /// The head.
+        head: Box<Response<()>>,
+        /// Whether nothing follows.
+        ended: bool,
+    },
+    /// A part of the body, where it lies in the text; may be empty when it is the last one.
+    Data {
+        /// Its place.
+        range: Range<usize>,
+        /// Whether nothing follows.
+        ended: bool,
+    },
+    /// The trailers, which end the message.
+    Trailers(HeaderMap),
+}
+
+enum Step {
+    Head,
+    Length(u64),
+    Chunked(Box<ChunkDecoder>),
+    /// The trailers of the last chunk are still to be told.
+    Trailers(Box<ChunkDecoder>),
+    /// A tunnel: bytes as they are, until it is closed.
+    Raw,
+    Done,
+}
+
+/// Takes one message apart.
+pub struct Unframer {
+    side: Side,
+    step: Step,
+}
+
+impl Unframer {
+    /// For the next message of this side.
+    pub fn new(side: Side) -> Self {
+        Self { side, step: Step::Head }
+    }
+
+    /// Whether the message was told to its end.
+    pub fn is_done(&self) -> bool {
+        matches!(self.step, Step::Done)
+    }
+
+    /// The end of a tunnel; whether there was one.
+    pub fn end_tunnel(&mut self) -> bool {
+        let is_tunnel = matches!(self.step, Step::Raw);
+        if is_tunnel {
+            self.step = Step::Done;
+        }
+        is_tunnel
+    }
+
+    /// Takes the next thing from the front of `text`. Returns how many bytes it was, and what.
+    /// Heads come whole. Payload may be moved within the bytes taken.
+    ///
+    /// # Errors
+    /// [`Unsayable`]; the message has to be given up.
+    pub fn next(&mut self, text: &mut [u8]) -> Result<(usize, Frames), Unsayable> {
+        match &mut self.step {
+            Step::Head => self.take_head(text),
+            Step::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(text.len());
+                *left -= count as u64;
+                let ended = *left == 0;
+                if ended {
+                    self.step = Step::Done;
+                }
+                Ok((count, Frames::Data { range: 0..count, ended }))
+            }
+            Step::Chunked(decoder) => {
+                let chunk = decoder.decode(text).map_err(|_| Unsayable)?;
+                let has_trailers = chunk.done && !decoder.trailers().is_empty();
+                let ended = chunk.done && !has_trailers;
+                match std::mem::replace(&mut self.step, Step::Done) {
+                    Step::Chunked(decoder) if has_trailers => self.step = Step::Trailers(decoder),
+                    Step::Chunked(decoder) if !chunk.done => self.step = Step::Chunked(decoder),
+                    _ => {}
+                }
+                if chunk.data.is_empty() && !ended {
+                    return Ok((chunk.consumed, Frames::None));
+                }
+                Ok((chunk.consumed, Frames::Data { range: chunk.data, ended }))
+            }
+            Step::Trailers(decoder) => {
+                let mut fields = HeaderMap::new();
+                let read = read_fields(decoder.trailers(), |name, value| {
+                    fields.append(name, value);
+                });
+                self.step = Step::Done;
+                read.map(|()| (0, Frames::Trailers(fields)))
+            }
+            Step::Raw => Ok((text.len(), Frames::Data { range: 0..text.len(), ended: false })),
+            Step::Done if text.is_empty() => Ok((0, Frames::None)),
+            Step::Done => Err(Unsayable),
+        }
+    }
+
+    /// Whether something is left to be told although all text was taken.
+    pub fn has_more(&self) -> bool {
+        matches!(self.step, Step::Trailers(_))
+    }
+
+    fn take_head(&mut self, text: &[u8]) -> Result<(usize, Frames), Unsayable> {
+        let end = memchr::memmem::find(text, b"\r\n\r\n").ok_or(Unsayable)? + 4;
+        let line_end = memchr::memmem::find(text, b"\r\n").ok_or(Unsayable)?;
+        let (line, lines) = (&text[..line_end], &text[line_end + 2..end - 2]);
+        let frames = match self.side {
+            Side::Server { to_head } => self.response(line, lines, to_head)?,
+            Side::Client { is_https } => self.request(line, lines, is_https)?,
+        };
+        Ok((end, frames))
+    }
+
+    fn response(&mut self, line: &[u8], lines: &[u8], to_head: bool) -> Result<Frames, Unsayable> {
+        let status = line.get(9..12).ok_or(Unsayable)?;
+        let status = StatusCode::from_bytes(status).map_err(|_| Unsayable)?;
+        let mut head = Box::new(Response::new(()));
+        let fields = head.headers_mut();
+        let facts = Facts::read(lines, |name, value| {
+            fields.append(name, value);
+        })?;
+        *head.status_mut() = status;
+        //= https://www.rfc-editor.org/rfc/rfc8441#section-5
+        //# HTTP/2 uses the 2xx (Successful) status codes instead of 101
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            *head.status_mut() = StatusCode::OK;
+            head.headers_mut().remove("sec-websocket-accept");
+            self.step = Step::Raw;
+            return Ok(Frames::Response { head, ended: false });
+        }
+        if status.is_informational() {
+            return Ok(Frames::Interim(head));
+        }
+        let bodiless = to_head || matches!(status.as_u16(), 204 | 304);
+        let ended = self.begin(if bodiless { Facts::default() } else { facts });
+        Ok(Frames::Response { head, ended })
+    }
+
+    fn request(&mut self, line: &[u8], lines: &[u8], is_https: bool) -> Result<Frames, Unsayable> {
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target)) = (parts.next(), parts.next()) else {
+            return Err(Unsayable);
+        };
+        let mut head = Box::new(Request::new(()));
+        let fields = head.headers_mut();
+        let facts = Facts::read(lines, |name, value| {
+            fields.append(name, value);
+        })?;
+        *head.method_mut() = Method::from_bytes(method).map_err(|_| Unsayable)?;
+        let host = head.headers_mut().remove(http::header::HOST).ok_or(Unsayable)?;
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(if is_https { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_| Unsayable)?);
+        uri.path_and_query = Some(PathAndQuery::try_from(target).map_err(|_| Unsayable)?);
+        *head.uri_mut() = Uri::from_parts(uri).map_err(|_| Unsayable)?;
+        if facts.te_trailers {
+            head.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
+        }
+        let ended = self.begin(facts);
+        Ok(Frames::Request { head, ended })
+    }
+
+    /// Goes on to the body; whether there is none.
+    fn begin(&mut self, facts: Facts) -> bool {
+        self.step = match (facts.chunked, facts.length) {
+            (true, _) => Step::Chunked(Box::default()),
+            (false, None | Some(0)) => Step::Done,
+            (false, Some(length)) => Step::Length(length),
+        };
+        self.is_done()
+    }
+}
+
+/// What the fields say of the body and of the connection.
+#[derive(Clone, Copy, Default)]
+struct Facts {
+    chunked: bool,
+    length: Option<u64>,
+    te_trailers: bool,
+}
+
+impl Facts {
+    /// Hands each field that speaks of the message on, and keeps what speaks of the connection.
+    fn read(
+        lines: &[u8],
+        mut each: impl FnMut(HeaderName, HeaderValue),
+    ) -> Result<Self, Unsayable> {
+        let mut facts = Self::default();
+        read_fields(lines, |name, value| match name.as_str() {
+            "connection" | "keep-alive" | "proxy-connection" | "upgrade" => {}
+            "transfer-encoding" => facts.chunked = true,
+            "te" => facts.te_trailers = true, // our writers write no other
+            _ => {
+                if name == http::header::CONTENT_LENGTH {
+                    facts.length = parse_u64(value.as_bytes());
+                }
+                each(name, value);
+            }
+        })?;
+        Ok(facts)
+    }
+}
+
+fn read_fields(
+    lines: &[u8],
+    mut each: impl FnMut(HeaderName, HeaderValue),
+) -> Result<(), Unsayable> {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        let end = memchr::memmem::find(rest, b"\r\n").ok_or(Unsayable)?;
+        let (line, after) = (&rest[..end], &rest[end + 2..]);
+        let colon = memchr::memchr(b':', line).ok_or(Unsayable)?;
+        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Unsayable)?;
+        let value = line[colon + 1..].trim_ascii();
+        each(name, HeaderValue::from_bytes(value).map_err(|_| Unsayable)?);
+        rest = after;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: Side = Side::Server { to_head: false };
+
+    /// Everything the text says, one line per frame.
+    fn told(side: Side, pieces: &[&str]) -> Result<Vec<String>, Unsayable> {
+        let mut unframer = Unframer::new(side);
+        let mut told = Vec::new();
+        for piece in pieces {
+            let mut text = piece.as_bytes().to_vec();
+            let mut at = 0;
+            while at < text.len() || unframer.has_more() {
+                let (taken, frames) = unframer.next(&mut text[at..])?;
+                match frames {
+                    Frames::None => {}
+                    Frames::Request { head, ended } => {
+                        told.push(format!("{} {} {ended}", head.method(), head.uri()));
+                        told.extend(head.headers().iter().map(|(n, v)| format!("{n}={v:?}")));
+                    }
+                    Frames::Interim(head) => told.push(format!("{}", head.status().as_u16())),
+                    Frames::Response { head, ended } => {
+                        told.push(format!("{} {ended}", head.status().as_u16()));
+                        told.extend(head.headers().iter().map(|(n, v)| format!("{n}={v:?}")));
+                    }
+                    Frames::Data { range, ended } => {
+                        let data = &text[at..at + taken][range];
+                        told.push(format!("{} {ended}", data.escape_ascii()));
+                    }
+                    Frames::Trailers(fields) => told.push(format!("{fields:?}")),
+                }
+                at += taken;
+            }
+        }
+        Ok(told)
+    }
+
+    #[test]
+    fn responses() {
+        let chunked = "HTTP/1.1 200 OK\r\nA: b\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(
+            told(SERVER, &[chunked, "3\r\nabc\r\n0\r\n\r\n"]).unwrap(),
+            ["200 false", "a=\"b\"", "abc true"]
+        );
+        assert_eq!(
+            told(SERVER, &[chunked, "3\r\nabc\r\n", "0\r\nx: y\r\n\r\n"]).unwrap(),
+            ["200 false", "a=\"b\"", "abc false", "{\"x\": \"y\"}"]
+        );
+        assert_eq!(told(SERVER, &[chunked, "0\r\n\r\n"]).unwrap()[2], " true");
+        assert_eq!(
+            told(SERVER, &["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nab", "c"]).unwrap()[2..],
+            ["ab false", "c true"]
+        );
+        assert_eq!(
+            told(SERVER, &["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 204 No\r\n\r\n"]).unwrap(),
+            ["103", "204 true"]
+        );
+        let to_head = Side::Server { to_head: true };
+        assert_eq!(
+            told(to_head, &["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n"]).unwrap()[0],
+            "200 true"
+        );
+        assert_eq!(
+            told(SERVER, &["HTTP/1.1 101 S\r\nupgrade: websocket\r\n\r\n", "raw"]).unwrap(),
+            ["200 false", "raw false"]
+        );
+        assert_eq!(told(SERVER, &["HTTP/1.1 204 No\r\n\r\n", "more"]).unwrap_err(), Unsayable);
+    }
+
+    #[test]
+    fn requests() {
+        let side = Side::Client { is_https: false };
+        assert_eq!(
+            told(
+                side,
+                &["GET /a?b HTTP/1.1\r\nhost: a.test\r\nconnection: te\r\nte: trailers\r\n\r\n"]
+            )
+            .unwrap(),
+            ["GET http://a.test/a?b true", "te=\"trailers\""]
+        );
+        assert_eq!(
+            told(side, &["POST / HTTP/1.1\r\nhost: a:1\r\ncontent-length: 2\r\n\r\n", "xy"])
+                .unwrap(),
+            ["POST http://a:1/ false", "content-length=\"2\"", "xy true"]
+        );
+        assert_eq!(told(side, &["OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n"]).unwrap().len(), 1);
+    }
+}
