@@ -15,3 +15,4 @@ pub mod rt;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;

@@ -18,10 +18,11 @@ const DOORS: &[(&str, &[&str])] = &[
     ("telemetry", &["base"]),
     ("proto", &["base"]),
     ("policy", &["base", "proto"]),
-    ("snapshot", &["base", "telemetry", "proto", "policy"]),
+    ("snapshot", &["base", "telemetry", "proto", "policy", "tls"]),
     ("rt", &["base"]),
-    ("controlplane", &["base", "telemetry", "proto", "policy", "snapshot"]),
-    ("dataplane", &["base", "telemetry", "proto", "policy", "snapshot", "rt"]),
+    ("tls", &["base"]),
+    ("controlplane", &["base", "telemetry", "proto", "policy", "tls", "snapshot"]),
+    ("dataplane", &["base", "telemetry", "proto", "policy", "tls", "snapshot", "rt"]),
     ("server", ALL),
     ("cli", ALL),
     ("main", ALL),
@@ -35,6 +36,7 @@ const ALL: &[&str] = &[
     "policy",
     "snapshot",
     "rt",
+    "tls",
     "controlplane",
     "dataplane",
     "server",
@@ -363,7 +365,7 @@ fn nothing_unwraps_on_the_path_of_a_request() {
     let sources = read("src");
     let mut offences = Vec::new();
     for source in &sources {
-        let on_path = matches!(source.room.as_str(), "dataplane" | "proto");
+        let on_path = matches!(source.room.as_str(), "dataplane" | "proto" | "tls");
         if !on_path || source.is_test_only(&sources) {
             continue;
         }

@@ -148,6 +148,43 @@ pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(3600);
 /// Beat of the deadlines, of the pool sweep and of the access log flush on each core.
 pub const TICK: Duration = Duration::from_millis(50);
 
+/// Plaintext bytes of the records that follow a pause: one fits into a segment of an Ethernet.
+pub const TLS_SMALL_RECORD_BYTES: usize = 1_350;
+
+/// Plaintext bytes sent in small records after a pause: about what a new TCP connection may send
+/// before its peer answers, so that more would not arrive earlier.
+pub const TLS_SMALL_RECORDS_BYTES: usize = 8 * 1024;
+
+/// Plaintext bytes of all other records: the largest there are (RFC 8446 §5.1).
+pub const TLS_RECORD_BYTES: usize = 16 * 1024;
+
+/// Ticks without a byte sent after which records are small again: a second.
+pub const TLS_BURST_PAUSE_TICKS: u64 = 20;
+
+/// How long one signature may hold a core. Signing with ECDSA P-256 takes 20 us, with RSA-2048
+/// 600 us, with RSA-4096 4 ms; what takes longer is done by threads of their own.
+pub const TLS_SIGN_ON_CORE_MAX: Duration = Duration::from_micros(200);
+
+/// TLS handshakes under way on one core; each holds a few KiB, and work that was not asked for yet.
+/// Clients that come later are closed at once.
+pub const TLS_HANDSHAKES_MAX_PER_CORE: usize = 4_096;
+
+/// Sessions remembered by each listener that takes early data: tickets that are good once can't be
+/// kept by the client alone.
+pub const TLS_SESSIONS_MAX: usize = 16 * 1024;
+
+/// Early data of one connection, bytes: a request head, or several.
+pub const TLS_EARLY_DATA_BYTES_MAX: u32 = 16 * 1024;
+
+/// Bytes of a file with certificates or a key: a bundle of all authorities there are has 250 KiB.
+pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Days before its end from which on a certificate is warned of.
+pub const CERTIFICATE_WARN_DAYS: i64 = 30;
+
+/// Certificates of one listener: their index is 16 bit, and each is read and checked at a reload.
+pub const CERTIFICATES_MAX: usize = 10_000;
+
 /// Largest `accept_batch` a configuration may ask for: with more, a flood of connections would hold
 /// up those that are there for milliseconds.
 pub const ACCEPT_BATCH_MAX: usize = 1024;

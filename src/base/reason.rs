@@ -42,6 +42,10 @@ reasons! {
     BadHost = "bad_host", 400;
     /// The target's path can't be normalised safely.
     BadTarget = "bad_target", 400;
+    /// Plain HTTP where TLS is spoken.
+    PlainHttp = "plain_http", 400;
+    /// The connection was made for a name whose clients are asked for something else.
+    Misdirected = "misdirected", 421;
     /// A transfer coding other than chunked.
     CodingUnsupported = "coding_unsupported", 501;
     /// An HTTP version other than 1.0 and 1.1.

@@ -52,6 +52,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         merge_slashes: true,
         trusted_proxies: Default::default(),
         forwarded: false,
+        tls: None,
     };
     let cell = UpstreamCell::new();
     let endpoint = Endpoint {

@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod broadcast;
 pub mod carry;
+pub mod certificates;
 pub mod changes;
 pub mod compile;
 pub mod config;

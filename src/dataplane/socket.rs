@@ -3,10 +3,20 @@
 //! What bytes travel through is a [`Transport`]; nobody above this file knows which one it is. A new
 //! one is a variant, and an arm in each method here.
 
+mod tls;
+
 use std::{io::ErrorKind, rc::Rc, time::Duration};
 
+pub use self::tls::HandshakeEnd;
+use self::tls::Tls;
 use super::streams;
-use crate::rt::{Buf, BufPool, Deadline, Deadlines, Handle, PeerState, Shut, Stream};
+use crate::{
+    rt::{Buf, BufPool, Deadline, Deadlines, Handle, PeerState, Shut, Stream},
+    tls::{
+        Alpn, ServerTls, Session,
+        hello::{self, Hello},
+    },
+};
 
 /// Why reading or writing ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +37,8 @@ pub struct Socket {
 
 /// What bytes travel through.
 enum Transport {
-    /// TCP as it is.
-    Plain(Wire),
+    /// TCP, as it is or with TLS in it.
+    Tcp(Wire, Option<Box<Tls>>),
     /// A stream of an HTTP/2 connection, which reads and takes the text of HTTP/1.
     Stream(Rc<streams::Stream>),
 }
@@ -44,7 +54,7 @@ struct Wire {
 impl Socket {
     /// Takes the stream under the deadlines of this core.
     pub fn new(stream: Stream, deadlines: &Deadlines) -> Self {
-        Self { transport: Transport::Plain(Wire::new(stream, deadlines)) }
+        Self { transport: Transport::Tcp(Wire::new(stream, deadlines), None) }
     }
 
     /// A stream of an HTTP/2 connection.
@@ -52,16 +62,111 @@ impl Socket {
         Self { transport: Transport::Stream(stream) }
     }
 
+    fn tls(&self) -> Option<&Tls> {
+        match &self.transport {
+            Transport::Tcp(_, tls) => tls.as_deref(),
+            Transport::Stream(_) => None,
+        }
+    }
+
+    /// Begins TLS as the end that is connected to, and goes on until the handshake has ended, or the
+    /// client has sent early data. Reads must have a deadline. Plaintext that came with the last
+    /// flight is in `input` afterwards, as are the bytes of a client that speaks plain HTTP.
+    /// Returns the name that the client asked for.
+    ///
+    /// # Errors
+    /// [`HandshakeEnd`], after which nothing can be read; an answer can be sent only to a client
+    /// that speaks plain HTTP.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: only drop it with the socket.
+    pub async fn accept_tls(
+        &mut self,
+        with: &ServerTls,
+        pool: &BufPool,
+        input: &mut Option<Buf>,
+    ) -> Result<Option<Box<str>>, HandshakeEnd> {
+        let name = loop {
+            match hello::look(input.as_ref().map_or(&[], Buf::data)) {
+                Hello::Whole(name) => break name,
+                Hello::Http => return Err(HandshakeEnd::PlainHttp),
+                Hello::Other => return Err(HandshakeEnd::NotTls),
+                Hello::Partial => {}
+            }
+            if let Some(buf) = input
+                && buf.spare() == 0
+            {
+                break None; // the session refuses it
+            }
+            match self.fill(input, pool).await {
+                Ok(0) if input.is_none() => return Err(HandshakeEnd::Silent),
+                Ok(0) => return Err(HandshakeEnd::Broken(Broken::Reset)),
+                Ok(_) => {}
+                Err(broken) => return Err(HandshakeEnd::Broken(broken)),
+            }
+        };
+        let session = with.session(name.as_deref()).map_err(HandshakeEnd::Failed)?;
+        self.begin(session, input.take(), pool);
+        self.handshake(input, true).await?;
+        Ok(name)
+    }
+
+    /// Puts TLS into the connection.
+    fn begin(&mut self, session: Session, arrived: Option<Buf>, pool: &BufPool) {
+        if let Transport::Tcp(_, tls) = &mut self.transport {
+            *tls = Some(Box::new(Tls::new(session, arrived, pool)));
+        }
+    }
+
+    async fn handshake(
+        &self,
+        input: &mut Option<Buf>,
+        accept_early: bool,
+    ) -> Result<(), HandshakeEnd> {
+        match &self.transport {
+            Transport::Tcp(wire, Some(tls)) => tls.handshake(wire, input, accept_early).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The protocol that client and listener agreed on; HTTP/1.1 where nothing was negotiated.
+    pub fn alpn(&self) -> Alpn {
+        self.tls().map_or(Alpn::Http11, Tls::alpn)
+    }
+
+    /// Whether what was received came as early data of a handshake that has not ended: it may be a
+    /// copy that somebody else sent. Source: RFC 8470 §2.
+    pub fn is_early(&self) -> bool {
+        self.tls().is_some_and(Tls::is_early)
+    }
+
+    /// Looks at the TLS session, if there is one.
+    pub fn with_session<T>(&self, look: impl FnOnce(&Session) -> T) -> Option<T> {
+        self.tls().map(|tls| tls.with_session(look))
+    }
+
+    /// Waits for the end of a handshake that early data has overtaken. What comes with it goes
+    /// behind what is in `input`.
+    ///
+    /// # Errors
+    /// [`HandshakeEnd`].
+    ///
+    /// # Cancel safety
+    /// As [`Socket::accept_tls`].
+    pub async fn finish_handshake(&self, input: &mut Option<Buf>) -> Result<(), HandshakeEnd> {
+        self.handshake(input, false).await
+    }
+
     fn read_deadline(&self) -> &Deadline {
         match &self.transport {
-            Transport::Plain(wire) => &wire.read_deadline,
+            Transport::Tcp(wire, _) => &wire.read_deadline,
             Transport::Stream(stream) => stream.read_deadline(),
         }
     }
 
     fn write_deadline(&self) -> &Deadline {
         match &self.transport {
-            Transport::Plain(wire) => &wire.write_deadline,
+            Transport::Tcp(wire, _) => &wire.write_deadline,
             Transport::Stream(stream) => stream.write_deadline(),
         }
     }
@@ -96,7 +201,10 @@ impl Socket {
     /// may still be there.
     pub fn has_input(&self) -> bool {
         match &self.transport {
-            Transport::Plain(wire) => matches!(wire.stream.peek_state(), PeerState::HasBytes),
+            Transport::Tcp(wire, tls) => {
+                tls.as_ref().is_some_and(|tls| tls.has_plain())
+                    || matches!(wire.stream.peek_state(), PeerState::HasBytes)
+            }
             Transport::Stream(stream) => stream.is_expecting(),
         }
     }
@@ -106,7 +214,8 @@ impl Socket {
     /// twice, and so never quiet.
     pub fn is_quiet(&self) -> bool {
         match &self.transport {
-            Transport::Plain(wire) => wire.stream.is_quiet(),
+            Transport::Tcp(wire, None) => wire.stream.is_quiet(),
+            Transport::Tcp(wire, Some(tls)) => tls.is_quiet(wire),
             Transport::Stream(_) => false,
         }
     }
@@ -115,7 +224,7 @@ impl Socket {
     /// peer of an idle connection does.
     pub fn listen(&self, pool: &BufPool) {
         match &self.transport {
-            Transport::Plain(wire) => wire.stream.listen(pool),
+            Transport::Tcp(wire, _) => wire.stream.listen(pool),
             Transport::Stream(_) => {}
         }
     }
@@ -131,9 +240,10 @@ impl Socket {
     /// Source: RFC 9293 §3.10.7.1; tcp(7), `tcpi_bytes_acked`.
     pub fn nothing_arrived_since(&self, sent_before: u64) -> bool {
         match &self.transport {
-            Transport::Plain(wire) => wire.stream.tcp_info().is_ok_and(|info| {
+            Transport::Tcp(wire, None) => wire.stream.tcp_info().is_ok_and(|info| {
                 info.state_closed && info.bytes_acked <= sent_before.saturating_add(1)
             }),
+            Transport::Tcp(_, Some(_)) => false, // what was sent are other bytes
             Transport::Stream(stream) => stream.is_refused(),
         }
     }
@@ -141,7 +251,7 @@ impl Socket {
     /// What to watch, and to shut down, from elsewhere on this core.
     pub fn handle(&self) -> Handle {
         match &self.transport {
-            Transport::Plain(wire) => Handle::Socket(wire.stream.fd()),
+            Transport::Tcp(wire, _) => Handle::Socket(wire.stream.fd()),
             Transport::Stream(stream) => stream.handle(),
         }
     }
@@ -149,7 +259,9 @@ impl Socket {
     /// The two streams, if bytes can move from one socket to the other without being looked at.
     pub fn spliceable<'a>(from: &'a Self, to: &'a Self) -> Option<(&'a Stream, &'a Stream)> {
         match (&from.transport, &to.transport) {
-            (Transport::Plain(from), Transport::Plain(to)) => Some((&from.stream, &to.stream)),
+            (Transport::Tcp(from, None), Transport::Tcp(to, None)) => {
+                Some((&from.stream, &to.stream))
+            }
             _ => None,
         }
     }
@@ -158,18 +270,37 @@ impl Socket {
     ///
     /// # Cancel safety
     /// Not cancel safe: whether the peer learns it is unknown then.
-    #[expect(clippy::unused_async, reason = "other transports have something to send first")]
     pub async fn end_write(&self) {
         match &self.transport {
-            Transport::Plain(wire) => wire.stream.shutdown_write(),
+            Transport::Tcp(wire, tls) => {
+                if let Some(tls) = tls {
+                    tls.close(wire).await;
+                }
+                wire.stream.shutdown_write();
+            }
             Transport::Stream(stream) => stream.end_write(),
+        }
+    }
+
+    /// Tells the peer that the connection ends in order, where dropping it would not.
+    ///
+    /// # Cancel safety
+    /// As [`Socket::end_write`].
+    pub async fn say_goodbye(&self) {
+        if let Transport::Tcp(wire, Some(tls)) = &self.transport {
+            tls.close(wire).await;
         }
     }
 
     /// Ends both directions at once.
     pub fn shutdown(&self) {
         match &self.transport {
-            Transport::Plain(wire) => wire.stream.shutdown(),
+            Transport::Tcp(wire, tls) => {
+                if let Some(tls) = tls {
+                    tls.close_now(wire);
+                }
+                wire.stream.shutdown();
+            }
             Transport::Stream(stream) => stream.shutdown(),
         }
     }
@@ -178,8 +309,22 @@ impl Socket {
     /// stream that did not end its message looks so anyway.
     pub fn reset_on_close(&self) {
         match &self.transport {
-            Transport::Plain(wire) => wire.stream.reset_on_close(),
+            Transport::Tcp(wire, _) => wire.stream.reset_on_close(),
             Transport::Stream(_) => {}
+        }
+    }
+
+    /// Receives and drops what comes, as it comes; 0 at its end. For a connection that ends.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn discard(&self, pool: &BufPool) -> Result<usize, Broken> {
+        match &self.transport {
+            Transport::Tcp(wire, _) => wire.fill(&mut None, pool).await,
+            Transport::Stream(stream) => stream.fill(&mut None, pool).await,
         }
     }
 
@@ -195,7 +340,8 @@ impl Socket {
     pub async fn fill(&self, slot: &mut Option<Buf>, pool: &BufPool) -> Result<usize, Broken> {
         debug_assert!(slot.as_ref().is_none_or(|buf| buf.spare() > 0), "the caller makes room");
         match &self.transport {
-            Transport::Plain(wire) => wire.fill(slot, pool).await,
+            Transport::Tcp(wire, None) => wire.fill(slot, pool).await,
+            Transport::Tcp(wire, Some(tls)) => tls.fill(wire, slot).await,
             Transport::Stream(stream) => stream.fill(slot, pool).await,
         }
     }
@@ -209,7 +355,16 @@ impl Socket {
     /// Not cancel safe: a part may have been sent.
     pub async fn send(&self, slot: &mut Option<Buf>, count: usize) -> Result<(), Broken> {
         match &self.transport {
-            Transport::Plain(wire) => wire.send(slot, count).await,
+            Transport::Tcp(wire, None) => wire.send(slot, count).await,
+            Transport::Tcp(wire, Some(tls)) => {
+                let Some(mut buf) = slot.take() else { return Ok(()) };
+                let sent = tls.send(wire, &buf.data()[..count]).await;
+                buf.consume(count);
+                if !buf.is_empty() {
+                    *slot = Some(buf);
+                }
+                sent
+            }
             Transport::Stream(stream) => stream.send(slot, count).await,
         }
     }
@@ -223,7 +378,8 @@ impl Socket {
     /// Not cancel safe: a part may have been sent.
     pub async fn send_bytes(&self, bytes: &mut Vec<u8>) -> Result<(), Broken> {
         match &self.transport {
-            Transport::Plain(wire) => wire.send_bytes(bytes).await,
+            Transport::Tcp(wire, None) => wire.send_bytes(bytes).await,
+            Transport::Tcp(wire, Some(tls)) => tls.send(wire, bytes).await,
             Transport::Stream(stream) => stream.send_bytes(bytes).await,
         }
     }

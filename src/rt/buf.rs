@@ -267,6 +267,18 @@ impl Buf {
         true
     }
 
+    /// Lets `fill` write to the whole buffer, head and tail room included, and takes the first bytes,
+    /// as many as it says, for its data. What was there is gone.
+    ///
+    /// # Panics
+    /// If it says more than there are.
+    pub fn write(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
+        let filled = fill(self.slot_mut());
+        assert!(filled <= self.slot_bytes(), "{filled} bytes written to a buffer");
+        self.start = 0;
+        self.end = filled as u32;
+    }
+
     /// The pool it came from.
     pub(super) fn pool(&self) -> BufPool {
         BufPool { shared: Rc::clone(&self.shared) }

@@ -126,8 +126,7 @@ impl Deadlines {
 
     /// Ticks between the making of this table and the last [`Deadlines::advance`].
     pub fn now_tick(&self) -> u64 {
-        let table = &self.table;
-        table.ticks_before_origin.get() + u64::from(table.now.get()) / table.tick_millis
+        self.table.now_tick()
     }
 }
 
@@ -143,6 +142,11 @@ impl Deadline {
         if slot.target.is_some() {
             self.table.due.borrow_mut()[self.index as usize] = FRESH | millis;
         }
+    }
+
+    /// As [`Deadlines::now_tick`].
+    pub fn now_tick(&self) -> u64 {
+        self.table.now_tick()
     }
 
     /// Stops the deadline. What it did before stays done and remembered.
@@ -175,6 +179,10 @@ impl Drop for Link {
 }
 
 impl Table {
+    fn now_tick(&self) -> u64 {
+        self.ticks_before_origin.get() + u64::from(self.now.get()) / self.tick_millis
+    }
+
     fn occupy(&self, target: Handle) -> (u32, u32) {
         let (mut due, mut slots) = (self.due.borrow_mut(), self.slots.borrow_mut());
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {

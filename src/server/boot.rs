@@ -332,7 +332,10 @@ impl Boot {
         let (version, driver) = (env!("CARGO_PKG_VERSION"), &self.state.driver.description);
         log::info(format_args!("version {version}, {driver}, cores {}", machine::ranges(&cores)));
         for (name, address) in listeners {
-            log::info(format_args!("listener `{name}` on http://{address}"));
+            let mut all = self.snapshot.listeners.iter();
+            let is_tls = all.any(|one| *one.name == **name && one.tls.is_some());
+            let scheme = if is_tls { "https" } else { "http" };
+            log::info(format_args!("listener `{name}` on {scheme}://{address}"));
         }
         match admin {
             Some(address) => log::info(format_args!(

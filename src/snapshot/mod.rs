@@ -22,6 +22,7 @@ use crate::{
         forwarded::TrustedProxies,
         route::{RouteTable, TargetRule},
     },
+    tls::ServerTls,
 };
 
 /// The rules of one version.
@@ -88,6 +89,8 @@ pub struct Listener {
     pub trusted_proxies: TrustedProxies,
     /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
     pub forwarded: bool,
+    /// TLS, where it is spoken.
+    pub tls: Option<Arc<ServerTls>>,
 }
 
 /// `[listener.limits]`.

@@ -64,6 +64,26 @@ core_stats! {
     connections_handed: Counter;
     /// Connections closed at once because the core had as many as it may.
     connections_refused: Counter;
+    /// TLS handshakes that made a new session.
+    tls_full: Counter;
+    /// TLS handshakes that resumed a session.
+    tls_resumed: Counter;
+    /// TLS handshakes that failed because the two sides have nothing in common.
+    tls_incompatible: Counter;
+    /// TLS handshakes that failed because of a certificate of the client.
+    tls_certificate: Counter;
+    /// TLS handshakes that the client ended with an alert.
+    tls_alert: Counter;
+    /// TLS handshakes that broke the protocol, and connections that are no TLS.
+    tls_protocol: Counter;
+    /// TLS handshakes that took too long.
+    tls_timeout: Counter;
+    /// TLS handshakes that the client gave up.
+    tls_closed: Counter;
+    /// TLS handshakes not begun because too many were under way.
+    tls_refused: Counter;
+    /// TLS handshakes that failed for a reason of ours.
+    tls_other: Counter;
     /// Requests that ended, answered or not.
     requests_total: Counter;
     /// Requests between their head and their last byte.

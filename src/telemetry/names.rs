@@ -89,6 +89,11 @@ metrics! {
         "Connections accepted on this core and handed to one that had fewer.";
     CONNECTIONS_REFUSED = "ringway_connections_refused_total", Counter, ["core"],
         "Connections closed at once because the core had as many as it may.";
+    TLS_HANDSHAKES = "ringway_tls_handshakes_total", Counter, ["result"],
+        "TLS handshakes of clients, by how they ended.";
+    CERTIFICATE_NOT_AFTER = "ringway_certificate_not_after_seconds", Gauge,
+        ["listener", "certificate"],
+        "When a certificate stops being valid, seconds since 1970.";
     CORE_REQUESTS = "ringway_core_requests_total", Counter, ["core"],
         "Requests that ended on this core.";
     DOWNSTREAM_RECEIVED = "ringway_downstream_received_bytes_total", Counter, ["core"],

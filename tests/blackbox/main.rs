@@ -30,4 +30,5 @@ mod smuggling;
 mod streams;
 mod systemd;
 mod takeover;
+mod tls;
 mod upgrade;

@@ -5,12 +5,14 @@
 
 mod health_check;
 mod runtime;
+mod tls;
 
 use std::time::Duration;
 
 use self::{
     health_check::HEALTH_CHECK,
     runtime::{CORE, RUNTIME},
+    tls::{CERTIFICATE, TLS},
 };
 use crate::base::limits;
 
@@ -263,7 +265,7 @@ pub(super) static LISTENER: Section = Section {
             "Whether `Forwarded` (RFC 7239) is sent beside X-Forwarded-*.",
         ),
         key("limits", Kind::One(&LIMITS), "", LIMITS.doc),
-        later("tls", "terminate TLS in front of ringway"),
+        key("tls", Kind::One(&TLS), "", TLS.doc).or(&["ssl"]),
         later("http2", "write http = [\"h1\", \"h2\"]"),
     ],
 };
@@ -562,7 +564,7 @@ pub(super) static POOL: Section = Section {
 };
 
 /// All tables, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 14] = [
+pub(super) static SECTIONS: [&Section; 16] = [
     &ROOT,
     &RUNTIME,
     &CORE,
@@ -570,6 +572,8 @@ pub(super) static SECTIONS: [&Section; 14] = [
     &LOG,
     &ACCESS,
     &LISTENER,
+    &TLS,
+    &CERTIFICATE,
     &LIMITS,
     &ROUTE,
     &UPSTREAM,

@@ -9,16 +9,19 @@ use super::{
 };
 use crate::{
     base::limits,
+    controlplane::certificates::files,
     policy::forwarded::{Network, TrustedProxies},
     snapshot::{Listener, ListenerLimits},
+    tls::Alpn,
 };
 
 /// Reads the listeners of all files, each with the place of its address.
 pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<(Listener, Place)> {
     let mut listeners = Named::new();
+    files::begin();
     for table in roots.iter().flat_map(|root| root.tables("listener")) {
         let name = listeners.add_name(&table, "name");
-        let listener = read_one(&table, name.as_deref().unwrap_or(""));
+        let listener = read_one(&table, name.as_deref().unwrap_or(""), report);
         if listeners.len() == limits::LISTENERS_MAX {
             let message = format!("more than {} listeners", limits::LISTENERS_MAX);
             report.error(table.place(), "listener", message, "remove some");
@@ -29,13 +32,20 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<(Listener, Pla
     listeners
 }
 
-fn read_one(table: &Table<'_>, name: &str) -> Option<(Listener, Place)> {
+fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<(Listener, Place)> {
     refuse_later(table);
     let trusted_proxies = trusted_proxies(table);
     let limits = limits(table);
     let (http1, http2) = versions(table);
     let merge_slashes = table.boolean("merge_slashes");
     let forwarded = table.boolean("forwarded");
+    let tls = match table.get("tls") {
+        None => Some(None),
+        Some(value) => value
+            .table()
+            .and_then(|given| super::tls::read(&given, name, alpn(http1, http2), report))
+            .map(Some),
+    };
     let value = table.require("address")?;
     let address = parse_address(&value)?;
     let listener = Listener {
@@ -47,6 +57,7 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<(Listener, Place)> {
         merge_slashes,
         trusted_proxies,
         forwarded,
+        tls: tls?,
     };
     Some((listener, value.place()))
 }
@@ -70,6 +81,12 @@ fn versions(table: &Table<'_>) -> (bool, bool) {
     }
     let versions: Vec<_> = versions.iter().filter_map(Value::choice).collect();
     (versions.contains(&"h1"), versions.contains(&"h2"))
+}
+
+/// What is offered inside TLS: the newer one first.
+fn alpn(http1: bool, http2: bool) -> Vec<Alpn> {
+    let all = [(http2, Alpn::Http2), (http1, Alpn::Http11)];
+    all.into_iter().filter_map(|(is_spoken, one)| is_spoken.then_some(one)).collect()
 }
 
 fn trusted_proxies(table: &Table<'_>) -> TrustedProxies {

@@ -31,6 +31,7 @@ pub mod schema;
 mod syntax;
 mod table;
 mod text;
+mod tls;
 pub mod tree;
 pub mod units;
 mod upstream;

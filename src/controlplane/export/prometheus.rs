@@ -27,6 +27,7 @@ pub fn render(state: &State) -> Vec<u8> {
         answers(&mut out, state);
         upstreams(&mut out, state, &rules.series);
     }
+    tls(&mut out, state);
     checks(&mut out, state);
     per_core(&mut out, state);
     control(&mut out, state);
@@ -185,6 +186,35 @@ fn per_core(out: &mut Exposition, state: &State) {
         out.sample(&names::LOG_DROPPED, &[id], core.access_log_dropped.get());
     }
     loop_time(out, &ids);
+}
+
+/// Handshakes and certificates.
+fn tls(out: &mut Exposition, state: &State) {
+    type Number = fn(&CoreStats) -> u64;
+    let results: [(&str, Number); 10] = [
+        ("full", |c| c.tls_full.get()),
+        ("resumed", |c| c.tls_resumed.get()),
+        ("incompatible", |c| c.tls_incompatible.get()),
+        ("certificate", |c| c.tls_certificate.get()),
+        ("alert", |c| c.tls_alert.get()),
+        ("protocol", |c| c.tls_protocol.get()),
+        ("timeout", |c| c.tls_timeout.get()),
+        ("closed", |c| c.tls_closed.get()),
+        ("refused", |c| c.tls_refused.get()),
+        ("other", |c| c.tls_other.get()),
+    ];
+    let rules = state.rules();
+    out.begin(&names::TLS_HANDSHAKES);
+    for (result, number) in results {
+        out.sample(&names::TLS_HANDSHAKES, &[result], state.sum(number));
+    }
+    out.begin(&names::CERTIFICATE_NOT_AFTER);
+    for listener in &rules.snapshot.listeners {
+        for one in listener.tls.iter().flat_map(|tls| tls.certificates()) {
+            let labels = [&*listener.name, &*one.label];
+            out.sample(&names::CERTIFICATE_NOT_AFTER, &labels, one.pair.not_after);
+        }
+    }
 }
 
 /// Processor time of each core's thread, as the kernel counts it.

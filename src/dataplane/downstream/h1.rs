@@ -46,6 +46,15 @@ pub struct Downstream {
     pub peer_text: Box<[u8]>,
     /// Where it came in.
     pub listener: ListenerId,
+    /// What is known of its TLS, if it speaks that.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What is known of a client's TLS, also on the streams of its connection.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsFacts {
+    /// What its handshake asked it for: see [`crate::tls::ServerTls::profile`].
+    pub profile: Option<u16>,
 }
 
 impl Downstream {
@@ -57,7 +66,14 @@ impl Downstream {
         deadlines: &Deadlines,
     ) -> Self {
         let peer_text = canonical(peer.ip()).to_string().into_bytes().into_boxed_slice();
-        Self { socket: Socket::new(stream, deadlines), input: None, peer, peer_text, listener }
+        Self {
+            socket: Socket::new(stream, deadlines),
+            input: None,
+            peer,
+            peer_text,
+            listener,
+            tls: None,
+        }
     }
 
     /// The bytes received and not yet used.
@@ -177,10 +193,10 @@ impl Downstream {
     pub async fn linger(&mut self, pool: &BufPool) {
         self.socket.end_write().await;
         self.socket.read_within(limits::LINGER_MAX, tag::LINGER);
+        self.input = None;
         let mut left = limits::LINGER_BYTES_MAX;
         while left > 0 {
-            self.input = None;
-            match self.socket.fill(&mut self.input, pool).await {
+            match self.socket.discard(pool).await {
                 Ok(0) | Err(_) => return,
                 Ok(received) => left = left.saturating_sub(received),
             }

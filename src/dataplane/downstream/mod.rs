@@ -2,4 +2,4 @@
 
 mod h1;
 
-pub use h1::{Downstream, HeadEnd};
+pub use h1::{Downstream, HeadEnd, TlsFacts};

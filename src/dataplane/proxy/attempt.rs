@@ -110,7 +110,7 @@ impl Exchange<'_> {
                 forwarded: &ForwardedOut {
                     trusted,
                     client_ip: &self.client.peer_text,
-                    proto: b"http",
+                    proto: if self.client.tls.is_some() { b"https" } else { b"http" },
                     host: client_host,
                     forwarded: self.listener.forwarded,
                 },

@@ -1,6 +1,6 @@
 //! One client connection: request after request until either side has enough.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use super::{
     answer::{send, write_refusal},
@@ -8,6 +8,7 @@ use super::{
     finish::{self, Record},
     http2,
     respond::Progress,
+    tls,
     upload::UploadState,
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     },
     proto::{h1::Method, h2::is_preface},
     rt::Stream,
+    tls::{Alpn, ServerTls},
 };
 
 /// A client's connection under way.
@@ -69,6 +71,10 @@ enum Next {
 impl Connection {
     /// Serves requests until there are no more of them.
     async fn serve(&mut self) -> Next {
+        match self.begin().await {
+            Next::Request => {}
+            next => return next,
+        }
         loop {
             match self.serve_next().await {
                 Next::Request => {}
@@ -78,6 +84,28 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Makes the connection one that requests can come over.
+    async fn begin(&mut self) -> Next {
+        let Some(tls) = self.tls() else { return Next::Request };
+        self.enter(Phase::Busy);
+        // Boxed, as it happens once, and is not small.
+        match Box::pin(tls::accept(&self.shard, &mut self.client, &tls)).await {
+            Ok(Alpn::Http2) => Next::Http2,
+            Ok(Alpn::Http11) => Next::Request,
+            Err(Some(reason)) => {
+                let end = HeadEnd::Refused(reason);
+                Next::End(Box::pin(refuse(&self.shard, &mut self.client, end, false)).await)
+            }
+            Err(None) => Next::End(Reuse::Linger),
+        }
+    }
+
+    /// The TLS of the listener, if it has any.
+    fn tls(&self) -> Option<Arc<ServerTls>> {
+        let table = self.shard.table_for(self.client.listener)?;
+        table.listener(self.client.listener)?.1.tls.clone()
     }
 
     async fn serve_http2(self) {
@@ -118,6 +146,7 @@ impl Connection {
     /// Whether what could not be read as a request is the beginning of HTTP/2, where that is spoken.
     fn speaks_http2(&self) -> bool {
         self.is_first
+            && self.client.tls.is_none() // where it is agreed on beforehand
             && is_preface(self.client.input_bytes())
             && matches!(self.offers(), Some((_, true)))
     }
@@ -164,6 +193,11 @@ pub(super) async fn serve_request(
         let to_head = context.head.method() == Method::Head;
         return Err((head, to_head));
     };
+    if client.socket.is_early()
+        && !Box::pin(tls::finish(client, listener.limits.header_timeout)).await
+    {
+        return Ok(Reuse::Linger);
+    }
     // In memory of its own: the task of an idle connection stays small.
     let exchange = shard.futures.place(|| {
         Exchange {
@@ -214,6 +248,8 @@ async fn close(shard: &Shard, client: &mut Downstream, end: Reuse) {
         Reuse::Close | Reuse::Keep => {
             if client.input.is_some() || client.socket.has_input() {
                 client.linger(&shard.buffers).await;
+            } else {
+                client.socket.say_goodbye().await;
             }
         }
     }

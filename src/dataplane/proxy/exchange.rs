@@ -88,6 +88,13 @@ impl Exchange<'_> {
         }
         let bytes = self.client.input_bytes();
         target::normalise(self.context, bytes, self.listener.merge_slashes)?;
+        if let Some(tls) = &self.listener.tls
+            && !tls.has_one_profile()
+            && tls.profile(std::str::from_utf8(&self.context.host).ok())
+                != self.client.tls.and_then(|facts| facts.profile)
+        {
+            return Err(Reason::Misdirected);
+        }
         let RequestContext { head, host, path, captures, .. } = &mut *self.context;
         let query = RouteQuery {
             listener: self.listener_index,

@@ -7,7 +7,7 @@ use super::connection::{refuse, serve_request};
 use crate::{
     base::ids::ListenerId,
     dataplane::{
-        downstream::Downstream,
+        downstream::{Downstream, TlsFacts},
         shard::{Phase, Shard, Watch},
         socket::Socket,
         streams::{Accepted, Carrier, CarrierEnd, CarrierLimits, Stream, StreamGuard},
@@ -22,6 +22,7 @@ struct Carried {
     peer: SocketAddr,
     peer_text: Box<[u8]>,
     listener: ListenerId,
+    tls: Option<TlsFacts>,
 }
 
 /// Serves the streams of a client until its connection ends.
@@ -34,8 +35,8 @@ pub(super) async fn serve(
     watch: &Watch,
     limits: &ListenerLimits,
 ) {
-    let Downstream { socket, input, peer, peer_text, listener } = client;
-    let carried = Rc::new(Carried { shard: Rc::clone(shard), peer, peer_text, listener });
+    let Downstream { socket, input, peer, peer_text, listener, tls } = client;
+    let carried = Rc::new(Carried { shard: Rc::clone(shard), peer, peer_text, listener, tls });
     let opened = Carrier::open(
         Rc::new(socket),
         input,
@@ -98,6 +99,7 @@ async fn serve_stream(carried: Rc<Carried>, stream: Rc<Stream>, guard: StreamGua
         peer: carried.peer,
         peer_text: carried.peer_text.clone(),
         listener: carried.listener,
+        tls: carried.tls,
     };
     {
         let mut serving = pin!(serve_one(shard, &mut client, &watch));

@@ -18,6 +18,7 @@ mod relay;
 mod respond;
 mod target;
 mod timing;
+mod tls;
 mod tunnel;
 mod upload;
 

@@ -8,6 +8,7 @@ mod leaving;
 mod places;
 mod spread;
 mod table;
+mod turns;
 mod upstreams;
 
 use std::{
@@ -22,6 +23,7 @@ pub use date::DateCache;
 pub use places::Place;
 pub use spread::{Handed, Seat, Spread, spread};
 pub use table::Table;
+pub use turns::{Turn, Turns};
 pub use upstreams::{UpstreamState, Upstreams};
 
 use super::context::ContextPool;
@@ -55,6 +57,8 @@ pub struct Shard {
     pub deadlines: Deadlines,
     /// The clients' connections.
     pub connections: Rc<Connections>,
+    /// TLS handshakes of clients.
+    pub handshakes: Turns,
     /// Balancers and pools.
     pub upstreams: Upstreams,
     /// The value of `Date`, made once a second.
@@ -99,6 +103,7 @@ impl Shard {
             deadlines,
             date: DateCache::new(),
             stats,
+            handshakes: Turns::default(),
             upstreams: Upstreams::new(settings.core),
             table: RefCell::new(Rc::new(Table::new(snapshot, reports.clone()))),
             leaving: leaving::Leaving::default(),

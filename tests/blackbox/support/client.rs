@@ -33,7 +33,10 @@ impl DerefMut for Client {
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Client(Wire::connect(address))
+        match super::tls::everywhere() {
+            Some((authority, _)) => authority.client().connect(address),
+            None => Client(Wire::connect(address)),
+        }
     }
 
     /// A client over a connection that was made elsewhere.

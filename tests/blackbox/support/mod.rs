@@ -12,6 +12,7 @@ pub(crate) mod origin;
 pub(crate) mod process;
 pub(crate) mod ringway;
 pub(crate) mod table;
+pub(crate) mod tls;
 pub(crate) mod wire;
 
 pub(crate) use client::Client;

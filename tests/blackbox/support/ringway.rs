@@ -417,6 +417,12 @@ fn fill(text: &str, listen: (SocketAddr, SocketAddr), admin: SocketAddr) -> Stri
     if !text.contains("[admin]") {
         text += "\n[admin]\naddress = \"{admin}\"\n";
     }
+    if let Some((_, pair)) = super::tls::everywhere() {
+        let tls = format!("\ntls = {{ certificates = [{{ {} }}] }}", pair.toml());
+        for hole in ["address = \"{listen}\"", "address = \"{listen2}\""] {
+            text = text.replace(hole, &format!("{hole}{tls}"));
+        }
+    }
     if let Some(driver) = driver()
         && !text.contains("driver =")
     {

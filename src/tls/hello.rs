@@ -1,0 +1,185 @@
+//! What a client says first: whether it is TLS, and the name it asks for.
+//!
+//! Only looks: the same bytes go to the [`super::Session`] afterwards, which judges them. So a
+//! hello that is wrong in any other way than that it can't be found is [`Hello::Whole`] without a
+//! name. Source: RFC 8446 §4.1.2, §5.1; RFC 6066 §3.
+
+/// What the first bytes of a connection are.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Hello {
+    /// More bytes are needed.
+    Partial,
+    /// A whole ClientHello, and the name it asks for, lower-case and without a final dot.
+    Whole(Option<Box<str>>),
+    /// Plain HTTP, by the look of it.
+    Http,
+    /// Neither.
+    Other,
+}
+
+const HANDSHAKE: u8 = 22;
+const CLIENT_HELLO: u8 = 1;
+
+/// Bytes of a ClientHello that are looked at. With post-quantum key shares they have about 1,800;
+/// what is longer goes on without a look at its name.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// Looks at the first bytes of a connection.
+pub fn look(bytes: &[u8]) -> Hello {
+    match bytes {
+        [] => return Hello::Partial,
+        [HANDSHAKE, ..] => {}
+        _ if looks_like_http(bytes) => return Hello::Http,
+        _ => return Hello::Other,
+    }
+    // Most hellos lie in one record; those that don't are put together.
+    let mut joined = Vec::new();
+    let mut rest = bytes;
+    loop {
+        let [HANDSHAKE, major, _, high, low, after @ ..] = rest else {
+            let is_cut = rest.len() < 5 && rest.first().is_none_or(|kind| *kind == HANDSHAKE);
+            return if is_cut { Hello::Partial } else { Hello::Whole(None) };
+        };
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        if *major != 3 || length == 0 {
+            return Hello::Whole(None); // the session refuses it
+        }
+        let Some((fragment, next)) = after.split_at_checked(length) else { return Hello::Partial };
+        let message = if joined.is_empty() {
+            fragment
+        } else {
+            joined.extend(fragment);
+            &joined
+        };
+        match message {
+            [CLIENT_HELLO, a, b, c, body @ ..] => {
+                let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+                if let Some(body) = body.get(..length) {
+                    return Hello::Whole(server_name(body));
+                }
+                if length > HELLO_BYTES_MAX {
+                    return Hello::Whole(None);
+                }
+            }
+            [CLIENT_HELLO, ..] => {}
+            _ => return Hello::Whole(None),
+        }
+        if joined.is_empty() {
+            joined.extend(fragment);
+        }
+        if joined.len() > HELLO_BYTES_MAX {
+            return Hello::Whole(None);
+        }
+        rest = next;
+    }
+}
+
+/// A method and a space, or as much of it as there is. Any record type is below 32.
+fn looks_like_http(bytes: &[u8]) -> bool {
+    let word = bytes.iter().take(16).take_while(|byte| byte.is_ascii_uppercase()).count();
+    (3..16).contains(&word) && bytes.get(word).is_some_and(|byte| *byte == b' ')
+}
+
+/// Reads the server_name extension out of the body of a ClientHello.
+fn server_name(body: &[u8]) -> Option<Box<str>> {
+    let mut body = Reader(body);
+    body.take(2 + 32)?; // version, random
+    body.vector8()?; // session id
+    body.vector16()?; // suites
+    body.vector8()?; // compression
+    let mut extensions = Reader(body.vector16()?);
+    loop {
+        let kind = extensions.u16()?;
+        let content = extensions.vector16()?;
+        if kind != 0 {
+            continue;
+        }
+        let mut names = Reader(Reader(content).vector16()?);
+        let [0] = names.take(1)? else { return None };
+        return normal(names.vector16()?);
+    }
+}
+
+/// A name in the form in which names are compared; `None` for what is none.
+fn normal(name: &[u8]) -> Option<Box<str>> {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    let is_name = !name.is_empty()
+        && name.len() <= 253
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    let name = std::str::from_utf8(name).ok().filter(|_| is_name)?;
+    Some(name.to_ascii_lowercase().into())
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    fn vector8(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(*self.take(1)?.first()?);
+        self.take(length)
+    }
+
+    fn vector16(&mut self) -> Option<&'a [u8]> {
+        let length = usize::from(self.u16()?);
+        self.take(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ClientHello message with a name, in records of so many bytes.
+    fn hello(name: &str, record_bytes: usize) -> Vec<u8> {
+        let vector16 = |bytes: &[u8]| {
+            let mut out = (bytes.len() as u16).to_be_bytes().to_vec();
+            out.extend(bytes);
+            out
+        };
+        let entry = [&[0][..], &vector16(name.as_bytes())].concat();
+        let extensions =
+            [&[0, 10][..], &vector16(&[0, 0]), &[0, 0], &vector16(&vector16(&entry))].concat();
+        let body =
+            [&[3, 3][..], &[7; 32], &[0], &vector16(&[19, 1]), &[1, 0], &vector16(&extensions)]
+                .concat();
+        let message = [&[1, 0][..], &vector16(&body)].concat();
+        let record = |part: &[u8]| [&[22, 3, 1][..], &vector16(part)].concat();
+        message.chunks(record_bytes).flat_map(record).collect()
+    }
+
+    #[test]
+    fn the_name_is_found_wherever_it_was_cut() {
+        for record_bytes in [usize::MAX, 50, 4, 3, 1] {
+            let bytes = hello("WWW.Example.org.", record_bytes);
+            for end in 0..bytes.len() {
+                assert_eq!(look(&bytes[..end]), Hello::Partial, "{end}");
+            }
+            assert_eq!(look(&bytes), Hello::Whole(Some("www.example.org".into())));
+        }
+    }
+
+    #[test]
+    fn what_is_no_hello_is_told_apart() {
+        assert_eq!(look(b"GET / HTTP/1.1\r\n"), Hello::Http);
+        assert_eq!(look(b"PROPFIND /x HTTP/1.1"), Hello::Http);
+        assert_eq!(look(b"PRI * HTTP/2.0\r\n"), Hello::Http);
+        for bytes in [&b"get / HTTP/1.1"[..], b"\x80\x2e\x01\x03\x01", b"SSH-2.0-x", b"\0"] {
+            assert_eq!(look(bytes), Hello::Other, "{bytes:?}");
+        }
+        for bytes in
+            [&b"\x16\x03\x01\0\x04\x02\0\0\0"[..], b"\x16\x02\x01\0\x01", b"\x16\x03\x01\0\0"]
+        {
+            assert_eq!(look(bytes), Hello::Whole(None), "the session refuses it: {bytes:?}");
+        }
+        assert_eq!(look(&hello("a b", 99)), Hello::Whole(None));
+    }
+}
