@@ -12,6 +12,7 @@ mod error;
 mod listen;
 mod machine;
 mod prepare;
+mod reader;
 mod rules;
 mod systemd;
 mod upgrade;

@@ -16,6 +16,11 @@ impl Args {
         Self { left: std::env::args().skip(1).collect() }
     }
 
+    /// The first word; takes it out.
+    pub fn word(&mut self) -> Option<String> {
+        self.left.pop_front()
+    }
+
     /// Whether `--name` is there; takes it out.
     pub fn flag(&mut self, name: &str) -> bool {
         let found = self.left.iter().position(|word| word == name);

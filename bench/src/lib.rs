@@ -5,6 +5,7 @@
 //! `flame` draws where the time goes.
 
 pub mod args;
+pub mod churn;
 pub mod fleet;
 pub mod load;
 pub mod origin;

@@ -14,6 +14,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use tokio::sync::Notify;
+
 use crate::{
     controlplane::{
         changes::Changes,
@@ -77,6 +79,8 @@ pub struct State {
     pub changes: Changes,
     /// The endpoints that are checked.
     pub checks: Checks,
+    /// Wakes whoever waits for cores to obey, each time that one does.
+    pub acknowledged: Notify,
     phase: AtomicU8,
     rules: Mutex<Rules>,
 }
@@ -174,8 +178,18 @@ impl State {
     ) -> Self {
         let started_unix = unix_now() - started.elapsed().as_secs_f64();
         let phase = AtomicU8::new(Phase::Starting as u8);
-        let (checks, rules) = (Checks::default(), Mutex::new(rules));
-        Self { started, started_unix, cores, log, driver, changes, checks, phase, rules }
+        Self {
+            started,
+            started_unix,
+            cores,
+            log,
+            driver,
+            changes,
+            checks: Checks::default(),
+            acknowledged: Notify::new(),
+            phase,
+            rules: Mutex::new(rules),
+        }
     }
 
     /// Where in its life the process is.

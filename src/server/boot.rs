@@ -32,7 +32,8 @@ use crate::{
         listen::{self, Inherited},
         machine,
         prepare::Preparer,
-        rules::{self, Fixed, Kept, Loaded, Source},
+        reader::Reader,
+        rules::{self, Fixed, Kept, Loaded, OwnBase, Source},
         systemd,
         upgrade::{self, Held, Predecessor, Program},
         upgrading::Upgrading,
@@ -102,19 +103,17 @@ pub fn run(
     };
     let stamp = source.stamp();
     let kept = rules::kept(&source).map_err(ServerError::Config)?;
-    let loaded = rules::load(
-        source.base(),
-        &kept.overlay,
-        &Default::default(),
-        origin.inherited.version + 1,
-    )
-    .map_err(ServerError::Config)?;
-    rt::memory::give_back();
+    let reader = Reader::start().map_err(ServerError::Control)?;
+    let (base, version) = (OwnBase::Source(source.clone()), origin.inherited.version + 1);
+    let loaded = rules::load(&reader, base, &kept.overlay, Default::default(), version)
+        .map_err(ServerError::Config)?;
+    reader.yield_to_workers();
+    reader.tidy();
     log::set_level(loaded.level);
     for warning in &loaded.warnings {
         log::warn(format_args!("{warning}"));
     }
-    let boot = Boot::new(started, source, stamp, (loaded, kept), origin)?;
+    let boot = Boot::new(started, (source, reader), stamp, (loaded, kept), origin)?;
     runtime.block_on(boot.serve(requests, options, on_ready))
 }
 
@@ -167,7 +166,7 @@ struct Workers {
 impl Boot {
     fn new(
         started: Instant,
-        source: Source,
+        (source, reader): (Source, Reader),
         stamp: Option<Stamp>,
         (loaded, kept): (Loaded, Kept),
         origin: Origin,
@@ -200,6 +199,7 @@ impl Boot {
         let state = Arc::new(State::new(started, stats, log, describe(&driver), changes, rules));
         let preparer = Preparer {
             source,
+            reader,
             store: kept.store,
             overlay: kept.overlay,
             carry,

@@ -14,7 +14,10 @@ use crate::{
         changes::{Applied, Edit, Order, Orders, Refused, Wait, Why, leaving},
         log,
     },
-    server::prepare::{self, Done, Outcome, Preparer},
+    server::{
+        prepare::{self, Done, Outcome, Preparer},
+        reader::Reader,
+    },
 };
 
 /// After how long without a change the memory of the last one is given back.
@@ -24,6 +27,7 @@ const QUIET: Duration = Duration::from_secs(1);
 pub(super) struct Changing {
     orders: Orders,
     preparer: Arc<Mutex<Preparer>>,
+    reader: Reader,
     waiting: VecDeque<Order>,
     /// How many of the first orders are tried alone, because together they were refused.
     alone: usize,
@@ -46,6 +50,7 @@ impl Changing {
     pub(super) fn new(preparer: Preparer, orders: Orders) -> Self {
         Self {
             orders,
+            reader: preparer.reader.clone(),
             preparer: Arc::new(Mutex::new(preparer)),
             waiting: VecDeque::new(),
             alone: 0,
@@ -102,7 +107,7 @@ impl Changing {
     pub(super) fn tidy(&mut self) {
         let is_due = |at: &mut Instant| at.elapsed() >= QUIET && self.preparing.is_none();
         if self.prepared_at.take_if(is_due).is_some() {
-            prepare::tidy();
+            self.reader.tidy();
         }
     }
 

@@ -202,6 +202,7 @@ impl Control {
     fn note_applied(&mut self, core: usize, version: u64) {
         let was_settled = self.broadcast.settled();
         self.broadcast.applied(core, version);
+        self.state.acknowledged.notify_waiters();
         let everywhere = self.broadcast.version_everywhere();
         self.changing.applied(everywhere);
         if self.broadcast.settled() && !was_settled {

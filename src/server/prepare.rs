@@ -13,7 +13,7 @@ use crate::{
     controlplane::{
         carry::Carry,
         changes::{Applied, Current, Edit, Effect, Order, Plan, Refused, Store, Why},
-        config::{Base, Known, Level, Problem, Severity, overlay::Overlay},
+        config::{Known, Level, Problem, overlay::Overlay},
         export::access_log::Sink,
         source::Stamp,
         state::State,
@@ -21,7 +21,8 @@ use crate::{
     rt,
     server::{
         listen::{self, Inherited},
-        rules::{self, Fixed, Loaded, Source},
+        reader::Reader,
+        rules::{self, Fixed, Loaded, OwnBase, Source},
     },
     snapshot::{Snapshot, Upstream, messages::ListenSocket},
 };
@@ -29,6 +30,7 @@ use crate::{
 /// Prepares changes, one batch at a time; remembers what the last one left.
 pub(super) struct Preparer {
     pub(super) source: Source,
+    pub(super) reader: Reader,
     /// Where the overlay is saved, if it survives a restart.
     pub(super) store: Option<Arc<dyn Store>>,
     pub(super) overlay: Arc<Overlay>,
@@ -86,7 +88,6 @@ pub(super) fn start(
     let (sender, done) = oneshot::channel();
     let preparer = Arc::clone(preparer);
     thread::Builder::new().name("ringway-compile".into()).spawn(move || {
-        rt::service::yield_to_workers();
         let mut preparer = preparer.lock().unwrap_or_else(PoisonError::into_inner);
         let outcome = match preparer.prepare(&orders) {
             Ok(outcome) => outcome,
@@ -96,17 +97,6 @@ pub(super) fn start(
         let _ = sender.send(Done { orders, outcome });
     })?;
     Ok(done)
-}
-
-/// Gives back what reading left behind, on a thread of its own. Not after each change: where one follows
-/// the other, the next reading uses that memory, and a quarter of its time goes into having it anew.
-pub(super) fn tidy() {
-    let tidy = || {
-        rt::service::yield_to_workers();
-        rt::memory::give_back();
-    };
-    // Without the thread the memory stays where it is: no reason to fail.
-    let _ = thread::Builder::new().name("ringway-tidy".into()).spawn(tidy);
 }
 
 /// What the edits of a batch want.
@@ -127,11 +117,14 @@ impl Preparer {
             return Ok(Outcome::Unchanged(Applied { version: old.version, warnings: Vec::new() }));
         }
         let version = old.version + 1;
-        let (mut snapshot, mut warnings, read) = match wanted.recompile {
-            true => self.read(&wanted.overlay, wanted.reread, version)?,
+        let (mut snapshot, warnings, read) = match wanted.recompile {
+            true => {
+                // A change of endpoints is no work; this is.
+                rt::service::yield_to_workers();
+                self.read(&wanted.overlay, wanted.reread, version)?
+            }
             false => (with_version(&wanted.snapshot, version), Vec::new(), None),
         };
-        self.warn_of_buffers(&snapshot, &mut warnings);
         let cores: Vec<usize> = self.fixed.runtime.workers.iter().map(|one| one.core).collect();
         let mut none = Inherited::default();
         let sockets = listen::bind_new(Some(&old), &snapshot, &cores, &mut none)
@@ -181,7 +174,7 @@ impl Preparer {
 
     fn read(
         &mut self,
-        overlay: &Overlay,
+        overlay: &Arc<Overlay>,
         reread: bool,
         version: u64,
     ) -> Result<(Snapshot, Vec<Problem>, Option<Read>), Refused> {
@@ -190,20 +183,13 @@ impl Preparer {
             // Before reading: a change that comes while we read makes another stamp.
             true => {
                 self.stamp = self.source.stamp();
-                self.source.base()
+                OwnBase::Source(self.source.clone())
             }
-            false => Base::Texts(&texts),
+            false => OwnBase::Texts(texts),
         };
-        let Loaded { snapshot, fixed, level, mut warnings, known } =
-            rules::load(base, overlay, &kept, version)?;
-        let keys = self.fixed.differences(&fixed);
-        if !keys.is_empty() {
-            warnings.push(warning(
-                &keys.join(", "),
-                "cannot change while the process runs; the old value stays",
-                "restart, or send SIGUSR2, to make it count",
-            ));
-        }
+        let Loaded { snapshot, fixed, level, warnings, known } =
+            rules::load(&self.reader, base, overlay, kept, version)?;
+        self.refuse_what_is_fixed(&fixed, &snapshot)?;
         let log = rules::open_log(&snapshot).map_err(|(name, error)| {
             let message = format!("cannot open {name}: {error}");
             Refused::because(Why::Machine, "log.access", message, "give this user the right to")
@@ -211,16 +197,26 @@ impl Preparer {
         Ok((snapshot, warnings, Some(Read { level, log, known })))
     }
 
-    /// Buffers are made at the start, for the largest head that was allowed then.
-    fn warn_of_buffers(&self, snapshot: &Snapshot, warnings: &mut Vec<Problem>) {
+    /// What a process takes at its start and keeps. Making the rest of such a change would leave rules
+    /// in force that no file says.
+    fn refuse_what_is_fixed(&self, fixed: &Fixed, snapshot: &Snapshot) -> Result<(), Refused> {
+        let hint = "restart, or send SIGUSR2: the new process obeys all of it";
+        let keys = self.fixed.differences(fixed);
+        if !keys.is_empty() {
+            let message = "can't change while the process runs; none of the change was made";
+            return Err(Refused::because(Why::Conflict, &keys.join(", "), message, hint));
+        }
+        // Buffers are made at the start, for the largest head that was allowed then.
         let max = self.head_bytes_max;
         if snapshot.listeners.iter().any(|one| one.limits.header_bytes_max > max) {
-            warnings.push(warning(
-                "listener.limits.header_bytes_max",
-                &format!("the buffers of this process hold {max} bytes; larger heads are refused"),
-                "restart, or send SIGUSR2, to make it count",
-            ));
+            let message = format!(
+                "the buffers of this process hold {max} bytes, and can't change while it runs; none \
+                 of the change was made"
+            );
+            let key = "listener.limits.header_bytes_max";
+            return Err(Refused::because(Why::Conflict, key, message, hint));
         }
+        Ok(())
     }
 
     fn save(&self, overlay: &Arc<Overlay>) -> Result<(), Refused> {
@@ -239,18 +235,6 @@ fn refused_by_machine(key: &str, error: &dyn std::fmt::Display) -> Refused {
     let text = error.to_string();
     let (message, hint) = text.rsplit_once("; ").unwrap_or((&text, "try another address"));
     Refused::because(Why::Machine, key, message, hint)
-}
-
-fn warning(key: &str, message: &str, hint: &str) -> Problem {
-    Problem {
-        file: "".into(),
-        line: 0,
-        column: 0,
-        key: key.into(),
-        message: message.into(),
-        hint: hint.into(),
-        severity: Severity::Warning,
-    }
 }
 
 /// The same rules with another number.

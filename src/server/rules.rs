@@ -1,7 +1,7 @@
 //! From a source to rules that the cores can obey: read, check, compile. The same at the start and for
 //! every change.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, panic::resume_unwind, path::PathBuf, sync::Arc, thread};
 
 use crate::{
     controlplane::{
@@ -15,6 +15,7 @@ use crate::{
         source::Stamp,
         store::FileStore,
     },
+    server::reader::Reader,
     snapshot::{AccessLogTarget, AdminSettings, Snapshot, WorkerSettings},
 };
 
@@ -54,6 +55,24 @@ impl Source {
         match self {
             Self::Path(path) => path.display().to_string(),
             Self::Text { name, .. } => name.clone(),
+        }
+    }
+}
+
+/// What is read: the source, or what it said before.
+#[derive(Debug)]
+pub(super) enum OwnBase {
+    /// Read now.
+    Source(Source),
+    /// What was read before.
+    Texts(config::tree::Texts),
+}
+
+impl OwnBase {
+    fn base(&self) -> Base<'_> {
+        match self {
+            Self::Source(source) => source.base(),
+            Self::Texts(texts) => Base::Texts(texts),
         }
     }
 }
@@ -144,22 +163,34 @@ pub(super) fn kept(source: &Source) -> Result<Kept, ConfigErrors> {
     Ok(Kept { overlay: Arc::new(overlay), store: Some(Arc::new(store)) })
 }
 
-/// Reads and compiles a source. Call `rt::memory::give_back` when there is time.
+/// Reads and compiles a source, on the thread for that.
 ///
 /// # Errors
 /// Every mistake, with its place and remedy.
 pub(super) fn load(
-    base: Base<'_>,
-    overlay: &Overlay,
-    before: &KeptRoutes,
+    reader: &Reader,
+    base: OwnBase,
+    overlay: &Arc<Overlay>,
+    before: KeptRoutes,
     version: u64,
 ) -> Result<Loaded, ConfigErrors> {
-    // In a thread of its own: what parsing leaves behind is in that thread's heap, and goes with it.
-    let loaded = std::thread::scope(|scope| {
-        let parse = scope.spawn(|| config::load_with(base, overlay, before));
-        parse.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    let config::Loaded { config, mut warnings, known } = loaded?;
+    let overlay = Arc::clone(overlay);
+    reader.run(move || {
+        let read = || config::load_with(base.base(), &overlay, &before);
+        let loaded = match before.is_empty() {
+            false => read()?,
+            // What parsing all of it leaves behind goes with the thread that did it.
+            true => thread::scope(|scope| {
+                let read = scope.spawn(read).join();
+                read.unwrap_or_else(|panic| resume_unwind(panic)).map(config::Loaded::copied)
+            })?,
+        };
+        compiled(loaded, version)
+    })
+}
+
+fn compiled(loaded: config::Loaded, version: u64) -> Result<Loaded, ConfigErrors> {
+    let config::Loaded { config, mut warnings, known } = loaded;
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;
@@ -202,7 +233,9 @@ mod tests {
              endpoints = [\"http://127.0.0.1:1\"]\n"
         );
         let source = Source::Text { name: "test".into(), text };
-        load(source.base(), &Overlay::default(), &KeptRoutes::default(), 1).expect("valid").fixed
+        let reader = Reader::start().expect("a thread");
+        let base = OwnBase::Source(source);
+        load(&reader, base, &Arc::default(), KeptRoutes::default(), 1).expect("valid").fixed
     }
 
     #[test]

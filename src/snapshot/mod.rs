@@ -53,9 +53,14 @@ impl Snapshot {
         &self.listeners[usize::from(index.0)]
     }
 
-    /// Where a listener stands in this snapshot, if it has it. Most have a handful.
+    /// Where a listener stands in this snapshot, if it has it. Ids are given out in the order of the
+    /// files, so until one is removed or put in between, the first look finds any of many.
     pub fn listener_index(&self, id: ListenerId) -> Option<ListenerIndex> {
-        let index = self.listener_ids.iter().position(|one| *one == id)?;
+        let guess = id.0.wrapping_sub(self.listener_ids.first()?.0) as usize;
+        let index = match self.listener_ids.get(guess) {
+            Some(found) if *found == id => guess,
+            _ => self.listener_ids.iter().position(|one| *one == id)?,
+        };
         u16::try_from(index).ok().map(ListenerIndex)
     }
 

@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     os::unix::fs::symlink,
     path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -15,6 +16,7 @@ use crate::support::{
     Conf, Origin, Ringway, eventually,
     process::{ringway, signal},
     ringway::free_address,
+    skipped,
 };
 
 /// Status, head and JSON of an answer.
@@ -242,6 +244,43 @@ fn a_full_disk_refuses_the_change_and_nothing_changes() {
     let _ = std::fs::remove_file(directory.path().join(".api.toml.new"));
     call(&proxy, "PUT", "/v1/routes/b?wait=applied", route("/b")).is(201);
     assert_eq!(fetched(&proxy, "/b").0, 200);
+}
+
+/// The same on a filesystem that really is full: a small one that only this ringway sees.
+#[test]
+fn a_filesystem_that_fills_up_refuses_the_change() {
+    const MOUNT: &str = "mount -t tmpfs -o size=256k none \"$1\" && shift && exec \"$@\"";
+    let mut allowed = Command::new("unshare");
+    allowed.args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"]);
+    if !allowed.output().is_ok_and(|output| output.status.success()) {
+        return skipped("a_filesystem_that_fills_up", "this user may not make a mount namespace");
+    }
+    let origin = Origin::echo();
+    let directory = tempfile::tempdir().expect("a directory");
+    let proxy = Ringway::start_as(&kept_in(directory.path(), &origin).text(), |config| {
+        let mut command = Command::new("unshare");
+        command.args(["-rm", "sh", "-c", MOUNT, "sh"]).arg(directory.path());
+        command.arg(env!("CARGO_BIN_EXE_ringway")).args(["run", "-c"]).arg(config);
+        command
+    });
+    let long = "x".repeat(20_000);
+    let put = |number: usize| {
+        let path = format!("/v1/routes/r{number}?wait=applied");
+        let route =
+            json!({ "path": format!("/r{number}"), "upstream": "origin", "description": long });
+        call(&proxy, "PUT", &path, route)
+    };
+    let full = (0..20).map(put).position(|answer| answer.status == 507).expect("it fills up");
+    assert!(full > 2, "{full}");
+    let versions = proxy.versions();
+    let refused = put(full).is(507);
+    assert!(refused.error().contains("No space left"), "{}", refused.body);
+    assert_eq!(proxy.versions(), versions);
+    assert_eq!(fetched(&proxy, &format!("/r{full}")).0, 404);
+    assert_eq!(fetched(&proxy, "/r0").0, 200);
+    proxy.wait_for_line("No space left");
+    call(&proxy, "DELETE", "/v1/routes/r0?wait=applied", Value::Null).is(200);
+    put(full).is(201);
 }
 
 #[test]

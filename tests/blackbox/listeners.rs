@@ -127,13 +127,24 @@ fn a_listener_moves_and_trades_places() {
     eventually("the old port to be free", PATIENCE, || refuses(proxy.address()));
 }
 
-/// What only a restart changes is named, and the rest of the change is made.
+/// A change of what a process keeps for life is refused as a whole, each key named; the rest of it is in
+/// force as soon as the file leaves those keys alone.
 #[test]
-fn what_needs_a_restart_is_named() {
+fn what_needs_a_restart_refuses_the_change() {
     let origin = Origin::echo();
     let proxy = Ringway::start_text(&rules(&origin).one_core().route("path = \"/old\"").text());
-    let text = rules(&origin).one_core().runtime("ring_entries = 256").text();
-    proxy.replace(&text).wait_until_applied_on_all_cores();
-    proxy.wait_for_line("runtime.ring_entries");
+    for (runtime, limit, key) in [
+        ("ring_entries = 256", "", "runtime.ring_entries"),
+        ("connections_max = 99", "", "runtime.connections_max"),
+        ("", "header_bytes_max = \"64KiB\"", "listener.limits.header_bytes_max"),
+    ] {
+        let mut text = rules(&origin).one_core();
+        text = if runtime.is_empty() { text.limit(limit) } else { text.runtime(runtime) };
+        proxy.replace(&text.text());
+        proxy.wait_for_line(key);
+        proxy.wait_for_line("SIGUSR2");
+        assert_eq!(proxy.connect().fetch("/new").status(), 404, "{key}");
+    }
+    proxy.replace(&rules(&origin).one_core().text()).wait_until_applied_on_all_cores();
     assert_eq!(proxy.connect().fetch("/new").status(), 200);
 }

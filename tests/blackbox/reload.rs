@@ -225,6 +225,38 @@ fn a_websocket_of_an_unchanged_route_stays() {
     }
 }
 
+/// Two hundred changes of other routes, as fast as they come: a WebSocket and a kept connection notice
+/// nothing, and each answer is one of rules that were there.
+#[test]
+fn two_hundred_changes_close_nothing() {
+    let (origin, other) = (Origin::start(), Origin::echo());
+    let rules = |round: u64| {
+        let mut more =
+            format!("[[upstream]]\nname = \"other\"\nendpoints = [\"http://{}\"]\n", other.address);
+        for route in 0..100 {
+            let changed = if round < route { 0 } else { round - (round - route) % 100 };
+            more += &format!(
+                "[[route]]\nid = \"r{route}\"\npath = \"/r{route}\"\nupstream = \"other\"\n\
+                 rewrite = \"/{changed}/{route}\"\n"
+            );
+        }
+        Conf::to(origin.address).one_core().more(&more).text()
+    };
+    let proxy = Ringway::start_text(&rules(0));
+    let (mut client, mut endpoint) = tunnel(&proxy, &origin);
+    let mut kept = proxy.connect();
+    for round in 1..=200 {
+        let reload = proxy.replace(&rules(round));
+        if round % 20 == 0 {
+            reload.wait_until_applied_on_all_cores();
+            chat(&mut client, &mut endpoint);
+        }
+        let answer = kept.fetch("/r7");
+        assert!(answer.text().ends_with("/7"), "{}", answer.text());
+    }
+    chat(&mut client, &mut endpoint);
+}
+
 /// The WebSocket of a route that is gone, or of an endpoint that is gone, has `drain_timeout`.
 #[test]
 fn a_websocket_of_a_removed_route_has_a_deadline() {

@@ -59,6 +59,7 @@ impl Pipeline {
             let obeying = if self.obeyed || version == 2 { 2 } else { 1 };
             let cores = self.state.cores.iter().take(obeying);
             cores.for_each(|core| core.snapshot_version.set(version as i64));
+            self.state.acknowledged.notify_waiters();
         }
         Ok(Applied { version, warnings: loaded.warnings })
     }

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Api,
@@ -31,10 +31,6 @@ use crate::{
     },
     telemetry::CoreStats,
 };
-
-/// Pauses between two looks at what the cores obey: short at first, as most obey at once.
-const LOOK_FIRST: Duration = Duration::from_millis(1);
-const LOOK_LAST: Duration = Duration::from_millis(20);
 
 /// The ETag of a text.
 pub(super) fn etag(text: &str) -> String {
@@ -195,15 +191,16 @@ async fn wait_for_cores(api: &Api, version: u64, longest: Duration) -> bool {
         api.state.cores.iter().all(|core| core.snapshot_version.get() >= version)
     };
     let end = Instant::now() + longest;
-    let mut pause = LOOK_FIRST;
-    while !obeyed() {
-        if Instant::now() >= end {
-            return false;
+    loop {
+        let mut acknowledged = std::pin::pin!(api.state.acknowledged.notified());
+        acknowledged.as_mut().enable(); // before the look, so that none is missed
+        if obeyed() {
+            return true;
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LOOK_LAST);
+        if timeout_at(end, acknowledged).await.is_err() {
+            return obeyed();
+        }
     }
-    true
 }
 
 impl Done {

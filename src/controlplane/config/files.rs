@@ -58,8 +58,10 @@ impl Files {
     }
 
     /// Cuts each file by what was read before; yields its number and its parts.
-    pub(super) fn cut(&self, before: &Kept) -> Vec<(u32, Cut)> {
-        let cut = |source: &Source| (source.file, Cut::new(&source.text, before));
+    pub(super) fn cut(&self, before: &Kept, report: &Report) -> Vec<(u32, Cut)> {
+        let cut = |source: &Source| {
+            (source.file, Cut::new(&report.file_name(source.file), &source.text, before))
+        };
         self.sources.iter().map(cut).collect()
     }
 

@@ -9,13 +9,12 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState},
     sync::{Arc, OnceLock},
 };
 
 use memchr::{memchr_iter, memmem};
 
-use super::interpolate;
+use super::{interpolate, route::RouteConfig};
 use crate::{
     base::ids::ListenerIndex,
     policy::route::{Conflict, PathSpec, RouteSpec, RouteTable, ValueSpec},
@@ -36,8 +35,21 @@ pub(super) struct Reading {
     pub(super) extra: Option<Arc<RouteExtra>>,
 }
 
+impl Reading {
+    /// A copy that shares nothing.
+    fn copied(&self) -> Self {
+        Self {
+            id: self.id.as_deref().map(Arc::from),
+            upstream: self.upstream.clone(),
+            listeners: self.listeners.clone(),
+            matching: self.matching.clone(),
+            extra: self.extra.as_deref().cloned().map(Arc::new),
+        }
+    }
+}
+
 /// What decides which requests a route takes: the keys of a [`RouteSpec`], owned.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Matching {
     hosts: Box<[Box<str>]>,
     path: Path,
@@ -49,7 +61,7 @@ pub(super) struct Matching {
     pub(super) groups: bool,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Path {
     None,
     Pattern(Box<str>),
@@ -110,11 +122,25 @@ pub struct Kept(Option<Arc<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    by_text: ByText,
+    files: Vec<KeptFile>,
     table: KeptTable,
 }
 
-type ByText = HashMap<TextKey, Arc<Reading>, BuildHasherDefault<KeyHasher>>;
+/// A file as it was, and where its routes stand in it.
+#[derive(Debug)]
+struct KeptFile {
+    name: Box<str>,
+    text: Arc<str>,
+    routes: Vec<Piece>,
+}
+
+/// The text of one route, by offset, and what was read of it, if that is all there is to it.
+#[derive(Debug)]
+struct Piece {
+    start: usize,
+    end: usize,
+    reading: OnceLock<Arc<Reading>>,
+}
 
 /// The routes in their order, and what was made of them.
 #[derive(Debug)]
@@ -127,11 +153,39 @@ pub(super) struct KeptTable {
 }
 
 impl Kept {
+    /// What is kept of files (name, text, and how it was cut).
     pub(super) fn new(
-        by_text: impl ExactSizeIterator<Item = (TextKey, Arc<Reading>)>,
+        files: impl Iterator<Item = (Box<str>, Arc<str>, Cut)>,
         table: KeptTable,
     ) -> Self {
-        Self(Some(Arc::new(Inner { by_text: by_text.collect(), table })))
+        let file = |(name, text, cut): (_, _, Cut)| KeptFile { name, text, routes: cut.routes };
+        Self(Some(Arc::new(Inner { files: files.map(file).collect(), table })))
+    }
+
+    /// The same copied into memory of the calling thread, `routes` with it: what was read lies among
+    /// what parsing left behind, and pages that hold a little of both would never be given back.
+    pub(super) fn copied(self, routes: &mut [RouteConfig]) -> Self {
+        let Some(Inner { files, table }) = self.0.and_then(Arc::into_inner) else {
+            return Self::default();
+        };
+        let copies: Vec<Arc<Reading>> =
+            table.readings.iter().map(|reading| Arc::new(reading.copied())).collect();
+        for (route, copy) in routes.iter_mut().zip(&copies) {
+            route.id = copy.id.clone().unwrap_or_else(|| Arc::from(&*route.id));
+            route.extra = copy.extra.clone();
+        }
+        let old = table.readings.iter().map(Arc::as_ptr);
+        let by_old: HashMap<*const Reading, &Arc<Reading>> = old.zip(&copies).collect();
+        let piece = |piece: &Piece| {
+            let reading =
+                piece.reading.get().and_then(|old| by_old.get(&Arc::as_ptr(old)).copied());
+            let reading = reading.map_or_else(OnceLock::new, |copy| Arc::clone(copy).into());
+            Piece { reading, ..*piece }
+        };
+        let file =
+            |file: KeptFile| KeptFile { routes: file.routes.iter().map(piece).collect(), ..file };
+        let files = files.into_iter().map(file).collect();
+        Self(Some(Arc::new(Inner { files, table: KeptTable { readings: copies, ..table } })))
     }
 
     /// The table, if these routes match just as those that it was made of.
@@ -150,53 +204,59 @@ impl Kept {
         is_same.then(|| (Arc::clone(&old.table), Arc::clone(&old.conflicts)))
     }
 
-    fn get(&self, key: TextKey) -> Option<&Arc<Reading>> {
-        self.0.as_ref()?.by_text.get(&key)
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
     }
 
     /// How many routes need not be read again.
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |inner| inner.by_text.len())
-    }
-
-    /// Whether nothing is.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_none()
+        let routes = self.0.iter().flat_map(|inner| &inner.files).flat_map(|file| &file.routes);
+        routes.filter(|piece| piece.reading.get().is_some()).count()
     }
 }
 
-/// Stands for the text of a route. 128 bits under keys that nobody outside knows: two texts with the
-/// same one can't be made and don't happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TextKey(u128);
-
-impl TextKey {
-    fn of(text: &str) -> Self {
-        static SECRETS: OnceLock<[RandomState; 2]> = OnceLock::new();
-        let [high, low] = SECRETS.get_or_init(Default::default);
-        let half = |secret: &RandomState| u128::from(secret.hash_one(text));
-        Self(half(high) << 64 | half(low))
-    }
+/// Finds the routes of a text among those of an older one, most of which stand in the same order.
+struct Finder<'k> {
+    old: &'k KeptFile,
+    /// The one that probably comes next.
+    next: usize,
+    by_text: Option<HashMap<&'k str, usize>>,
 }
 
-/// A key is a hash already.
-#[derive(Clone, Copy, Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
+impl<'k> Finder<'k> {
+    fn text(&self, place: usize) -> Option<&'k str> {
+        let piece = self.old.routes.get(place)?;
+        self.old.text.get(piece.start..piece.end)
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u128(&mut self, key: u128) {
-        self.0 = key as u64;
+    /// The old route with this text. `after`: the text of the route behind it, by which one that was
+    /// replaced, removed or put in is known without a search.
+    fn find(&mut self, route: &str, after: Option<&str>) -> Option<&'k Piece> {
+        let (expected, later) = (self.text(self.next), self.text(self.next + 1));
+        let place = if expected == Some(route) {
+            Some(self.next)
+        } else if later == Some(route) {
+            Some(self.next + 1)
+        } else if after.is_some() && later == after {
+            self.next += 1;
+            None
+        } else if after.is_some() && expected == after {
+            None
+        } else {
+            let known = self.by_text.take();
+            let by_text = known.unwrap_or_else(|| {
+                let all = 0..self.old.routes.len();
+                all.filter_map(|place| Some((self.text(place)?, place))).collect()
+            });
+            let place = by_text.get(route).copied();
+            self.by_text = Some(by_text);
+            place
+        };
+        let place = place?;
+        self.next = place + 1;
+        self.old.routes.get(place)
     }
 }
 
@@ -205,40 +265,38 @@ impl Hasher for KeyHasher {
 pub(super) struct Cut {
     /// What is left to parse, at the offsets it has in the file; `None` for all of it.
     rest: Option<String>,
-    /// Routes that were read before, by offset.
-    taken: Vec<(usize, TextKey, Arc<Reading>)>,
-    /// The others, by offset.
-    fresh: Vec<(usize, TextKey)>,
+    routes: Vec<Piece>,
 }
 
 impl Cut {
-    pub(super) fn new(text: &str, before: &Kept) -> Self {
-        let mut cut = Self::default();
+    pub(super) fn new(name: &str, text: &str, before: &Kept) -> Self {
         // With these a line that looks like a header may be none.
         let has = |quotes: &str| memmem::find(text.as_bytes(), quotes.as_bytes()).is_some();
         if has("\"\"\"") || has("'''") {
-            return cut;
+            return Self::default();
         }
-        let mut rest: Option<Vec<u8>> = None;
+        let mut routes = routes(text);
+        let old = before.0.iter().flat_map(|inner| &inner.files).find(|file| *file.name == *name);
+        let Some(old) = old else { return Self { rest: None, routes } };
+        let mut finder = Finder { old, next: 0, by_text: None };
+        let mut rest = vec![b' '; text.len()];
         let mut copied = 0;
-        for (start, end) in routes(text) {
-            let route = &text[start..end];
-            let key = TextKey::of(route);
-            let Some(reading) = before.get(key) else {
-                cut.fresh.push((start, key));
-                continue;
-            };
-            let rest = rest.get_or_insert_with(|| vec![b' '; text.len()]);
+        for place in 0..routes.len() {
+            let Piece { start, end, .. } = routes[place];
+            let after = routes.get(place + 1).map(|piece| &text[piece.start..piece.end]);
+            let found = finder.find(&text[start..end], after);
+            let Some(reading) = found.and_then(|piece| piece.reading.get()) else { continue };
+            routes[place].reading = OnceLock::from(Arc::clone(reading));
             let header = start + HEADER.len();
             rest[copied..header].copy_from_slice(&text.as_bytes()[copied..header]);
-            copied = end - usize::from(route.ends_with('\n'));
-            cut.taken.push((start, key, Arc::clone(reading)));
+            copied = end - usize::from(text[..end].ends_with('\n'));
         }
-        cut.rest = rest.and_then(|mut rest| {
-            rest[copied..].copy_from_slice(&text.as_bytes()[copied..]);
-            String::from_utf8(rest).ok()
-        });
-        cut
+        rest[copied..].copy_from_slice(&text.as_bytes()[copied..]);
+        let rest = String::from_utf8(rest).ok();
+        if rest.is_none() {
+            routes.iter_mut().for_each(|piece| piece.reading = OnceLock::new());
+        }
+        Self { rest, routes }
     }
 
     /// What is to be parsed of this text.
@@ -247,21 +305,25 @@ impl Cut {
     }
 
     /// What was read of the route at an offset before.
-    pub(super) fn taken(&self, start: usize) -> Option<(TextKey, &Arc<Reading>)> {
-        let place = self.taken.binary_search_by_key(&start, |(start, ..)| *start).ok()?;
-        let (_, key, reading) = &self.taken[place];
-        Some((*key, reading))
+    pub(super) fn taken(&self, start: usize) -> Option<&Arc<Reading>> {
+        self.piece(start)?.reading.get()
     }
 
-    /// What stands for the text of another route.
-    pub(super) fn fresh(&self, start: usize) -> Option<TextKey> {
-        let place = self.fresh.binary_search_by_key(&start, |(start, _)| *start).ok()?;
-        Some(self.fresh[place].1)
+    /// Keeps what was read of the route at an offset now, without any complaint.
+    pub(super) fn keep(&self, start: usize, reading: &Arc<Reading>) {
+        if let Some(piece) = self.piece(start) {
+            let _ = piece.reading.set(Arc::clone(reading));
+        }
+    }
+
+    fn piece(&self, start: usize) -> Option<&Piece> {
+        let place = self.routes.binary_search_by_key(&start, |piece| piece.start).ok()?;
+        Some(&self.routes[place])
     }
 
     /// Names of routes that the parser does not see.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.taken.iter().filter_map(|(_, _, reading)| reading.id.as_deref())
+        self.routes.iter().filter_map(|piece| piece.reading.get()?.id.as_deref())
     }
 }
 
@@ -277,7 +339,7 @@ fn is_plain(header: &str) -> bool {
 /// A `[` that begins a line inside an array ends a route too early. What is left behind it then has a
 /// bracket that was never opened, so the file is not TOML without the route's text, and is read as a
 /// whole.
-fn routes(text: &str) -> Vec<(usize, usize)> {
+fn routes(text: &str) -> Vec<Piece> {
     let bytes = text.as_bytes();
     let mut found = Vec::new();
     let mut open = None;
@@ -296,12 +358,13 @@ fn routes(text: &str) -> Vec<(usize, usize)> {
             return Vec::new(); // another way to write a header that may go on with a route
         }
         if let Some(start) = open.take() {
-            found.push((start, line));
+            found.push(Piece { start, end: line, reading: OnceLock::new() });
         }
         open = (indent == 0 && rest.starts_with(HEADER)).then_some(at);
     }
-    found.extend(open.map(|start| (start, text.len())));
-    found.retain(|(start, end)| !interpolate::is_interpolated(&text[*start..*end]));
+    let last = |start| Piece { start, end: text.len(), reading: OnceLock::new() };
+    found.extend(open.map(last));
+    found.retain(|piece| !interpolate::is_interpolated(&text[piece.start..piece.end]));
     found
 }
 
@@ -332,7 +395,9 @@ mod tests {
     fn reads_alike(before: &str, text: &str, taken: usize) {
         let kept = read(before, &Kept::default()).expect("valid").known.kept;
         let whole = format!("{TOP}{text}");
-        assert_eq!(Cut::new(&whole, &kept).taken.len(), taken, "{text}");
+        let cut = Cut::new("x", &whole, &kept);
+        let found = cut.routes.iter().filter(|piece| piece.reading.get().is_some()).count();
+        assert_eq!(found, taken, "{text}");
         match (read(text, &kept), read(text, &Kept::default())) {
             (Ok(again), Ok(anew)) => {
                 assert_eq!(shown(&again), shown(&anew), "{text}");
@@ -383,6 +448,19 @@ mod tests {
         reads_alike(&text, &text, 0);
         let warned = A.replace("path = ", "methods = [\"GTE\"]\npath = ");
         reads_alike(&warned, &warned, 0);
+    }
+
+    #[test]
+    fn a_copy_is_as_good() {
+        let text = format!("{A}{B}{C}");
+        let loaded = read(&text, &Kept::default()).expect("valid");
+        let before = shown(&loaded);
+        let copied = loaded.copied();
+        assert_eq!(shown(&copied), before);
+        assert_eq!(copied.known.kept.len(), 3);
+        let again = read(&text, &copied.known.kept).expect("valid");
+        assert_eq!(shown(&again), before);
+        assert!(Arc::ptr_eq(&again.config.routes[0].id, &copied.config.routes[0].id));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub use self::{
 use self::{
     errors::Report,
     files::Files,
-    kept::Cut,
+    kept::{Cut, KeptTable},
     overlay::{Kind, Overlay},
     table::Table,
     text::Source,
@@ -121,6 +121,14 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// What was read, to show it and to check changes against it.
     pub known: Known,
+}
+
+impl Loaded {
+    /// The same copied into memory of the calling thread, as far as it is of many small pieces.
+    pub fn copied(mut self) -> Self {
+        self.known.kept = self.known.kept.copied(&mut self.config.routes);
+        self
+    }
 }
 
 /// What is kept of the files of a configuration in force.
@@ -237,18 +245,26 @@ fn load_files(
 ) -> Result<Loaded, ConfigErrors> {
     let is_quick = !before.is_empty() && !report.has_errors() && !report.is_incomplete();
     let quick = is_quick.then(|| read_again(&files, overlay, before, &report)).flatten();
-    let read = quick.or_else(|| {
-        let none = Kept::default();
-        let cuts = files.cut(&none);
-        read_config(&files, files.parse(&report), &cuts, overlay, &none, &report)
-    });
+    let (read, cuts) = quick.map_or_else(
+        || {
+            let none = Kept::default();
+            let cuts = files.cut(&none, &report);
+            let trees = files.parse(&report);
+            (read_config(&files, trees, &cuts, overlay, &none, &report), cuts)
+        },
+        |(read, cuts)| (Some(read), cuts),
+    );
     let failed = report.has_errors();
     let texts = files.into_texts(&report);
     let (problems, names) = report.finish();
     match read {
-        Some(Read { mut config, aside, kept }) if !failed => {
-            config.files = names;
+        Some(Read { mut config, aside, table, added }) if !failed => {
+            let files = texts.0.iter().zip(cuts);
+            let files = files.map(|(file, (_, cut))| (file.name.clone(), file.text.clone(), cut));
+            let added = added.map(|(text, cut)| (overlay.name().into(), text.into(), cut));
+            let kept = Kept::new(files.chain(added), table);
             let known = Known { texts, aside: aside.into(), kept };
+            config.files = names;
             Ok(Loaded { config, warnings: problems, known })
         }
         _ => Err(ConfigErrors(problems)),
@@ -259,21 +275,30 @@ fn load_files(
 struct Read {
     config: Config,
     aside: Vec<(Kind, Box<str>)>,
-    kept: Kept,
+    table: KeptTable,
+    /// The text of the overlay, and how it was cut.
+    added: Option<(String, Cut)>,
 }
 
 /// Reads what differs from what was read before; `None`, and nothing reported, if anything is wrong:
 /// then all of it has to be read.
-fn read_again(files: &Files, overlay: &Overlay, before: &Kept, report: &Report) -> Option<Read> {
+fn read_again(
+    files: &Files,
+    overlay: &Overlay,
+    before: &Kept,
+    report: &Report,
+) -> Option<(Read, Vec<(u32, Cut)>)> {
     let known = report.file_count();
-    let cuts = files.cut(before);
+    let cuts = files.cut(before, report);
     let trees = files.parse_rest(&cuts);
     let read = trees.and_then(|trees| read_config(files, trees, &cuts, overlay, before, report));
-    if read.is_none() || report.has_errors() {
-        report.begin_again(known);
-        return None;
+    match read {
+        Some(read) if !report.has_errors() => Some((read, cuts)),
+        _ => {
+            report.begin_again(known);
+            None
+        }
     }
-    read
 }
 
 /// Reads all sections of all files; `None` if a part of the result is missing.
@@ -287,10 +312,13 @@ fn read_config(
 ) -> Option<Read> {
     let mut aside = Vec::new();
     let added = beside(overlay, &trees, cuts, &mut aside, report);
-    let added = added.as_ref().map(|source| (source, Cut::new(&source.text, before)));
+    let added = added.map(|source| {
+        let cut = Cut::new(overlay.name(), &source.text, before);
+        (source, cut)
+    });
     let tree_added = added
         .as_ref()
-        .map(|(source, cut)| (*source, parse_generated(source, cut.text(&source.text), report)));
+        .map(|(source, cut)| (source, parse_generated(source, cut.text(&source.text), report)));
     let all = trees.iter().chain(&tree_added);
     let roots: Vec<Table<'_>> =
         all.map(|(source, tree)| Table::root(source, report, tree)).collect();
@@ -307,7 +335,8 @@ fn read_config(
     if !report.is_incomplete() {
         links::check_presence(files.place(report), &listeners, &routes, report);
     }
-    let (table, routes, kept) = routes.finish();
+    let (table, routes) = routes.finish();
+    let table = table?;
     let config = Config {
         runtime: runtime?,
         admin: admin.settings,
@@ -315,10 +344,13 @@ fn read_config(
         listeners: listeners.complete()?.into_iter().map(|(listener, _)| listener).collect(),
         routes,
         upstreams: upstreams.complete()?,
-        table: table?,
+        table: Arc::clone(&table.table),
         files: Vec::new(),
     };
-    Some(Read { config, aside, kept })
+    drop(roots);
+    drop(tree_added);
+    let added = added.map(|(source, cut)| (source.text, cut));
+    Some(Read { config, aside, table, added })
 }
 
 /// The objects of the API as one more file; those that a file names are left out, and said so.

@@ -47,13 +47,19 @@ pub struct Object {
     pub name: Box<str>,
     /// Its keys, the name among them, as compact JSON with sorted keys.
     json: Box<str>,
+    /// The same as TOML: its header, and a line for each key. Made once, as all of them are written
+    /// whenever one of them changes.
+    toml: Box<str>,
 }
 
 impl Object {
     /// An object of this name; the name goes into `keys`.
     pub fn new(kind: Kind, name: &str, mut keys: Map<String, Value>) -> Self {
         keys.insert(kind.name_key().into(), name.into());
-        Self { kind, name: name.into(), json: Value::Object(keys).to_string().into() }
+        let mut toml = format!("[[{}]]\n", kind.word());
+        write_lines(&keys, &mut toml);
+        let json = Value::Object(keys).to_string().into();
+        Self { kind, name: name.into(), json, toml: toml.into() }
     }
 
     /// Its keys, the name among them.
@@ -145,14 +151,12 @@ impl Overlay {
     pub fn to_toml(&self, is_aside: impl Fn(Kind, &str) -> bool) -> String {
         let mut out = String::from(HEADER);
         for object in &self.objects {
-            let prefix = if is_aside(object.kind, &object.name) { "# " } else { "" };
-            let _ = writeln!(out, "{prefix}[[{}]]", object.kind.word());
-            for (key, value) in object.keys() {
-                out.push_str(prefix);
-                write_key(&key, &mut out);
-                out.push_str(" = ");
-                write_value(&value, &mut out);
-                out.push('\n');
+            if !is_aside(object.kind, &object.name) {
+                out.push_str(&object.toml);
+                continue;
+            }
+            for line in object.toml.lines() {
+                let _ = writeln!(out, "# {line}");
             }
         }
         out
@@ -180,7 +184,7 @@ impl Overlay {
         let mut next = 1 + HEADER.lines().count() as u32;
         self.objects.iter().map(move |object| {
             let line = next;
-            next += 1 + object.keys().len() as u32;
+            next += object.toml.lines().count() as u32;
             (line, object)
         })
     }
@@ -191,12 +195,7 @@ pub fn to_toml(sections: &Map<String, Value>) -> String {
     let mut out = String::new();
     let mut table = |header: String, keys: &Map<String, Value>| {
         let _ = writeln!(out, "{header}");
-        for (key, value) in keys {
-            write_key(key, &mut out);
-            out.push_str(" = ");
-            write_value(value, &mut out);
-            out.push('\n');
-        }
+        write_lines(keys, &mut out);
     };
     let mut rest = Map::new();
     for (section, value) in sections {
@@ -216,13 +215,18 @@ pub fn to_toml(sections: &Map<String, Value>) -> String {
     }
     // Values at the top must stand before the first header.
     let mut top = String::new();
-    for (key, value) in &rest {
-        write_key(key, &mut top);
-        top.push_str(" = ");
-        write_value(value, &mut top);
-        top.push('\n');
-    }
+    write_lines(&rest, &mut top);
     top + &out
+}
+
+/// Keys and values, a line each.
+fn write_lines(keys: &Map<String, Value>, out: &mut String) {
+    for (key, value) in keys {
+        write_key(key, out);
+        out.push_str(" = ");
+        write_value(value, out);
+        out.push('\n');
+    }
 }
 
 /// A key, in quotes if it needs them. Source: TOML 1.0, "Keys".

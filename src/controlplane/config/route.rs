@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc};
 use super::{
     endpoint,
     errors::{Place, Report},
-    kept::{Cut, Kept, KeptTable, Matching, Reading, TextKey},
+    kept::{Cut, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
     names,
     table::Table,
@@ -18,7 +18,7 @@ use crate::{
         limits,
     },
     policy::route::{
-        Conflict, PathSpec, RouteError, RouteSpec, RouteTable, TableBuilder, TargetRule, ValueSpec,
+        Conflict, PathSpec, RouteError, RouteSpec, TableBuilder, TargetRule, ValueSpec,
     },
     snapshot::{HostHeader, Listener, RouteExtra},
 };
@@ -41,8 +41,8 @@ pub(super) struct Routes {
     routes: Vec<RouteConfig>,
     /// How many `[[route]]` there are, those with mistakes too.
     written: usize,
-    table: Option<Arc<RouteTable>>,
-    kept: Kept,
+    /// Unless a route has mistakes.
+    table: Option<KeptTable>,
 }
 
 /// What was read before, and the files cut by it.
@@ -58,9 +58,9 @@ impl Routes {
         self.written == 0
     }
 
-    /// The table, unless a route has mistakes, the routes, and what is kept of them.
-    pub(super) fn finish(self) -> (Option<Arc<RouteTable>>, Vec<RouteConfig>, Kept) {
-        (self.table, self.routes, self.kept)
+    /// The table with what it was made of, unless a route has mistakes, and the routes.
+    pub(super) fn finish(self) -> (Option<KeptTable>, Vec<RouteConfig>) {
+        (self.table, self.routes)
     }
 }
 
@@ -79,8 +79,6 @@ struct Reader<'a> {
     flawed: bool,
     /// Of each of `routes`, if none is flawed.
     readings: Vec<Arc<Reading>>,
-    /// Those that need no second reading.
-    keys: Vec<(TextKey, Arc<Reading>)>,
     before: &'a Before<'a>,
 }
 
@@ -102,7 +100,6 @@ pub(super) fn read(
         written: 0,
         flawed: false,
         readings: Vec::new(),
-        keys: Vec::new(),
         before,
     };
     let all = roots.iter().map(|root| (before.cuts.get(&root.source.file), root.tables("route")));
@@ -116,8 +113,8 @@ pub(super) fn read(
             break;
         }
         match cut.and_then(|cut| cut.taken(table.start())) {
-            Some((key, reading)) => reader.take(&table, key, reading),
-            None => reader.read_route(&table, cut.and_then(|cut| cut.fresh(table.start()))),
+            Some(reading) => reader.take(&table, reading),
+            None => reader.read_route(&table, cut.copied()),
         }
     }
     reader.finish(report)
@@ -136,7 +133,7 @@ fn new_builder(listeners: &Listeners) -> TableBuilder {
 impl Reader<'_> {
     /// Takes a route as it was read before. Whatever does not go together with the rest any more is
     /// a flaw, and no message: the files are read again as a whole then.
-    fn take(&mut self, table: &Table<'_>, key: TextKey, reading: &Arc<Reading>) {
+    fn take(&mut self, table: &Table<'_>, reading: &Arc<Reading>) {
         let place = table.place();
         let id = reading.id.clone().unwrap_or_else(|| self.number());
         let is_new = reading.id.is_none() || self.ids.insert(id.clone(), place).is_none();
@@ -153,11 +150,10 @@ impl Reader<'_> {
         };
         let (upstream, extra) = (UpstreamIndex(upstream as u32), reading.extra.clone());
         self.routes.push(RouteConfig { id, upstream, extra, place });
-        self.keys.push((key, Arc::clone(reading)));
         self.readings.push(Arc::clone(reading));
     }
 
-    fn read_route(&mut self, table: &Table<'_>, key: Option<TextKey>) {
+    fn read_route(&mut self, table: &Table<'_>, cut: Option<&Cut>) {
         let problems_before = table.report.problem_count();
         let id = self.read_id(table);
         let upstream = self.read_upstream(table);
@@ -190,9 +186,10 @@ impl Reader<'_> {
             matching,
             extra,
         });
-        self.readings.push(Arc::clone(&reading));
-        let is_clean = table.report.problem_count() == problems_before;
-        self.keys.extend(key.filter(|_| is_clean).map(|key| (key, reading)));
+        if let Some(cut) = cut.filter(|_| table.report.problem_count() == problems_before) {
+            cut.keep(table.start(), &reading);
+        }
+        self.readings.push(reading);
     }
 
     /// Reads the matching keys and adds the route to the table.
@@ -311,13 +308,12 @@ impl Reader<'_> {
         }
         if self.flawed || report.has_errors() {
             let Self { routes, written, .. } = self;
-            return Routes { routes, written, table: None, kept: Kept::default() };
+            return Routes { routes, written, table: None };
         }
-        let table = table.unwrap_or_else(|| Arc::new(self.builder.build()));
-        let readings = std::mem::take(&mut self.readings);
-        let kept = KeptTable { readings, listeners, table: Arc::clone(&table), conflicts };
-        let kept = Kept::new(self.keys.into_iter(), kept);
-        Routes { routes: self.routes, written: self.written, table: Some(table), kept }
+        let Self { routes, written, readings, builder, .. } = self;
+        let table = table.unwrap_or_else(|| Arc::new(builder.build()));
+        let table = Some(KeptTable { readings, listeners, table, conflicts });
+        Routes { routes, written, table }
     }
 
     /// The builder has what was read now: gives it all routes, in their order.

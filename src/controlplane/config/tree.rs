@@ -32,7 +32,7 @@ pub struct Texts(pub(super) Arc<[Text]>);
 pub(super) struct Text {
     pub(super) name: Box<str>,
     pub(super) directory: PathBuf,
-    pub(super) text: Box<str>,
+    pub(super) text: Arc<str>,
 }
 
 /// A table of a configuration, and where it stands.

@@ -1,0 +1,312 @@
+//! `churn RINGWAY`: what changes do to traffic, and how long they take.
+//!
+//! ```text
+//! churn BINARY reload   [--rounds 200] [--seconds 60] [--routes 10000] [--table]
+//! churn BINARY endpoint [--rounds 500] [--routes 10000]
+//! churn BINARY upgrade  [--rounds 20]
+//! churn BINARY memory   [--rounds 1000] [--routes 5000]
+//! ```
+//!
+//! All but `memory` run at `--load 0.7` of what it can carry, measured first. Exit code 1 when a
+//! condition fails that does not depend on how busy the machine is.
+
+use ringway_bench::args::Args;
+use ringway_bench::churn::load::{Load, Plan, Report, Shared};
+use ringway_bench::churn::{
+    origin,
+    ringway::{Ringway, Rules, What},
+};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Length of a slice with or without changes.
+const SLICE: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("churn: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Setup {
+    binary: PathBuf,
+    directory: PathBuf,
+    rules: Rules,
+    rounds: usize,
+    seconds: u64,
+    share: f64,
+    connections: usize,
+}
+
+fn run() -> Result<bool, String> {
+    let mut args = Args::from_env();
+    let (Some(binary), Some(scenario)) = (args.word(), args.word()) else {
+        return Err("churn BINARY reload|endpoint|upgrade|memory".into());
+    };
+    let rounds = match scenario.as_str() {
+        "endpoint" => 500,
+        "upgrade" => 20,
+        "memory" => 1000,
+        _ => 200,
+    };
+    let routes = args.value("--routes", if scenario == "memory" { 5_000 } else { 10_000 })?;
+    let what = if args.flag("--table") { What::Table } else { What::Targets };
+    let origin = origin::start().map_err(|error| error.to_string())?;
+    let rules = Rules::new(routes, what, origin).map_err(|error| error.to_string())?;
+    let directory = std::env::temp_dir().join(format!("churn-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
+    let setup = Setup {
+        binary: std::fs::canonicalize(&binary).map_err(|error| format!("{binary}: {error}"))?,
+        directory: directory.clone(),
+        rules,
+        rounds: args.value("--rounds", rounds)?,
+        seconds: args.value("--seconds", 60)?,
+        share: args.value("--load", 0.7)?,
+        connections: args.value("--connections", 32)?,
+    };
+    args.finish()?;
+    let result = match scenario.as_str() {
+        "reload" => reload(&setup),
+        "endpoint" => endpoint(setup),
+        "upgrade" => upgrade(&setup),
+        "memory" => memory(&setup),
+        other => Err(format!("{other}: not known")),
+    };
+    let _ = std::fs::remove_dir_all(directory);
+    result
+}
+
+impl Setup {
+    fn plan(&self, rate: u64) -> Plan {
+        Plan {
+            port: self.rules.port(),
+            routes: self.rules.routes,
+            connections: self.connections,
+            short: 0,
+            websockets: 4,
+            rate,
+        }
+    }
+
+    fn start(&self) -> Result<Ringway, String> {
+        Ringway::start(&self.binary, &self.directory, &self.rules)
+    }
+
+    /// How many requests per second it carries, and the share of them that is asked for.
+    fn rate(&self) -> Result<u64, String> {
+        let shared = Arc::new(Shared::default());
+        let load = Load::start(self.plan(0), &shared)?;
+        sleep(Duration::from_secs(1));
+        let began = Instant::now();
+        shared.phase.store(1, SeqCst);
+        sleep(Duration::from_secs(3));
+        shared.phase.store(0, SeqCst);
+        let took = began.elapsed();
+        let carried = load.stop()?.latency[0].total() as f64 / took.as_secs_f64();
+        let rate = (carried * self.share) as u64;
+        println!("carries {carried:.0} requests/s; load: {rate} requests/s");
+        Ok(rate)
+    }
+}
+
+/// Changes of 1 % of the routes, in slices that alternate with slices without.
+fn reload(setup: &Setup) -> Result<bool, String> {
+    let ringway = setup.start()?;
+    let rate = setup.rate()?;
+    let shared = Arc::new(Shared::default());
+    let load = Load::start(setup.plan(rate), &shared)?;
+    let every = Duration::from_secs(setup.seconds) / setup.rounds as u32;
+    let (mut took, mut round) = (Vec::new(), 0);
+    sleep(Duration::from_secs(1));
+    while round < setup.rounds {
+        shared.phase.store(1, SeqCst);
+        sleep(SLICE);
+        shared.phase.store(2, SeqCst);
+        let end = Instant::now() + SLICE;
+        let mut next = Instant::now();
+        while Instant::now() < end && round < setup.rounds {
+            round += 1;
+            // Made before its time, and not on the cores that are measured without changes too.
+            let text = setup.rules.text(round);
+            sleep(next.saturating_duration_since(Instant::now()));
+            next += every;
+            shared.published.store(round, SeqCst);
+            took.push(ringway.replace(&text)?);
+            shared.obeyed.store(round, SeqCst);
+        }
+        sleep(end.saturating_duration_since(Instant::now()));
+    }
+    shared.phase.store(0, SeqCst);
+    let report = load.stop()?;
+    println!("{} changes of 1 % of {} routes", round, setup.rules.routes);
+    show_latency("without changes", &report, 0);
+    show_latency("with changes", &report, 1);
+    let ratio = |share| quantile(&report, 1, share) / quantile(&report, 0, share);
+    println!(
+        "ratio                p50 {:.2}   p99 {:.2}   p99.9 {:.2}",
+        ratio(0.5),
+        ratio(0.99),
+        ratio(0.999)
+    );
+    show_times("rename to last core", &mut took);
+    Ok(show_losses(&report, false))
+}
+
+/// Changes of one endpoint through the Admin API, each awaited on all cores.
+fn endpoint(mut setup: Setup) -> Result<bool, String> {
+    let state = setup.directory.join("state");
+    std::fs::create_dir_all(&state).map_err(|error| error.to_string())?;
+    setup.rules.admin = format!("state_dir = \"{}\"\n", state.display());
+    let ringway = setup.start()?;
+    let mut admin = ringway.admin()?;
+    let body = "{\"endpoints\": [{\"url\": \"http://127.0.0.1:1\"}]}";
+    admin.call("PUT", "/v1/upstreams/other?wait=applied", body)?;
+    let rate = setup.rate()?;
+    let shared = Arc::new(Shared::default());
+    let load = Load::start(setup.plan(rate), &shared)?;
+    sleep(Duration::from_secs(1));
+    let (mut took, mut one) = (Vec::new(), Vec::new());
+    for round in 0..setup.rounds {
+        let body = format!("{{\"weight\": {}}}", 1 + round % 9);
+        let path = "/v1/upstreams/other/endpoints/127.0.0.1:2?wait=applied";
+        took.push(admin.call("PUT", path, &body)?.1);
+        sleep(Duration::from_millis(20));
+        if round % 10 == 0 {
+            let path = format!("/v1/routes/more-{round}?wait=applied");
+            let body = format!("{{\"path\": \"/more-{round}\", \"upstream\": \"other\"}}");
+            one.push(admin.call("PUT", &path, &body)?.1);
+            sleep(Duration::from_millis(20));
+        }
+    }
+    let report = load.stop()?;
+    show_times("PUT of an endpoint to last core", &mut took);
+    show_times("PUT of a route to last core", &mut one);
+    Ok(show_losses(&report, false))
+}
+
+/// Successors by SIGUSR2, one after the other, and one that ends at its start.
+fn upgrade(setup: &Setup) -> Result<bool, String> {
+    let binary = setup.directory.join("ringway");
+    let install = |from: &Path| {
+        let new = setup.directory.join("new");
+        std::fs::copy(from, &new).and_then(|_| std::fs::rename(&new, &binary))
+    };
+    install(&setup.binary).map_err(|error| error.to_string())?;
+    let mut ringway = Ringway::start(&binary, &setup.directory, &setup.rules)?;
+    let rate = setup.rate()?;
+    let plan = Plan { short: setup.connections / 4, websockets: 0, ..setup.plan(rate) };
+    let load = Load::start(plan, &Arc::new(Shared::default()))?;
+    sleep(Duration::from_secs(1));
+    let mut took = Vec::new();
+    for round in 0..setup.rounds {
+        install(&setup.binary).map_err(|error| error.to_string())?;
+        let began = Instant::now();
+        ringway.upgrade()?;
+        took.push(began.elapsed());
+        if round == setup.rounds / 2 {
+            install(Path::new("/bin/false")).map_err(|error| error.to_string())?;
+            ringway.signal("USR2")?;
+            let (_, line) = ringway.wait_for("no upgrade")?;
+            println!("a binary that exits at its start: {line}");
+        }
+        sleep(Duration::from_millis(500));
+    }
+    let report = load.stop()?;
+    show_times("SIGUSR2 to taken over", &mut took);
+    Ok(show_losses(&report, true))
+}
+
+/// Memory at the start and after changes.
+fn memory(setup: &Setup) -> Result<bool, String> {
+    let ringway = setup.start()?;
+    let settle = || {
+        sleep(Duration::from_secs(3)); // memory is given back when no change has come for a second
+        let rss = ringway.memory("VmRSS") as f64 / f64::from(1 << 20);
+        (rss, ringway.memory("RssAnon") as f64 / f64::from(1 << 20))
+    };
+    let show = |after: usize, (rss, anonymous): (f64, f64)| {
+        println!(
+            "{:6} changes: {rss:.2} MiB in all, {anonymous:.2} MiB without the program itself",
+            after
+        );
+    };
+    let first = settle();
+    show(0, first);
+    let mut warm = first;
+    for round in 1..=setup.rounds {
+        ringway.replace(&setup.rules.text(round))?;
+        if round == setup.rounds / 100 || round % (setup.rounds / 4).max(1) == 0 {
+            let now = settle();
+            show(round, now);
+            if round == setup.rounds / 100 {
+                warm = now;
+            }
+        }
+    }
+    let last = settle();
+    let growth = last.0 / warm.0 - 1.0;
+    println!("most ever: {:.2} MiB", ringway.memory("VmHWM") as f64 / f64::from(1 << 20));
+    println!("from the first changes to the last: {:+.1} %", growth * 100.0);
+    Ok(first.0 < 16.0 && last.0 < 16.0 && growth < 0.05)
+}
+
+fn quantile(report: &Report, phase: usize, share: f64) -> f64 {
+    report.latency[phase].quantile(share) as f64 / 1e3
+}
+
+fn show_latency(title: &str, report: &Report, phase: usize) {
+    let at = |share| quantile(report, phase, share);
+    println!(
+        "{title:20} p50 {:.0} us   p99 {:.0} us   p99.9 {:.0} us   {} requests",
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        report.latency[phase].total()
+    );
+}
+
+fn show_times(title: &str, took: &mut [Duration]) {
+    took.sort();
+    let at = |share: f64| {
+        let place = (share * took.len() as f64) as usize;
+        took.get(place.min(took.len().saturating_sub(1))).map_or(0.0, |one| one.as_secs_f64() * 1e3)
+    };
+    println!(
+        "{title}: p50 {:.2} ms   p90 {:.2} ms   p99 {:.2} ms   max {:.2} ms   of {}",
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0),
+        took.len()
+    );
+}
+
+/// Whether nothing was lost. In an upgrade kept connections end in order, each after an answer that
+/// says so, and what has no request until the drain's end is closed.
+fn show_losses(report: &Report, upgrade: bool) -> bool {
+    println!(
+        "{} answered, {} failed, {} misrouted; connections closed: {}, told so before: {}; \
+         WebSocket messages {}, WebSockets closed {}",
+        report.answered,
+        report.failed,
+        report.misrouted,
+        report.closed,
+        report.told_to_close,
+        report.echoes,
+        report.websockets_closed
+    );
+    if !report.first_error.is_empty() {
+        println!("first error: {}", report.first_error);
+    }
+    let kept = report.closed + report.told_to_close + report.websockets_closed;
+    report.failed + report.misrouted == 0 && (upgrade || kept == 0)
+}
