@@ -125,6 +125,29 @@ pub const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// sent once more should the connection be dead. As much as a context keeps room for.
 pub const REPLAY_BYTES_MAX: usize = CONTEXT_BYTES_KEPT_MAX / 2;
 
+/// Longest ejection of an endpoint, however often it was ejected before.
+pub const EJECT_FOR_MAX: Duration = Duration::from_secs(300);
+
+/// Further tries of one request after the first (`retry.attempts`) that a configuration may ask for.
+pub const RETRY_ATTEMPTS_MAX: usize = 10;
+
+/// Longest bound of the pause before a further try, however often it doubled.
+pub const RETRY_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How long what requests earned for further tries counts; older earnings fade.
+pub const RETRY_BUDGET_MEMORY: Duration = Duration::from_secs(10);
+
+/// Further tries that an upstream has whatever its requests earned: one in this time, for the whole
+/// process. Where few requests come, a share of them is less than one.
+pub const RETRY_FLOOR_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Of those, how many may come at once.
+pub const RETRY_FLOOR_BURST: u64 = 10;
+
+/// Bytes of a request body that a route may keep for further tries (`retry.body_bytes_max`). It fits
+/// into a buffer beside its head.
+pub const RETRY_BODY_BYTES_MAX: usize = BUFFER_BYTES / 2;
+
 /// How long an endpoint that closed a connection right after a response, without saying so, is
 /// expected to do it again.
 pub const SILENT_CLOSE_MEMORY: Duration = Duration::from_secs(60);

@@ -1,6 +1,10 @@
 //! Decisions as pure functions: values in, decision out. No socket, no clock, no randomness of its own.
 
 pub mod balance;
+pub mod breaker;
 pub mod forwarded;
 pub mod health;
+pub mod outlier;
+pub mod overload;
+pub mod retry;
 pub mod route;

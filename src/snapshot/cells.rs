@@ -19,6 +19,8 @@ use std::sync::{
     },
 };
 
+use crate::policy::retry::RetryBudget;
+
 /// A value on cache lines of its own (two, for the prefetcher that fetches pairs).
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -94,6 +96,8 @@ const fn health_of(said: u8) -> Health {
 pub struct UpstreamCell {
     /// Rises with each change of which endpoints may be picked.
     epoch: AtomicU32,
+    /// What its requests have earned for further tries.
+    retry_budget: Padded<RetryBudget>,
 }
 
 impl UpstreamCell {
@@ -107,6 +111,11 @@ impl UpstreamCell {
     #[inline]
     pub fn epoch(&self) -> u32 {
         self.epoch.load(Acquire)
+    }
+
+    /// What further tries of its requests are paid with.
+    pub fn retry_budget(&self) -> &RetryBudget {
+        &self.retry_budget.0
     }
 
     /// Tells all cores to look at the endpoints again.

@@ -20,6 +20,7 @@ use crate::{
     policy::{
         balance::Strategy,
         forwarded::TrustedProxies,
+        retry::RetryRule,
         route::{RouteTable, TargetRule},
     },
     tls::ServerTls,
@@ -67,6 +68,11 @@ impl Snapshot {
     /// The route of an index this snapshot handed out.
     pub fn route(&self, index: RouteIndex) -> &Route {
         &self.routes[index.0 as usize]
+    }
+
+    /// The same as [`Snapshot::upstream`], for who keeps it.
+    pub fn shared_upstream(&self, index: UpstreamIndex) -> &Arc<Upstream> {
+        &self.upstreams[index.0 as usize]
     }
 
     /// The upstream of an index this snapshot handed out.
@@ -136,7 +142,7 @@ pub struct Route {
 }
 
 /// The rarer settings of a route, apart so that a plain route stays small.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteExtra {
     /// How the path that is sent upstream is made.
     pub target: TargetRule,
@@ -144,12 +150,18 @@ pub struct RouteExtra {
     pub host_header: HostHeader,
     /// For the whole exchange.
     pub timeout: Option<Duration>,
+    /// When a request that failed is tried again.
+    pub retry: Option<RetryRule>,
 }
 
 impl RouteExtra {
     /// All defaults.
-    pub const PLAIN: Self =
-        Self { target: TargetRule::Keep, host_header: HostHeader::Preserve, timeout: None };
+    pub const PLAIN: Self = Self {
+        target: TargetRule::Keep,
+        host_header: HostHeader::Preserve,
+        timeout: None,
+        retry: None,
+    };
 }
 
 /// What Host the endpoint sees.

@@ -73,6 +73,10 @@ metrics! {
         "Exchanges over a pooled connection.";
     UPSTREAM_RETRIES = "ringway_upstream_retries_total", Counter, ["core"],
         "Further tries after the first one failed.";
+    RETRIES = "ringway_retries_total", Counter, ["upstream", "cause"],
+        "Further tries, by what the one before failed of.";
+    RETRIES_DENIED = "ringway_retries_denied_total", Counter, ["upstream"],
+        "Further tries that the budget did not allow.";
     POOL_IDLE = "ringway_pool_idle_connections", Gauge, ["core"],
         "Idle connections to endpoints kept.";
     POOL_STALE = "ringway_pool_stale_total", Counter, ["core"],

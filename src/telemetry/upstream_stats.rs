@@ -8,7 +8,16 @@ pub struct UpstreamStats {
     exchanges: Counter,
     failures: Counter,
     micros: Counter,
+    /// Further tries, by the place of their cause in [`RETRY_CAUSES`].
+    pub retries: [Counter; RETRY_CAUSES.len()],
+    /// Further tries that the budget did not allow.
+    pub retries_denied: Counter,
 }
+
+/// Why a request was tried again: the causes that `route.retry.on` names, and a pooled connection
+/// that had died unseen.
+pub const RETRY_CAUSES: [&str; 6] =
+    ["connect", "reset", "timeout", "invalid", "status", "stale_connection"];
 
 impl UpstreamStats {
     /// Counts one exchange: `micros` from the choice of an endpoint to its response head (or to the

@@ -25,6 +25,7 @@ mod pools;
 mod protocol;
 mod reload;
 mod responses;
+mod retries;
 mod routing;
 mod smuggling;
 mod streams;

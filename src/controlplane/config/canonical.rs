@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     endpoint,
-    keys::{Key, Kind, ROOT, SECTIONS, Section},
+    keys::{Key, Kind, ROOT, SECTIONS, Section, failures::is_off_unless_written},
     units,
 };
 
@@ -39,7 +39,11 @@ fn fill(section: &Section, prefix: &str, keys: &Map<String, Value>, out: &mut Me
 fn fill_key(key: &Key, path: String, value: Option<&Value>, out: &mut Meaning) {
     let none = Map::new();
     match (&key.kind, value) {
+        (Kind::One(inner), None) if is_off_unless_written(inner) => {}
         (Kind::One(inner), _) => {
+            if is_off_unless_written(inner) {
+                out.insert(path.clone(), json!("on"));
+            }
             let keys = value.and_then(Value::as_object).unwrap_or(&none);
             fill(inner, &format!("{path}."), keys, out);
         }

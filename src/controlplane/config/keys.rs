@@ -3,6 +3,7 @@
 //! [`super::table`] checks against these declarations, [`super::schema`] turns them into JSON
 //! Schema, and the tables of `docs/configuration.md` are made from them.
 
+pub(super) mod failures;
 mod health_check;
 mod runtime;
 mod tls;
@@ -77,11 +78,16 @@ pub(super) enum Kind {
     Later(&'static str),
 }
 
-const MICROSECOND: Duration = Duration::from_micros(1);
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const MICROSECOND: Duration = Duration::from_micros(1);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
-const fn key(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+pub(super) const fn key(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    doc: &'static str,
+) -> Key {
     Key { name, kind, default, required: false, doc, aliases: &[] }
 }
 
@@ -94,7 +100,7 @@ const fn later(name: &'static str, instead: &'static str) -> Key {
 }
 
 impl Key {
-    const fn or(mut self, aliases: &'static [&'static str]) -> Self {
+    pub(super) const fn or(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
         self
     }
@@ -437,8 +443,8 @@ pub(super) static ROUTE: Section = Section {
             "",
             "For the whole exchange; then 504. None without it.",
         ),
+        failures::ROUTE_RETRY,
         later("split", "name one upstream: upstream = \"...\""),
-        later("retry", "remove it; only a refused connection is tried again, at another endpoint"),
         later("plugins", "remove it"),
         later("sni", "remove it"),
         later("early_data", "remove it"),
@@ -564,7 +570,7 @@ pub(super) static POOL: Section = Section {
 };
 
 /// All tables, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 16] = [
+pub(super) static SECTIONS: [&Section; 17] = [
     &ROOT,
     &RUNTIME,
     &CORE,
@@ -576,6 +582,7 @@ pub(super) static SECTIONS: [&Section; 16] = [
     &CERTIFICATE,
     &LIMITS,
     &ROUTE,
+    &failures::RETRY,
     &UPSTREAM,
     &ENDPOINT,
     &TIMEOUTS,

@@ -25,6 +25,7 @@ mod machine;
 pub mod names;
 pub mod overlay;
 pub mod reference;
+mod retry;
 mod route;
 mod runtime;
 pub mod schema;

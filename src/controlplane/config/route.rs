@@ -7,7 +7,7 @@ use super::{
     errors::{Place, Report},
     kept::{Cut, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
-    names,
+    names, retry,
     table::Table,
     upstream::UpstreamConfig,
     value::{Pair, Value},
@@ -159,6 +159,7 @@ impl Reader<'_> {
         let upstream = self.read_upstream(table);
         let host_header = table.get("host_header").map(|value| host_header(&value));
         let timeout = table.duration_opt("timeout");
+        let retry = table.table("retry").map(|table| retry::read(&table));
         if let Some(value) = table.get("description") {
             value.text(); // for its type
         }
@@ -172,9 +173,8 @@ impl Reader<'_> {
             return;
         };
         let host_header = host_header.flatten().unwrap_or_default();
-        let plain =
-            target == TargetRule::Keep && host_header == HostHeader::Preserve && timeout.is_none();
-        let extra = (!plain).then(|| Arc::new(RouteExtra { target, host_header, timeout }));
+        let extra = RouteExtra { target, host_header, timeout, retry };
+        let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
         let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
         self.routes.push(route);
         let Some((_, upstream)) = upstream else { return };

@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(route["required"], json!(["upstream"]));
         assert_eq!(route["properties"]["priority"]["default"], 0);
         assert_eq!(route["additionalProperties"], false);
-        assert!(route["properties"].get("retry").is_none(), "what is refused is not completed");
+        assert!(route["properties"].get("plugins").is_none(), "what is refused is not completed");
         let limits = &schema["properties"]["listener"]["items"]["properties"]["limits"];
         assert_eq!(limits["properties"]["idle_timeout"]["default"], "60s");
     }

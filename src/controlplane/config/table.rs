@@ -216,6 +216,11 @@ impl<'a> Table<'a> {
         given.unwrap_or(self.declared(name).default)
     }
 
+    /// The default of a key, as written in TOML.
+    pub(super) fn default(&self, name: &str) -> &'static str {
+        self.declared(name).default
+    }
+
     /// The table of a key, if it is there and one.
     pub(super) fn table(&self, name: &str) -> Option<Table<'a>> {
         self.get(name)?.table()

@@ -13,6 +13,7 @@ use crate::{
         CoreStats, UpstreamStats,
         histogram::BOUNDS_MICROS,
         names::{self, Metric, OTHER},
+        upstream_stats::RETRY_CAUSES,
     },
 };
 
@@ -93,30 +94,59 @@ fn answers(out: &mut Exposition, state: &State) {
     }
 }
 
-/// Exchanges by upstream.
+/// Exchanges by upstream, and what was done about those that failed.
 fn upstreams(out: &mut Exposition, state: &State, series: &Series) {
-    let sums: Vec<_> = series
+    let used: Vec<Used<'_>> = series
         .upstreams()
-        .filter_map(|(slot, name)| {
-            let used = || state.cores.iter().filter_map(move |core| core.upstream_if_used(slot));
-            used().next()?;
-            let sum = |number: fn(&UpstreamStats) -> u64| used().map(number).sum::<u64>();
-            Some((
-                name,
-                sum(UpstreamStats::exchanges),
-                sum(UpstreamStats::failures),
-                sum(UpstreamStats::micros),
-            ))
+        .map(|(slot, name)| Used {
+            name,
+            cores: state.cores.iter().filter_map(|core| core.upstream_if_used(slot)).collect(),
         })
+        .filter(|used| !used.cores.is_empty())
         .collect();
-    out.begin(&names::UPSTREAM_EXCHANGES);
-    for (name, exchanges, _, micros) in &sums {
-        out.part(&names::UPSTREAM_EXCHANGES, "_sum", &[name], None, seconds(*micros));
-        out.part(&names::UPSTREAM_EXCHANGES, "_count", &[name], None, exchanges);
+    let metric = &names::UPSTREAM_EXCHANGES;
+    out.begin(metric);
+    for one in &used {
+        out.part(metric, "_sum", &[one.name], None, seconds(one.sum(UpstreamStats::micros)));
+        out.part(metric, "_count", &[one.name], None, one.sum(UpstreamStats::exchanges));
     }
     out.begin(&names::UPSTREAM_FAILURES);
-    for (name, _, failures, _) in &sums {
-        out.sample(&names::UPSTREAM_FAILURES, &[name], failures);
+    for one in &used {
+        out.sample(&names::UPSTREAM_FAILURES, &[one.name], one.sum(UpstreamStats::failures));
+    }
+    by_word(out, &used, &names::RETRIES, &RETRY_CAUSES, |stats, at| stats.retries[at].get());
+    out.begin(&names::RETRIES_DENIED);
+    for one in &used {
+        let denied = one.sum(|stats| stats.retries_denied.get());
+        out.sample(&names::RETRIES_DENIED, &[one.name], denied);
+    }
+}
+
+/// An upstream and the cores that used it.
+struct Used<'a> {
+    name: &'a str,
+    cores: Vec<&'a UpstreamStats>,
+}
+
+impl Used<'_> {
+    fn sum(&self, number: impl Fn(&UpstreamStats) -> u64) -> u64 {
+        self.cores.iter().map(|stats| number(stats)).sum()
+    }
+}
+
+/// One sample for each upstream and word.
+fn by_word(
+    out: &mut Exposition,
+    used: &[Used<'_>],
+    metric: &Metric,
+    words: &[&str],
+    number: fn(&UpstreamStats, usize) -> u64,
+) {
+    out.begin(metric);
+    for one in used {
+        for (at, word) in words.iter().enumerate() {
+            out.sample(metric, &[one.name, word], one.sum(|stats| number(stats, at)));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     exchange::{Exchange, Reuse},
     respond::Responded,
+    retry::Retries,
     timing::Timing,
     tunnel,
 };
@@ -16,6 +17,16 @@ use crate::{
     snapshot::{HostHeader, Route, RouteExtra, Upstream},
 };
 
+/// How a try ended that did not fail.
+pub(super) enum Attempted {
+    /// A response was passed on.
+    Done(Reuse),
+    /// A response with this status was dropped for another try.
+    Refused(u16),
+    /// The pooled connection was dead; a new one will do.
+    Stale,
+}
+
 impl Exchange<'_> {
     /// One try. On success the connection has gone back to its pool, or was closed.
     pub(super) async fn attempt(
@@ -24,8 +35,9 @@ impl Exchange<'_> {
         upstream: &Upstream,
         endpoint: EndpointIndex,
         timing: Timing,
+        gate: Option<&Retries<'_>>,
         slot: &mut Option<UpstreamConnection>,
-    ) -> Result<Reuse, Reason> {
+    ) -> Result<Attempted, Reason> {
         self.write_head(route, upstream, endpoint);
         let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
@@ -33,27 +45,24 @@ impl Exchange<'_> {
         let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
         let pin = Pin { route: route.key, pool };
         self.watch.enter(Phase::Exchange { upstream: upstream_handle, pin }, now_tick);
-        let responded = self.converse(connection, timing).await;
+        let responded = self.converse(connection, timing, gate).await;
         self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
         match responded? {
             Responded::Whole { endpoint_reusable, client_keeps } => {
-                if endpoint_reusable
-                    && let Some(connection) = slot.take()
-                    && let Some(pool) = self.pool.take()
-                {
-                    let keep = KeepLimits {
-                        idle_max: upstream.pool_idle_max_per_core,
-                        idle: upstream.pool_idle,
-                        age_max: upstream.pool_age_max,
-                    };
-                    let Shard { buffers, deadlines, stats, .. } = self.shard;
-                    pool.checkin(connection, keep, buffers, deadlines, stats);
+                if endpoint_reusable {
+                    self.keep_connection(upstream, slot);
                 }
-                Ok(match (client_keeps, self.upload.is_done.get()) {
+                Ok(Attempted::Done(match (client_keeps, self.upload.is_done.get()) {
                     (true, _) => Reuse::Keep,
                     (false, true) => Reuse::Close,
                     (false, false) => Reuse::Linger,
-                })
+                }))
+            }
+            Responded::Refused { status, endpoint_reusable } => {
+                if endpoint_reusable {
+                    self.keep_connection(upstream, slot);
+                }
+                Ok(Attempted::Refused(status))
             }
             Responded::Upgraded(early) => {
                 let now_tick = self.shard.deadlines.now_tick();
@@ -70,8 +79,23 @@ impl Exchange<'_> {
                 self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
                 self.upload.bytes.set(self.upload.bytes.get() + moved.up);
                 self.progress.bytes += moved.down;
-                Ok(Reuse::Close)
+                Ok(Attempted::Done(Reuse::Close))
             }
+        }
+    }
+
+    /// Puts a connection that can serve another request into its pool.
+    fn keep_connection(&mut self, upstream: &Upstream, slot: &mut Option<UpstreamConnection>) {
+        if let Some(connection) = slot.take()
+            && let Some(pool) = self.pool.take()
+        {
+            let keep = KeepLimits {
+                idle_max: upstream.pool_idle_max_per_core,
+                idle: upstream.pool_idle,
+                age_max: upstream.pool_age_max,
+            };
+            let Shard { buffers, deadlines, stats, .. } = self.shard;
+            pool.checkin(connection, keep, buffers, deadlines, stats);
         }
     }
 

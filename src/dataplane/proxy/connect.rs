@@ -8,28 +8,40 @@ use super::{
 };
 use crate::{
     base::{ids::EndpointIndex, limits, reason::Reason},
-    dataplane::upstream::UpstreamConnection,
+    dataplane::{shard::UpstreamState, upstream::UpstreamConnection},
     proto::h1::Framing,
     snapshot::Upstream,
 };
 
-/// The endpoints that did not accept a connection for this request.
-#[derive(Default)]
-struct Tried {
-    endpoints: [Option<EndpointIndex>; limits::CONNECT_TRIES_MAX],
+/// The endpoints where this request failed, the latest last.
+pub(super) struct Tried {
+    endpoints: [EndpointIndex; TRIED_MAX],
     count: usize,
 }
 
+/// How many endpoints are remembered; with more the first are forgotten.
+const TRIED_MAX: usize = limits::CONNECT_TRIES_MAX + limits::RETRY_ATTEMPTS_MAX;
+
+impl Default for Tried {
+    fn default() -> Self {
+        Self { endpoints: [EndpointIndex(u16::MAX); TRIED_MAX], count: 0 }
+    }
+}
+
 impl Tried {
-    /// Notes a failed try; whether another one is allowed.
-    fn add(&mut self, endpoint: EndpointIndex) -> bool {
-        self.endpoints[self.count] = Some(endpoint);
+    /// Notes an endpoint that failed.
+    pub(super) fn failed(&mut self, endpoint: EndpointIndex) {
+        if self.count == TRIED_MAX {
+            self.endpoints.copy_within(1.., 0);
+            self.count -= 1;
+        }
+        self.endpoints[self.count] = endpoint;
         self.count += 1;
-        self.count < self.endpoints.len()
     }
 
-    fn list(&self) -> ([EndpointIndex; limits::CONNECT_TRIES_MAX], usize) {
-        (self.endpoints.map(|one| one.unwrap_or(EndpointIndex(u16::MAX))), self.count)
+    /// All but the first `skip`.
+    fn after(&self, skip: usize) -> &[EndpointIndex] {
+        &self.endpoints[skip.min(self.count)..self.count]
     }
 }
 
@@ -41,26 +53,22 @@ impl Exchange<'_> {
         upstream: &Upstream,
         timing: Timing,
         fresh_only: bool,
+        tried: &mut Tried,
     ) -> Result<(EndpointIndex, UpstreamConnection), Reason> {
         let state = self.shard.upstreams.state(upstream);
         let stats = &self.shard.stats;
-        let mut tried = Tried::default();
+        let mut refused = 0; // of those in `tried`, the last ones
         let mut last = Reason::NoEndpoint;
         loop {
-            let (avoid, count) = tried.list();
-            let random = self.shard.random();
-            let now_ms = self.shard.now_ms();
-            let is_available = |endpoint: EndpointIndex| {
-                let endpoint = upstream.endpoints.get(usize::from(endpoint.0));
-                endpoint.is_some_and(|endpoint| endpoint.cell.is_available(now_ms))
+            let Some(endpoint) = self.pick(upstream, &state, tried, refused) else {
+                return Err(last);
             };
-            let avoid = &avoid[..count];
-            let picked = state.balancer.borrow_mut().pick(random, avoid, is_available);
-            let Some(endpoint) = picked else { return Err(last) };
             self.record.endpoint = Some(endpoint);
             let Some(pool) = state.pool(endpoint) else {
                 last = Reason::UpstreamConnectFailed; // its name has no address
-                if tried.add(endpoint) {
+                tried.failed(endpoint);
+                refused += 1;
+                if refused < limits::CONNECT_TRIES_MAX {
                     continue;
                 }
                 return Err(last);
@@ -72,8 +80,7 @@ impl Exchange<'_> {
             if !fresh_only && let Some(connection) = pool.checkout(repeatable, now_tick, stats) {
                 return Ok((endpoint, connection));
             }
-            let (within, tag) =
-                timing.at_most(upstream.connect_timeout, tag::UPSTREAM, deadlines.now_tick());
+            let (within, tag) = timing.of_try(upstream.connect_timeout, deadlines.now_tick());
             stats.upstream_connects.inc();
             match UpstreamConnection::connect(pool.address, within, deadlines).await {
                 Ok(connection) => return Ok((endpoint, connection)),
@@ -83,10 +90,37 @@ impl Exchange<'_> {
                 Err(reason) => last = reason,
             }
             stats.upstream_connect_failures.inc();
-            if !tried.add(endpoint) || timing.is_over(self.shard.deadlines.now_tick()) {
+            tried.failed(endpoint);
+            refused += 1;
+            let is_over = timing.is_over(self.shard.deadlines.now_tick());
+            if refused == limits::CONNECT_TRIES_MAX || is_over {
                 return Err(last);
             }
         }
+    }
+
+    /// The endpoint for the next try: one where nothing failed yet, else any but the last that
+    /// failed, else any but those that refused just now.
+    fn pick(
+        &self,
+        upstream: &Upstream,
+        state: &UpstreamState,
+        tried: &Tried,
+        refused: usize,
+    ) -> Option<EndpointIndex> {
+        let now_ms = self.shard.now_ms();
+        let pick = |avoid: &[EndpointIndex]| {
+            state.balancer.borrow_mut().pick(self.shard.random(), avoid, |endpoint| {
+                let endpoint = upstream.endpoints.get(usize::from(endpoint.0));
+                endpoint.is_some_and(|endpoint| endpoint.cell.is_available(now_ms))
+            })
+        };
+        let before = tried.count - refused;
+        let picked = pick(tried.after(0));
+        if picked.is_some() || before == 0 {
+            return picked;
+        }
+        pick(tried.after(before - 1)).or_else(|| pick(tried.after(before)))
     }
 
     /// Whether the request may be sent again on another connection should its own turn out to be

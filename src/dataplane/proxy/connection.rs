@@ -214,6 +214,7 @@ pub(super) async fn serve_request(
             progress: Progress::default(),
             pool: None,
             record: Record::new(),
+            replay_bytes_max: 0,
         }
         .run()
     });

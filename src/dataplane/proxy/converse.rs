@@ -7,7 +7,8 @@ use super::{
     piece::{Sink, Source},
     relay::{Relay, Ways},
     respond::{RequestFacts, Respond, Responded},
-    timing::{Timing, tag},
+    retry::Retries,
+    timing::Timing,
     upload::{UploadState, UploadWays},
 };
 use crate::{
@@ -23,7 +24,12 @@ impl Exchange<'_> {
         &mut self,
         connection: &mut UpstreamConnection,
         timing: Timing,
+        gate: Option<&Retries<'_>>,
     ) -> Result<Responded, Reason> {
+        let kept_max = match self.replay_bytes_max {
+            0 if connection.reused => limits::REPLAY_BYTES_MAX,
+            max => max,
+        };
         let Self { shard, client, watch, context, head_bytes, forwarded, upload, .. } = self;
         let shard = *shard;
         let head = &context.head;
@@ -36,8 +42,8 @@ impl Exchange<'_> {
         };
         let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));
         let copied = match &client.input {
-            Some(input) if has_body && connection.reused => {
-                copy_body(&input.data()[*head_bytes..], framing, &mut context.out)
+            Some(input) if has_body && kept_max > 0 => {
+                copy_body(&input.data()[*head_bytes..], framing, kept_max, &mut context.out)
             }
             _ => 0,
         };
@@ -58,6 +64,7 @@ impl Exchange<'_> {
             out: &mut context.response_out,
             decoder: &mut context.download,
             progress: &mut self.progress,
+            gate: gate.filter(|_| stays),
         };
         let ways = UploadWays {
             shard,
@@ -120,11 +127,11 @@ impl Exchange<'_> {
 
 /// Appends the body to the head in `out` if it is short and all of it has arrived. How many bytes
 /// it has; 0 where it is sent the usual way.
-fn copy_body(arrived: &[u8], framing: Framing, out: &mut Vec<u8>) -> usize {
+fn copy_body(arrived: &[u8], framing: Framing, max: usize, out: &mut Vec<u8>) -> usize {
     let Framing::Length(length) = framing else { return 0 };
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     match arrived.get(..length) {
-        Some(body) if length <= limits::REPLAY_BYTES_MAX => {
+        Some(body) if length <= max => {
             out.extend_from_slice(body);
             length
         }
@@ -161,7 +168,7 @@ async fn side_by_side(
             upload.is_done.set(true);
             if upload.head_is_awaited.get() {
                 let now_tick = shard.deadlines.now_tick();
-                let (after, tag) = timing.at_most(timing.upstream, tag::UPSTREAM, now_tick);
+                let (after, tag) = timing.until_head(now_tick);
                 endpoint.read_within(after, tag); // its turn to speak begins now
             }
             responding.await

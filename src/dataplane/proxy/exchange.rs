@@ -58,6 +58,8 @@ pub(super) struct Exchange<'a> {
     /// Where the connection to the endpoint goes when it is not needed any more.
     pub(super) pool: Option<Rc<EndpointPool>>,
     pub(super) record: Record,
+    /// Bodies up to this many bytes are kept on any connection; 0: as the connection needs it.
+    pub(super) replay_bytes_max: usize,
 }
 
 impl Exchange<'_> {

@@ -1,15 +1,19 @@
-//! Brings a request to an endpoint and its response back.
+//! Brings a request to an endpoint and its response back: try after try, as far as the route's rule and
+//! the upstream's budget allow.
 
 use std::time::Instant;
 
 use super::{
+    attempt::Attempted,
+    connect::Tried,
     exchange::{Exchange, Reuse},
+    retry::{Repeat, Retries},
     timing::Timing,
 };
 use crate::{
     base::{ids::RouteIndex, reason::Reason},
     dataplane::upstream::UpstreamConnection,
-    snapshot::Upstream,
+    snapshot::{Route, Upstream},
 };
 
 impl Exchange<'_> {
@@ -17,44 +21,96 @@ impl Exchange<'_> {
     pub(super) async fn forward(&mut self, index: RouteIndex) -> Result<Reuse, Reason> {
         let table = self.table;
         let route = table.snapshot.route(index);
-        let upstream = table.snapshot.upstream(route.upstream);
+        let upstream = table.snapshot.shared_upstream(route.upstream);
         self.record.upstream = Some(route.upstream);
         let extra = route.extra.as_deref();
-        let now_tick = self.shard.deadlines.now_tick();
         let timing = Timing::new(
             self.listener.limits.body_timeout,
             upstream.response_timeout,
             extra.and_then(|extra| extra.timeout),
-            now_tick,
+            self.shard.deadlines.now_tick(),
         );
+        match extra.and_then(|extra| extra.retry.as_ref()) {
+            None => self.tries(route, upstream, timing, None).await,
+            Some(rule) => {
+                let retries = self.retries(rule, upstream, timing).await?;
+                self.tries(route, upstream, timing, Some(retries)).await
+            }
+        }
+    }
+
+    /// Tries until a response has been passed on, or nothing allows another try.
+    async fn tries(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        timing: Timing,
+        mut retries: Option<Retries<'_>>,
+    ) -> Result<Reuse, Reason> {
+        let mut tried = Tried::default();
         let mut fresh_only = false;
         loop {
-            let began = Instant::now();
-            let (endpoint, connection) = self.connect(upstream, timing, fresh_only).await?;
-            let was_reused = connection.reused;
-            let sent_before = connection.sent;
-            let mut connection = Some(connection);
-            let result = self.attempt(route, upstream, endpoint, timing, &mut connection).await;
-            self.note_upstream(upstream, began, result.is_err());
-            if was_reused
-                && matches!(result, Err(Reason::UpstreamClosed))
-                && !self.progress.endpoint_spoke
-                && let Some(pool) = &self.pool
-            {
-                pool.note_silent_close(self.shard.deadlines.now_tick());
+            let timing = match &retries {
+                Some(retries) => retries.timing(timing, self.shard.deadlines.now_tick()),
+                None => timing,
+            };
+            let result = self
+                .try_once(route, upstream, timing, &mut tried, &mut fresh_only, retries.as_ref())
+                .await;
+            let failure = match result {
+                Ok(Attempted::Done(reuse)) => return Ok(reuse),
+                Ok(Attempted::Stale) => continue,
+                Ok(Attempted::Refused(status)) => Repeat::granted(status),
+                Err(reason) => Repeat::asked(reason),
+            };
+            let Some(retries) = &mut retries else { return failure.into_result() };
+            if !self.repeat(retries, &failure, timing).await {
+                return failure.into_result();
             }
-            match result {
-                Err(reason)
-                    if was_reused
-                        && !fresh_only
-                        && self.may_repeat(reason, connection.as_ref(), sent_before) =>
-                {
-                    // The pooled connection was dead, and nothing of the request was processed.
-                    fresh_only = true;
-                    self.record.retries += 1;
-                    self.shard.stats.upstream_retries.inc();
+        }
+    }
+
+    /// One try: a connection, and what comes of it.
+    async fn try_once(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        timing: Timing,
+        tried: &mut Tried,
+        fresh_only: &mut bool,
+        retries: Option<&Retries<'_>>,
+    ) -> Result<Attempted, Reason> {
+        let began = Instant::now();
+        let (endpoint, connection) = self.connect(upstream, timing, *fresh_only, tried).await?;
+        let was_reused = connection.reused;
+        let sent_before = connection.sent;
+        let gate = retries.filter(|retries| self.is_gated(retries));
+        let mut connection = Some(connection);
+        let result = self.attempt(route, upstream, endpoint, timing, gate, &mut connection).await;
+        self.note_upstream(upstream, began, result.is_err());
+        if was_reused
+            && matches!(result, Err(Reason::UpstreamClosed))
+            && !self.progress.endpoint_spoke
+            && let Some(pool) = &self.pool
+        {
+            pool.note_silent_close(self.shard.deadlines.now_tick());
+        }
+        match result {
+            Err(reason)
+                if was_reused
+                    && !*fresh_only
+                    && self.may_repeat(reason, connection.as_ref(), sent_before) =>
+            {
+                // The pooled connection was dead, and nothing of the request was processed.
+                *fresh_only = true;
+                self.note_retry(upstream, None);
+                Ok(Attempted::Stale)
+            }
+            done => {
+                if !matches!(done, Ok(Attempted::Done(_))) {
+                    tried.failed(endpoint);
                 }
-                done => return done,
+                done
             }
         }
     }

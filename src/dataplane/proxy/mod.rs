@@ -16,6 +16,7 @@ mod http2;
 mod piece;
 mod relay;
 mod respond;
+mod retry;
 mod target;
 mod timing;
 mod tls;

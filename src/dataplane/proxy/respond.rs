@@ -8,6 +8,7 @@ use std::{
 use super::{
     piece::{Sink, Source},
     relay::{Relay, Ways},
+    retry::Retries,
     timing::{Timing, tag},
     upload::UploadState,
 };
@@ -56,6 +57,13 @@ pub(super) enum Responded {
         /// Whether the client was told that its connection stays open.
         client_keeps: bool,
     },
+    /// Nothing was passed on: its status asks for another try.
+    Refused {
+        /// The status.
+        status: u16,
+        /// Whether the endpoint's connection can serve another request.
+        endpoint_reusable: bool,
+    },
     /// The endpoint switched protocols; what it already sent in the new one is in the buffer.
     Upgraded(Option<Buf>),
 }
@@ -86,6 +94,8 @@ pub(super) struct Respond<'a> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) decoder: &'a mut ChunkDecoder,
     pub(super) progress: &'a mut Progress,
+    /// What may ask for another try instead of passing the response on.
+    pub(super) gate: Option<&'a Retries<'a>>,
 }
 
 impl Respond<'_> {
@@ -146,12 +156,12 @@ impl Respond<'_> {
     fn before_head(&self) {
         let now_tick = self.shard.deadlines.now_tick();
         let is_its_turn = self.upload.is_done.get() || self.upload.endpoint_refused.get();
-        let length = if is_its_turn {
-            self.timing.upstream
+        let (after, tag) = if is_its_turn {
+            self.timing.until_head(now_tick)
         } else {
-            Duration::MAX // while the client has the word, the endpoint may be silent
+            // While the client has the word, the endpoint may be silent.
+            self.timing.at_most(Duration::MAX, tag::UPSTREAM, now_tick)
         };
-        let (after, tag) = self.timing.at_most(length, tag::UPSTREAM, now_tick);
         self.endpoint.read_within(after, tag);
     }
 
@@ -206,6 +216,11 @@ impl Respond<'_> {
         head_bytes: usize,
     ) -> Result<Responded, Reason> {
         self.progress.head_at = Some(Instant::now());
+        if let Some(gate) = self.gate
+            && gate.refuse(self.response.status(), self.shard)
+        {
+            return Ok(self.refused(&input, head_bytes));
+        }
         let upgraded = self.response.is_upgrade();
         let plan = self.plan();
         self.write_head(&input, plan);
@@ -254,6 +269,18 @@ impl Respond<'_> {
             && framing != Framing::UntilClose
             && !discarded;
         Ok(Responded::Whole { endpoint_reusable, client_keeps: plan.keep_alive })
+    }
+
+    /// Drops the response. What of its body has not arrived is not waited for: closing is cheaper.
+    fn refused(&self, input: &Option<Buf>, head_bytes: usize) -> Responded {
+        let here = input.as_ref().map_or(0, Buf::len).saturating_sub(head_bytes) as u64;
+        let is_whole = match self.response.framing() {
+            Framing::Empty => here == 0,
+            Framing::Length(length) => here == length,
+            Framing::Chunked | Framing::UntilClose => false,
+        };
+        let endpoint_reusable = is_whole && self.response.keep_alive() && self.upload.is_done.get();
+        Responded::Refused { status: self.response.status(), endpoint_reusable }
     }
 
     fn plan(&self) -> Plan {

@@ -23,6 +23,8 @@ pub(super) struct Timing {
     pub(super) upstream: Duration,
     /// The tick at which the whole exchange has to be over.
     route_tick: Option<u64>,
+    /// The tick at which this try has to have its response head.
+    try_tick: Option<u64>,
 }
 
 impl Timing {
@@ -33,11 +35,25 @@ impl Timing {
         route: Option<Duration>,
         now_tick: u64,
     ) -> Self {
-        let route_tick = route.map(|length| {
-            let ticks = length.as_millis().div_ceil(limits::TICK.as_millis());
-            now_tick.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
-        });
-        Self { client, upstream, route_tick }
+        let route_tick = route.map(|length| tick_after(length, now_tick));
+        Self { client, upstream, route_tick, try_tick: None }
+    }
+
+    /// The same for a try that begins now and may take so long to its response head.
+    pub(super) fn for_try(self, length: Duration, now_tick: u64) -> Self {
+        Self { try_tick: Some(tick_after(length, now_tick)), ..self }
+    }
+
+    /// How long the endpoint may be silent before its response head, with the tag to blame.
+    pub(super) fn until_head(&self, now_tick: u64) -> (Duration, u8) {
+        self.of_try(self.upstream, now_tick)
+    }
+
+    /// The shorter of `length`, what is left for this try, and what is left for the exchange.
+    pub(super) fn of_try(&self, length: Duration, now_tick: u64) -> (Duration, u8) {
+        let left = self.try_tick.map(|end| ticks_long(end.saturating_sub(now_tick)));
+        let length = left.map_or(length, |left| left.min(length));
+        self.at_most(length, tag::UPSTREAM, now_tick)
     }
 
     /// The shorter of `length` and what is left for the whole exchange, with the tag to blame.
@@ -57,6 +73,12 @@ impl Timing {
     }
 }
 
+/// The tick at which a length of time that begins now is over.
+fn tick_after(length: Duration, now_tick: u64) -> u64 {
+    let ticks = length.as_millis().div_ceil(limits::TICK.as_millis());
+    now_tick.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+}
+
 /// How long this many ticks are.
 fn ticks_long(ticks: u64) -> Duration {
     limits::TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
@@ -74,6 +96,10 @@ mod tests {
         assert_eq!(timing.at_most(second, tag::UPSTREAM, 130), (second / 2, tag::ROUTE));
         assert!(!timing.is_over(139));
         assert!(timing.is_over(140));
+        let hurried = timing.for_try(second / 4, 100);
+        assert_eq!(hurried.until_head(100), (second / 4, tag::UPSTREAM));
+        assert_eq!(hurried.until_head(200), (Duration::ZERO, tag::UPSTREAM));
+        assert_eq!(hurried.at_most(second, tag::UPSTREAM, 110), (second, tag::UPSTREAM));
         let free = Timing::new(second, second, None, 0);
         assert_eq!(free.at_most(second, tag::CLIENT, u64::MAX), (second, tag::CLIENT));
     }

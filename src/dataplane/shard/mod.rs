@@ -8,6 +8,7 @@ mod leaving;
 mod places;
 mod spread;
 mod table;
+mod tally;
 mod turns;
 mod upstreams;
 
@@ -23,6 +24,7 @@ pub use date::DateCache;
 pub use places::Place;
 pub use spread::{Handed, Seat, Spread, spread};
 pub use table::Table;
+use tally::Tallies;
 pub use turns::{Turn, Turns};
 pub use upstreams::{UpstreamState, Upstreams};
 
@@ -31,7 +33,7 @@ use crate::{
     base::{clock, ids::ListenerId, limits},
     rt::{BufPool, Deadlines, FuturePool, PanicPlace, PipePool},
     snapshot::{
-        Snapshot, WorkerSettings,
+        Snapshot, Upstream, WorkerSettings,
         messages::{FromWorker, Gone, ReportSender},
     },
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
@@ -69,6 +71,7 @@ pub struct Shard {
     leaving: leaving::Leaving,
     reports: ReportSender,
     places: places::Places,
+    tallies: Tallies,
     log: RefCell<Option<LogSender>>,
     random: Cell<u64>,
     now_ms: Cell<u64>,
@@ -109,6 +112,7 @@ impl Shard {
             leaving: leaving::Leaving::default(),
             reports,
             places: places::Places::default(),
+            tallies: Tallies::default(),
             log: RefCell::new(log),
             // Any odd number will do; cores differ so that they do not march in step.
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((settings.core as u64) << 32 | 1)),
@@ -163,6 +167,18 @@ impl Shard {
             self.leaving.add(*listener, Rc::clone(&old), until_tick);
         }
         self.places.forget(&gone.listeners);
+    }
+
+    /// What this core keeps for an upstream, its tally to be brought to the process at the next tick.
+    pub fn tallied(&self, upstream: &Arc<Upstream>) -> Rc<UpstreamState> {
+        let state = self.upstreams.state(upstream);
+        self.tallies.list(&state, upstream);
+        state
+    }
+
+    /// Brings to the process what this core saw of upstreams. Called each tick.
+    pub fn bring_tallies(&self) {
+        self.tallies.bring(self.now_ms());
     }
 
     /// Ends what was given time when its rules went and still goes on. Called each tick.

@@ -7,6 +7,7 @@
 
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
+use super::tally::Tally;
 use crate::{
     base::ids::{EndpointIndex, Identity},
     dataplane::upstream::EndpointPool,
@@ -20,6 +21,8 @@ use crate::{
 pub struct UpstreamState {
     /// Whose turn it is.
     pub balancer: RefCell<Balancer>,
+    /// What was seen of it since the last tick.
+    pub tally: Tally,
     pools: Box<[Option<Rc<EndpointPool>>]>,
 }
 
@@ -129,6 +132,7 @@ impl Upstreams {
         let weights = upstream.endpoints.iter().map(|one| one.weight);
         let pools = upstream.endpoints.iter().zip(&upstream.pools);
         UpstreamState {
+            tally: Tally::default(),
             balancer: RefCell::new(Balancer::new(upstream.strategy, weights, self.core)),
             pools: pools
                 .map(|(endpoint, identity)| Some(self.pool(*identity, endpoint.address?)))
@@ -177,7 +181,7 @@ impl Upstreams {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -190,7 +194,7 @@ mod tests {
         },
     };
 
-    fn upstream(place: u32, generation: u32) -> Upstream {
+    pub(in crate::dataplane::shard) fn upstream(place: u32, generation: u32) -> Upstream {
         let identity = Identity { place, generation };
         let cell = UpstreamCell::new();
         Upstream {

@@ -32,6 +32,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             shard.advance_clock();
             shard.connections.cancel_gone(shard.deadlines.now_tick());
             shard.end_leaving();
+            shard.bring_tallies();
             shard.date.refresh();
             shard.flush_log();
             let in_use = i64::try_from(shard.buffers.stats().in_use).unwrap_or(i64::MAX);
