@@ -360,6 +360,46 @@ fn a_splice_takes_over_in_the_middle_without_losing_a_byte() {
     }
 }
 
+/// A wait for bytes that was dropped takes none from those who read in another way afterwards.
+#[test]
+fn a_dropped_wait_takes_nothing_from_others() {
+    const TOTAL: usize = 40_000;
+    for way in WAYS {
+        for by_splice in [true, false] {
+            on_core(way, || async {
+                let ((from, source), (to, mut sink)) = (pair(), pair());
+                let pool = pool();
+                assert!(poll_once(from.next(&pool)).await.is_pending());
+                rt::yield_now().await;
+                let sender = thread::spawn(move || {
+                    for at in (0..TOTAL).step_by(1000) {
+                        (&source).write_all(&pattern(at..at + 1000)).unwrap();
+                        thread::sleep(Duration::from_micros(100));
+                    }
+                    source
+                });
+                if by_splice {
+                    let mut pipe = PipePool::new(1, 1 << 18).take().unwrap();
+                    let moved = Cell::new(0);
+                    splice_exact(&from, &to, &mut pipe, TOTAL as u64, &moved).await.unwrap();
+                } else {
+                    let mut sent = 0;
+                    while sent < TOTAL {
+                        let (received, buf) = from.recv(pool.take().unwrap()).await;
+                        sent += received.unwrap();
+                        let n = buf.len();
+                        to.send(buf, n).await.0.unwrap();
+                    }
+                }
+                let mut got = vec![0; TOTAL];
+                sink.read_exact(&mut got).unwrap();
+                assert!(got == pattern(0..TOTAL), "{way:?}, splice: {by_splice}");
+                drop(sender.join());
+            });
+        }
+    }
+}
+
 /// Connections that end while bytes are on their way: their descriptors' numbers are used again at
 /// once, and the new ones get every byte of theirs and none of the old ones'.
 #[test]

@@ -179,8 +179,14 @@ impl RingFd {
     /// Cancel safe.
     pub(super) async fn disarm(&self) {
         poll_fn(|cx| {
-            self.with_flow(|ring, index| ring.poll_unarmed(index, cx), |_, _| Poll::Ready(()))
-                .unwrap_or(Poll::Ready(()))
+            let unarmed = self.with_flow(
+                |ring, index| ring.poll_unarmed(index, cx),
+                |epoll, index| {
+                    epoll.disarm(index);
+                    Poll::Ready(())
+                },
+            );
+            unarmed.unwrap_or(Poll::Ready(()))
         })
         .await;
     }

@@ -28,13 +28,24 @@ pub(in crate::rt) trait Attempt: Unpin {
 pub(in crate::rt) struct Op<'a, A: Attempt> {
     fd: &'a RingFd,
     attempt: Option<A>, // `None` once it has ended
-    has_waited: bool,
+    stage: Stage,
+}
+
+/// How far an operation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It was not polled yet.
+    New,
+    /// Its turn has come: it is tried.
+    Due,
+    /// It was tried, in vain; the kernel reports when it is worth it.
+    Waiting,
 }
 
 impl<'a, A: Attempt> Op<'a, A> {
     /// An operation that is tried when it is polled.
     pub(in crate::rt) fn new(fd: &'a RingFd, attempt: A) -> Self {
-        Self { fd, attempt: Some(attempt), has_waited: false }
+        Self { fd, attempt: Some(attempt), stage: Stage::New }
     }
 }
 
@@ -42,12 +53,12 @@ impl<A: Attempt> Future for Op<'_, A> {
     type Output = (io::Result<usize>, A);
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { fd, attempt, has_waited } = self.get_mut();
+        let Self { fd, attempt, stage } = self.get_mut();
         let Some(mut held) = attempt.take() else { panic!("polled after its end") };
         let polled = core::with(|core| match &mut *core.driver.borrow_mut() {
             AnyDriver::Epoll(epoll) => {
-                let index = fd.watched(epoll);
-                Some(epoll.poll_attempt(index, &mut held, has_waited, cx))
+                let (index, is_alone) = (fd.watched(epoll), core.executor.is_idle());
+                Some(epoll.poll_attempt(index, &mut held, stage, is_alone, cx))
             }
             AnyDriver::Ring(_) => None,
         });

@@ -40,8 +40,7 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    fn note(&mut self) {
-        self.is_ready = true;
+    fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -65,6 +64,8 @@ pub(super) struct Watched {
     is_closed: bool,
     read: Direction,
     write: Direction,
+    /// Somebody waits for bytes, to be received into a buffer of this pool.
+    pub(super) wanted: Option<BufPool>,
     /// What was received and put back.
     pub(super) front: Option<Buf>,
     pub(super) end: Option<End>,
@@ -82,6 +83,7 @@ impl Watched {
             is_closed: false,
             read: Direction { is_ready: true, waker: None },
             write: Direction { is_ready: true, waker: None },
+            wanted: None,
             front: None,
             end: None,
             tries: (0, 0),
@@ -99,10 +101,18 @@ impl Watched {
     pub(super) fn note(&mut self, events: u32) {
         self.is_closed |= events & CLOSED != 0;
         if events & (READS | BOTH) != 0 {
-            self.read.note();
+            self.read.is_ready = true;
+            // What else may come of it, no buffer or the end, is seen by the task.
+            if let Some(pool) = self.wanted.take()
+                && let Ok(Some(buf)) = self.receive(&pool)
+            {
+                self.front = Some(buf);
+            }
+            self.read.wake();
         }
         if events & (WRITES | BOTH) != 0 {
-            self.write.note();
+            self.write.is_ready = true;
+            self.write.wake();
         }
     }
 
