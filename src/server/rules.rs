@@ -1,7 +1,7 @@
 //! From a source to rules that the cores can obey: read, check, compile. The same at the start and for
 //! every change.
 
-use std::{io, panic::resume_unwind, path::PathBuf, sync::Arc, thread};
+use std::{io, path::PathBuf, sync::Arc};
 
 use crate::{
     controlplane::{
@@ -175,18 +175,7 @@ pub(super) fn load(
     version: u64,
 ) -> Result<Loaded, ConfigErrors> {
     let overlay = Arc::clone(overlay);
-    reader.run(move || {
-        let read = || config::load_with(base.base(), &overlay, &before);
-        let loaded = match before.is_empty() {
-            false => read()?,
-            // What parsing all of it leaves behind goes with the thread that did it.
-            true => thread::scope(|scope| {
-                let read = scope.spawn(read).join();
-                read.unwrap_or_else(|panic| resume_unwind(panic)).map(config::Loaded::copied)
-            })?,
-        };
-        compiled(loaded, version)
-    })
+    reader.run(move || compiled(config::load_with(base.base(), &overlay, &before)?, version))
 }
 
 fn compiled(loaded: config::Loaded, version: u64) -> Result<Loaded, ConfigErrors> {

@@ -14,7 +14,7 @@ use std::{
 
 use memchr::{memchr_iter, memmem};
 
-use super::{interpolate, route::RouteConfig};
+use super::interpolate;
 use crate::{
     base::ids::ListenerIndex,
     policy::route::{Conflict, PathSpec, RouteSpec, RouteTable, ValueSpec},
@@ -35,21 +35,8 @@ pub(super) struct Reading {
     pub(super) extra: Option<Arc<RouteExtra>>,
 }
 
-impl Reading {
-    /// A copy that shares nothing.
-    fn copied(&self) -> Self {
-        Self {
-            id: self.id.as_deref().map(Arc::from),
-            upstream: self.upstream.clone(),
-            listeners: self.listeners.clone(),
-            matching: self.matching.clone(),
-            extra: self.extra.as_deref().cloned().map(Arc::new),
-        }
-    }
-}
-
 /// What decides which requests a route takes: the keys of a [`RouteSpec`], owned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Matching {
     hosts: Box<[Box<str>]>,
     path: Path,
@@ -61,7 +48,7 @@ pub(super) struct Matching {
     pub(super) groups: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Path {
     None,
     Pattern(Box<str>),
@@ -162,32 +149,6 @@ impl Kept {
         Self(Some(Arc::new(Inner { files: files.map(file).collect(), table })))
     }
 
-    /// The same copied into memory of the calling thread, `routes` with it: what was read lies among
-    /// what parsing left behind, and pages that hold a little of both would never be given back.
-    pub(super) fn copied(self, routes: &mut [RouteConfig]) -> Self {
-        let Some(Inner { files, table }) = self.0.and_then(Arc::into_inner) else {
-            return Self::default();
-        };
-        let copies: Vec<Arc<Reading>> =
-            table.readings.iter().map(|reading| Arc::new(reading.copied())).collect();
-        for (route, copy) in routes.iter_mut().zip(&copies) {
-            route.id = copy.id.clone().unwrap_or_else(|| Arc::from(&*route.id));
-            route.extra = copy.extra.clone();
-        }
-        let old = table.readings.iter().map(Arc::as_ptr);
-        let by_old: HashMap<*const Reading, &Arc<Reading>> = old.zip(&copies).collect();
-        let piece = |piece: &Piece| {
-            let reading =
-                piece.reading.get().and_then(|old| by_old.get(&Arc::as_ptr(old)).copied());
-            let reading = reading.map_or_else(OnceLock::new, |copy| Arc::clone(copy).into());
-            Piece { reading, ..*piece }
-        };
-        let file =
-            |file: KeptFile| KeptFile { routes: file.routes.iter().map(piece).collect(), ..file };
-        let files = files.into_iter().map(file).collect();
-        Self(Some(Arc::new(Inner { files, table: KeptTable { readings: copies, ..table } })))
-    }
-
     /// The table, if these routes match just as those that it was made of.
     pub(super) fn table_of(
         &self,
@@ -205,7 +166,7 @@ impl Kept {
     }
 
     /// Whether nothing is.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
@@ -448,19 +409,6 @@ mod tests {
         reads_alike(&text, &text, 0);
         let warned = A.replace("path = ", "methods = [\"GTE\"]\npath = ");
         reads_alike(&warned, &warned, 0);
-    }
-
-    #[test]
-    fn a_copy_is_as_good() {
-        let text = format!("{A}{B}{C}");
-        let loaded = read(&text, &Kept::default()).expect("valid");
-        let before = shown(&loaded);
-        let copied = loaded.copied();
-        assert_eq!(shown(&copied), before);
-        assert_eq!(copied.known.kept.len(), 3);
-        let again = read(&text, &copied.known.kept).expect("valid");
-        assert_eq!(shown(&again), before);
-        assert!(Arc::ptr_eq(&again.config.routes[0].id, &copied.config.routes[0].id));
     }
 
     #[test]

@@ -124,14 +124,6 @@ pub struct Loaded {
     pub known: Known,
 }
 
-impl Loaded {
-    /// The same copied into memory of the calling thread, as far as it is of many small pieces.
-    pub fn copied(mut self) -> Self {
-        self.known.kept = self.known.kept.copied(&mut self.config.routes);
-        self
-    }
-}
-
 /// What is kept of the files of a configuration in force.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
