@@ -31,6 +31,9 @@ pub const HEADER_BYTES_MAX_MAX: usize = 64 * 1024;
 /// Default for the number of fields in a head (`header_count_max`).
 pub const HEADER_COUNT_MAX_DEFAULT: usize = 128;
 
+/// Bytes of a PROXY protocol header with its extensions. Balancers send a few hundred at most.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
 /// Largest `header_count_max` a configuration may ask for.
 pub const HEADER_COUNT_MAX_MAX: usize = 1024;
 

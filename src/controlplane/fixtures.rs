@@ -51,6 +51,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         http2: false,
         merge_slashes: true,
         trusted_proxies: Default::default(),
+        proxy_protocol: false,
         forwarded: false,
         tls: None,
     };

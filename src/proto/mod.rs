@@ -9,4 +9,5 @@ pub mod bytes;
 pub mod h1;
 pub mod h2;
 pub mod host;
+pub mod proxy_protocol;
 pub mod uri;

@@ -98,6 +98,8 @@ pub struct Listener {
     pub merge_slashes: bool,
     /// Peers whose `X-Forwarded-*` and `Forwarded` fields are believed and extended.
     pub trusted_proxies: TrustedProxies,
+    /// Whether connections begin with a PROXY protocol header, which only `trusted_proxies` may send.
+    pub proxy_protocol: bool,
     /// Whether `Forwarded` (RFC 7239) is sent beside `X-Forwarded-*`.
     pub forwarded: bool,
     /// TLS, where it is spoken.

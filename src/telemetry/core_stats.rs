@@ -124,6 +124,8 @@ core_stats! {
     access_log_dropped: Counter;
     /// Beats of the loop's clock.
     loop_ticks: Counter;
+    /// Connections closed because their PROXY protocol header was bad, late, or of a stranger.
+    proxy_headers_refused: Counter;
     /// Microseconds that the thread of this core was running.
     busy_micros: Counter;
     /// The longest delay of a beat so far, microseconds: somebody held the core that long.

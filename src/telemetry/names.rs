@@ -122,6 +122,8 @@ metrics! {
         "Defects of ringway that cost one connection each.";
     BUFFERS = "ringway_buffers_in_use", Gauge, ["core"],
         "Pooled buffers in use.";
+    PROXY_HEADERS_REFUSED = "ringway_proxy_headers_refused_total", Counter, ["core"],
+        "Connections closed because their PROXY protocol header was bad, late, or of a stranger.";
     CORE_BUSY = "ringway_core_busy_seconds_total", Counter, ["core"],
         "Time that the thread of this core was running.";
     LOOP_TICKS = "ringway_loop_ticks_total", Counter, ["core"],

@@ -23,6 +23,7 @@ mod mutations;
 mod observe;
 mod pools;
 mod protocol;
+mod proxy_protocol;
 mod reload;
 mod responses;
 mod retries;

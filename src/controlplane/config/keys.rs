@@ -246,9 +246,10 @@ pub(super) static LISTENER: Section = Section {
             "proxy_protocol",
             Kind::Boolean,
             "false",
-            "Whether connections start with a PROXY protocol header. `true` is not available \
-            yet.",
-        ),
+            "Whether connections begin with a PROXY protocol header (version 1 or 2) that names the \
+            client. Only `trusted_proxies` may connect then.",
+        )
+        .or(&["accept_proxy", "proxyProtocol"]),
         key(
             "merge_slashes",
             Kind::Boolean,

@@ -39,6 +39,7 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<(Listener,
     let (http1, http2) = versions(table);
     let merge_slashes = table.boolean("merge_slashes");
     let forwarded = table.boolean("forwarded");
+    let proxy_protocol = proxy_protocol(table);
     let tls = match table.get("tls") {
         None => Some(None),
         Some(value) => value
@@ -56,6 +57,7 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<(Listener,
         http2,
         merge_slashes,
         trusted_proxies,
+        proxy_protocol,
         forwarded,
         tls: tls?,
     };
@@ -67,9 +69,21 @@ fn refuse_later(table: &Table<'_>) {
     if let Some(value) = table.get("mode").filter(|value| value.choice() == Some("tcp")) {
         value.error(Table::later_message("the mode \"tcp\""), "write mode = \"http\"");
     }
-    if let Some(value) = table.get("proxy_protocol").filter(|value| value.boolean() == Some(true)) {
-        value.error(Table::later_message("the PROXY protocol"), "write proxy_protocol = false");
+}
+
+/// Who may send the header has to be said: anybody else could claim to be anybody.
+fn proxy_protocol(table: &Table<'_>) -> bool {
+    let is_on = table.boolean("proxy_protocol");
+    if is_on
+        && table.get("trusted_proxies").is_none()
+        && let Some(value) = table.get("proxy_protocol")
+    {
+        value.error(
+            "nobody is trusted to send the PROXY protocol's header",
+            "set trusted_proxies to the addresses of the load balancers",
+        );
     }
+    is_on
 }
 
 /// Whether HTTP/1 and HTTP/2 are spoken.

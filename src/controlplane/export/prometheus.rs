@@ -189,6 +189,7 @@ fn per_core(out: &mut Exposition, state: &State) {
         (&names::HTTP2_STREAMS_MALFORMED, |c| c.http2_streams_malformed.get().into()),
         (&names::PANICS, |c| c.panics.get().into()),
         (&names::BUFFERS, |c| c.buffers_in_use.get().into()),
+        (&names::PROXY_HEADERS_REFUSED, |c| c.proxy_headers_refused.get().into()),
         (&names::LOOP_TICKS, |c| c.loop_ticks.get().into()),
         (&names::SNAPSHOT_VERSION, |c| c.snapshot_version.get().into()),
     ];

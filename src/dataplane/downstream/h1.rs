@@ -1,10 +1,7 @@
 //! One client connection that speaks HTTP/1: reads request heads, drops what nobody wants, closes
 //! so that the last answer arrives.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{
     base::{ids::ListenerId, limits, reason::Reason},
@@ -65,7 +62,7 @@ impl Downstream {
         listener: ListenerId,
         deadlines: &Deadlines,
     ) -> Self {
-        let peer_text = canonical(peer.ip()).to_string().into_bytes().into_boxed_slice();
+        let peer_text = peer_text(peer);
         Self {
             socket: Socket::new(stream, deadlines),
             input: None,
@@ -204,7 +201,8 @@ impl Downstream {
     }
 }
 
-/// `::ffff:192.0.2.1`, as a dual-stack socket names an IPv4 client, is `192.0.2.1`.
-fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
+/// A client's address for fields and logs: `::ffff:192.0.2.1`, as a dual-stack socket names an IPv4
+/// client, is `192.0.2.1`.
+pub(super) fn peer_text(peer: SocketAddr) -> Box<[u8]> {
+    peer.ip().to_canonical().to_string().into_bytes().into_boxed_slice()
 }

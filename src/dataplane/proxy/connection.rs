@@ -88,6 +88,10 @@ impl Connection {
 
     /// Makes the connection one that requests can come over.
     async fn begin(&mut self) -> Next {
+        if self.is_proxied() && !Box::pin(self.learn_origin()).await {
+            self.shard.stats.proxy_headers_refused.inc();
+            return Next::End(Reuse::Reset);
+        }
         let Some(tls) = self.tls() else { return Next::Request };
         self.enter(Phase::Busy);
         // Boxed, as it happens once, and is not small.
@@ -100,6 +104,22 @@ impl Connection {
             }
             Err(None) => Next::End(Reuse::Linger),
         }
+    }
+
+    /// Whether the listener's connections begin with a PROXY protocol header.
+    fn is_proxied(&self) -> bool {
+        self.shard.table_for(self.client.listener).is_some_and(|table| {
+            table.listener(self.client.listener).is_some_and(|(_, rules)| rules.proxy_protocol)
+        })
+    }
+
+    /// Takes the client's address from the balancer in front; whether it could.
+    async fn learn_origin(&mut self) -> bool {
+        self.enter(Phase::Busy);
+        let Some(table) = self.shard.table_for(self.client.listener) else { return false };
+        let Some((_, rules)) = table.listener(self.client.listener) else { return false };
+        let within = rules.limits.header_timeout;
+        self.client.learn_origin(&self.shard.buffers, &rules.trusted_proxies, within).await
     }
 
     /// The TLS of the listener, if it has any.

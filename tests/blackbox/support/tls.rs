@@ -93,7 +93,14 @@ impl Authority {
     pub(crate) fn client(&self) -> TlsClient {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("a root");
-        TlsClient { roots, name: "a.test".into(), cut: usize::MAX, pair: None, alpn: Vec::new() }
+        TlsClient {
+            roots,
+            name: "a.test".into(),
+            cut: usize::MAX,
+            pair: None,
+            alpn: Vec::new(),
+            before: Vec::new(),
+        }
     }
 }
 
@@ -106,6 +113,8 @@ pub(crate) struct TlsClient {
     pub(crate) cut: usize,
     pub(crate) pair: Option<Pair>,
     pub(crate) alpn: Vec<Vec<u8>>,
+    /// What it sends before its handshake.
+    pub(crate) before: Vec<u8>,
 }
 
 impl TlsClient {
@@ -121,6 +130,11 @@ impl TlsClient {
 
     pub(crate) fn with(mut self, pair: &Pair) -> Self {
         self.pair = Some(pair.clone());
+        self
+    }
+
+    pub(crate) fn after(mut self, bytes: &[u8]) -> Self {
+        self.before = bytes.to_vec();
         self
     }
 
@@ -151,6 +165,7 @@ impl TlsClient {
         let mut stream = TcpStream::connect_timeout(&address, super::PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(super::PATIENCE))?;
+        stream.write_all(&self.before)?;
         while connection.is_handshaking() {
             let mut out = Vec::new();
             while connection.wants_write() {
