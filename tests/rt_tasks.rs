@@ -124,3 +124,36 @@ fn only_one_loop_runs_on_a_thread() {
     });
     on_core(|| async {}); // one after the other is fine
 }
+
+#[test]
+fn whoever_is_due_first_wakes_first_however_late_he_lies_down() {
+    on_core(|| async {
+        for _ in 0..3 {
+            let mut long = pin!(rt::sleep(Duration::from_secs(3600)));
+            let soon = async {
+                rt::sleep(Duration::from_millis(2)).await; // the long one has set its alarm by now
+                rt::sleep(Duration::from_millis(2)).await;
+            };
+            match rt::race(long.as_mut(), pin!(soon)).await {
+                Either::Right(()) => {}
+                Either::Left(()) => panic!("an hour has passed"),
+            }
+        }
+        // The alarms of those who left ring for nobody.
+        within(Duration::from_secs(60), rt::sleep(Duration::from_millis(5))).await;
+    });
+}
+
+#[test]
+fn the_time_of_a_turn_stands_still_within_it() {
+    on_core(|| async {
+        let before = Instant::now();
+        rt::yield_now().await;
+        let first = rt::turn_time();
+        thread::sleep(Duration::from_millis(2));
+        assert_eq!(rt::turn_time(), first);
+        rt::yield_now().await;
+        assert!(first >= before && rt::turn_time() > first);
+    });
+    assert!(rt::turn_time() <= Instant::now());
+}

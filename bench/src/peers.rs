@@ -7,6 +7,10 @@ use std::process::Command;
 pub const NAMES: [&str; 7] =
     ["ringway", "nginx", "nginxb", "nginxt", "haproxy", "haproxyb", "envoy"];
 
+/// What passes bytes on and does nothing else: not a peer, but what each of them has to pay.
+const FLOOR: &str = "floor";
+const FLOOR_WITH: &str = "floor:";
+
 /// How to install what is missing.
 pub const REMEDY: &str = "run scripts/bench-peers, or leave it out with --peers";
 
@@ -26,6 +30,7 @@ enum Kind {
     Nginx,
     Haproxy,
     Envoy,
+    Floor,
 }
 
 /// What is filled in between the @ of a configuration.
@@ -49,6 +54,9 @@ impl Peer {
     /// # Errors
     /// No such peer, or it is not installed; says what to do.
     pub fn named(name: &str, ringway: &Path) -> Result<Self, String> {
+        if name == FLOOR || name.starts_with(FLOOR_WITH) {
+            return Self::floor(name);
+        }
         let (kind, binary, template) = match name {
             "ringway" => (Kind::Ringway, Some(ringway.to_owned()), "ringway.toml"),
             "nginx" => (Kind::Nginx, installed("nginx"), "nginx.conf"),
@@ -66,6 +74,17 @@ impl Peer {
         }
         let template = bench_dir().join("peers").join(template);
         Ok(Self { name: name.to_owned(), kind, binary, template })
+    }
+
+    /// The floor of `bench/floor`: `floor`, or with settings `floor:driver:epoll:buffers:16`.
+    fn floor(name: &str) -> Result<Self, String> {
+        let binary = bench_dir().join("floor/target/release/floor");
+        if !binary.is_file() {
+            return Err("floor is not built; cargo build --release --manifest-path \
+                        bench/floor/Cargo.toml"
+                .to_owned());
+        }
+        Ok(Self { name: name.to_owned(), kind: Kind::Floor, binary, template: PathBuf::new() })
     }
 
     /// Another ringway, from `NAME=BINARY` or `NAME=BINARY,CONFIG`: an older build, or other settings.
@@ -90,8 +109,17 @@ impl Peer {
     /// # Errors
     /// The template cannot be read or the result not written.
     pub fn command(&self, blanks: &Blanks<'_>) -> Result<Command, String> {
-        let config = self.write_config(blanks)?;
         let mut command = Command::new(&self.binary);
+        if self.kind == Kind::Floor {
+            command.args(["--port", &blanks.port.to_string()]);
+            command.args(["--origin", &blanks.origin.to_string()]);
+            let mut words = self.name.split(':').skip(1);
+            while let (Some(key), Some(value)) = (words.next(), words.next()) {
+                command.arg(format!("--{key}")).arg(value);
+            }
+            return Ok(command);
+        }
+        let config = self.write_config(blanks)?;
         match self.kind {
             Kind::Ringway => command.arg("run").arg("-c").arg(config),
             Kind::Nginx => command.arg("-p").arg(blanks.dir).arg("-c").arg(config),
@@ -103,6 +131,7 @@ impl Peer {
                 "-l",
                 "error",
             ]),
+            Kind::Floor => &mut command, // has no configuration: above
         };
         Ok(command)
     }
@@ -140,6 +169,7 @@ impl Peer {
     /// What a template says for `@access_log@`.
     fn access_log(&self, blanks: &Blanks<'_>) -> String {
         let text = match (self.kind, blanks.logs) {
+            (Kind::Floor, _) => "",
             (Kind::Ringway | Kind::Nginx, false) => "off",
             (Kind::Ringway, true) => "@dir@/access.log",
             (Kind::Nginx, true) => "@dir@/access.log combined buffer=64k flush=1s",

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
+use std::time::Instant;
 
 use super::drivers::AnyDriver;
 use super::executor::Executor;
@@ -13,6 +14,8 @@ pub(super) struct Core {
     pub(super) executor: Executor,
     pub(super) timers: Timers,
     pub(super) driver: RefCell<AnyDriver>,
+    /// The time, once somebody has asked in this turn: see [`super::turn_time`].
+    pub(super) now: Cell<Option<Instant>>,
 }
 
 thread_local! {

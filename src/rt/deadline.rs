@@ -52,6 +52,7 @@ struct Table {
     origin: Cell<Instant>,
     now: Cell<u32>, // milliseconds since `origin`, of the last advance
     ticks_before_origin: Cell<u64>,
+    tick: Cell<u64>, // of the last advance; kept, as it is asked for several times per request
     due: RefCell<Vec<u32>>, // what is scanned: NEVER, FRESH | milliseconds, or a time
     slots: RefCell<Vec<Slot>>, // the same index: what happens then
     free: RefCell<Vec<u32>>,
@@ -91,6 +92,7 @@ impl Deadlines {
             origin: Cell::new(Instant::now()),
             now: Cell::new(0),
             ticks_before_origin: Cell::new(0),
+            tick: Cell::new(0),
             due: RefCell::new(Vec::new()),
             slots: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
@@ -135,7 +137,9 @@ impl Deadline {
     /// days) the socket is shut down `how`, and [`Deadline::fired`] says `why`. Never early, at most
     /// two ticks late. A few stores: no clock is read, nothing allocated.
     pub fn set(&self, after: Duration, how: Shut, why: u8) {
-        let millis = after.as_nanos().div_ceil(1_000_000).min(u128::from(AFTER_MAX)) as u32;
+        let part = u64::from(after.subsec_nanos().div_ceil(1_000_000));
+        let millis = after.as_secs().saturating_mul(1000).saturating_add(part);
+        let millis = millis.min(u64::from(AFTER_MAX)) as u32;
         let slot = &mut self.table.slots.borrow_mut()[self.index as usize];
         slot.how = how;
         slot.why = why;
@@ -180,7 +184,7 @@ impl Drop for Link {
 
 impl Table {
     fn now_tick(&self) -> u64 {
-        self.ticks_before_origin.get() + u64::from(self.now.get()) / self.tick_millis
+        self.tick.get()
     }
 
     fn occupy(&self, target: Handle) -> (u32, u32) {
@@ -221,6 +225,7 @@ impl Table {
         // A pause of more than 12 days (a suspended machine) counts as 12 days.
         let now = self.now.get().max(passed.min(u128::from(NOW_MAX)) as u32);
         self.now.set(now);
+        self.tick.set(self.ticks_before_origin.get() + u64::from(now) / self.tick_millis);
         let mut due = self.due.borrow_mut();
         for (chunk, due) in due.chunks_mut(SCAN_CHUNK).enumerate() {
             if any_expired(due, now) {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::Instant;
 
 use super::driver::Driver;
 use super::epoll::Epoll;
@@ -25,19 +25,27 @@ impl AnyDriver {
         LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }
 
-    /// Begins what waits to be begun, waits (at most `timeout`) if nobody has anything to do and
-    /// nothing has arrived, and wakes those the kernel has something for.
+    /// Begins what waits to be begun, waits if nobody has anything to do and nothing has arrived, and
+    /// wakes those the kernel has something for. Says whether the time of a sleeper may have come, of
+    /// whom `first` is the first: no wait is much longer than until then.
     ///
     /// # Errors
     /// When the driver itself fails; nothing can go on then.
     pub(super) fn turn(
         &mut self,
-        is_idle: impl FnOnce() -> bool,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+        is_idle: impl Fn() -> bool,
+        first: Option<Instant>,
+    ) -> io::Result<bool> {
         match self {
-            AnyDriver::Ring(ring) => ring.turn(is_idle, timeout),
-            AnyDriver::Epoll(epoll) => epoll.turn(is_idle, timeout),
+            AnyDriver::Ring(ring) => ring.turn(is_idle, first),
+            AnyDriver::Epoll(epoll) => {
+                // Read only for a wait: a busy core looks at the clock once per turn.
+                let timeout = first
+                    .filter(|_| is_idle())
+                    .map(|at| at.saturating_duration_since(Instant::now()));
+                epoll.turn(is_idle, timeout)?;
+                Ok(first.is_some())
+            }
         }
     }
 

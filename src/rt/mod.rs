@@ -60,4 +60,4 @@ pub use probe::{Choice, DriverError, choose};
 pub use runtime::{DriverKind, RuntimeSettings, pin_to_core, run};
 pub use splice::{Progress, SpliceError, splice_exact, splice_until_eof};
 pub use stream::{PeerState, Stream, TcpInfo, poll_gone, shutdown, shutdown_read};
-pub use task::{PanicPlace, sleep, spawn_guarded, yield_now};
+pub use task::{PanicPlace, sleep, spawn_guarded, turn_time, yield_now};

@@ -1,6 +1,6 @@
 //! The loop of one core: runs tasks, submits what they began, waits, wakes.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
@@ -87,8 +87,12 @@ fn run_on<F: Future>(
     busy_poll: Duration,
     f: impl FnOnce() -> F,
 ) -> io::Result<F::Output> {
-    let core =
-        Core { executor: Executor::new(), timers: Timers::default(), driver: RefCell::new(driver) };
+    let core = Core {
+        executor: Executor::new(),
+        timers: Timers::default(),
+        driver: RefCell::new(driver),
+        now: Cell::new(None),
+    };
     let _entered = Entered::new(&core); // after the future below has been dropped, ends the rest
     let mut main = pin!(f());
     let mut output = None;
@@ -104,21 +108,18 @@ fn run_on<F: Future>(
         if !busy_poll.is_zero() && core.executor.is_idle() {
             spin(&core, busy_poll)?;
         }
-        turn(&core)?;
+        turn(&core, true)?;
     }
     output.ok_or_else(|| io::ErrorKind::Other.into())
 }
 
 /// What has become of operations and timers. Also while tasks are ready: one that wakes itself
-/// for ever keeps neither from coming.
-fn turn(core: &Core) -> io::Result<()> {
-    let is_idle = || core.executor.is_idle();
-    let first = core.timers.first();
-    // Read only for a wait: a busy core looks at the clock once per turn.
-    let timeout =
-        first.filter(|_| is_idle()).map(|at| at.saturating_duration_since(Instant::now()));
-    core.driver.borrow_mut().turn(is_idle, timeout)?;
-    if first.is_some() {
+/// for ever keeps neither from coming. Waits, if it may and nobody has anything to do.
+fn turn(core: &Core, may_wait: bool) -> io::Result<()> {
+    let is_idle = || may_wait && core.executor.is_idle();
+    let is_due = core.driver.borrow_mut().turn(is_idle, core.timers.first())?;
+    core.now.set(None);
+    if is_due {
         core.timers.wake_due(Instant::now());
     }
     Ok(())
@@ -127,12 +128,8 @@ fn turn(core: &Core) -> io::Result<()> {
 /// Asks the kernel again and again, for at most `busy_poll`, until something has happened.
 fn spin(core: &Core, busy_poll: Duration) -> io::Result<()> {
     let begin = Instant::now();
-    while core.executor.is_idle() {
-        let now = Instant::now();
-        if now - begin >= busy_poll || core.timers.first().is_some_and(|at| at <= now) {
-            break;
-        }
-        core.driver.borrow_mut().turn(|| true, Some(Duration::ZERO))?;
+    while core.executor.is_idle() && begin.elapsed() < busy_poll {
+        turn(core, false)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::pin::Pin;
 use std::sync::Once;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::core;
 use super::executor;
@@ -83,6 +83,20 @@ impl<F: Future<Output = ()>, P: FnOnce(PanicPlace)> Future for Guarded<F, P> {
         }
         Poll::Ready(())
     }
+}
+
+/// The time of this turn of the loop: what all tasks that run in it agree on, at most a turn old. One
+/// look at the clock for all who ask. Exact outside a loop.
+pub fn turn_time() -> Instant {
+    let known = core::with(|core| match core.now.get() {
+        Some(now) => now,
+        None => {
+            let now = Instant::now();
+            core.now.set(Some(now));
+            now
+        }
+    });
+    known.unwrap_or_else(Instant::now)
 }
 
 /// Waits for at least `duration` from now on.

@@ -24,7 +24,7 @@ Runs ringway and its peers side by side and prints CPU time per request, with ra
   --ringway PATH          the binary to measure     (target/release/ringway)
   --also NAME=BIN[,CONF]  one more ringway, such as an older build; may be repeated
   --peers LIST            of ringway,nginx,nginxb,nginxt,haproxy,haproxyb,envoy; ratios are about the first
-                          (all that are installed)
+                          (all that are installed); also floor, floor:driver:epoll: see bench/floor
   --scenarios LIST        of small,16k,post16k,1m,upload,c512,rate8k,ws,close,memory  (all)
   --layouts LIST          T: proxy alone on its core; S: everything on that core  (T,S)
   --cores CLIENT,PROXY    which two cores            (the first two allowed)

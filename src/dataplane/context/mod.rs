@@ -31,9 +31,9 @@ pub struct RequestContext {
     pub response_out: Vec<u8>,
     /// What the access log wants of the head, kept because the head is overwritten in place.
     pub logged: LoggedHead,
-    /// Decodes a chunked request body.
+    /// Decodes a chunked request body; reset where one begins.
     pub upload: ChunkDecoder,
-    /// Decodes a chunked response body.
+    /// The same for the response.
     pub download: ChunkDecoder,
 }
 
@@ -70,8 +70,6 @@ impl RequestContext {
         self.head.clear();
         self.response.clear();
         self.captures.clear();
-        self.upload.reset();
-        self.download.reset();
         let Self { host, path, target, out, response_out, logged, .. } = self;
         for buffer in [host, path, target, out, response_out].into_iter().chain(logged.buffers()) {
             buffer.clear();

@@ -13,6 +13,7 @@ use crate::{
         shard::{Shard, Table},
     },
     proto::h1::{Method, Version},
+    rt,
     snapshot::{AccessLog, Listener},
     telemetry::{AccessRecord, core_stats::ROUTE_NONE},
 };
@@ -35,7 +36,7 @@ impl Record {
     /// The record of a request whose head has just arrived.
     pub(super) fn new() -> Self {
         Self {
-            started: Instant::now(),
+            started: rt::turn_time(),
             route: None,
             upstream: None,
             endpoint: None,
@@ -53,7 +54,8 @@ impl Record {
 const METHOD_UNKNOWN: u8 = Method::Other as u8;
 
 fn micros_since(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    let passed = rt::turn_time().duration_since(start);
+    u64::try_from(passed.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Counts and logs a request whose head could not be read.

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     base::{ids::RouteIndex, reason::Reason},
     dataplane::upstream::UpstreamConnection,
+    rt,
     snapshot::{Route, Upstream},
 };
 
@@ -80,7 +81,7 @@ impl Exchange<'_> {
         fresh_only: &mut bool,
         retries: Option<&Retries<'_>>,
     ) -> Result<Attempted, Reason> {
-        let began = Instant::now();
+        let began = rt::turn_time();
         let (endpoint, connection) = self.connect(upstream, timing, *fresh_only, tried).await?;
         let was_reused = connection.reused;
         let sent_before = connection.sent;
@@ -116,7 +117,7 @@ impl Exchange<'_> {
     }
 
     fn note_upstream(&mut self, upstream: &Upstream, began: Instant, failed: bool) {
-        let until = self.progress.head_at.unwrap_or_else(Instant::now);
+        let until = self.progress.head_at.unwrap_or_else(rt::turn_time);
         let micros = u64::try_from((until - began).as_micros()).unwrap_or(u64::MAX);
         self.record.upstream_micros = Some(micros);
         self.shard.stats.upstream(upstream.stats).record(micros, failed);

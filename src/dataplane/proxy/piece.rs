@@ -26,7 +26,10 @@ impl<'a> Source<'a> {
         match framing {
             Framing::Empty => Source::Length(0),
             Framing::Length(length) => Source::Length(length),
-            Framing::Chunked => Source::Chunked { decoder, done: false },
+            Framing::Chunked => {
+                decoder.reset(); // here, so that requests without chunks don't touch it
+                Source::Chunked { decoder, done: false }
+            }
             Framing::UntilClose => Source::UntilClose,
         }
     }

@@ -22,7 +22,7 @@ use crate::{
         ChunkDecoder, ChunkError, Framing, HeadLimits, Method, Parse, ResponseForward,
         ResponseHead, ResponseTo, Version, write_response_head,
     },
-    rt::Buf,
+    rt::{self, Buf},
 };
 
 /// Bounds on the head of a response.
@@ -215,7 +215,7 @@ impl Respond<'_> {
         mut input: Option<Buf>,
         head_bytes: usize,
     ) -> Result<Responded, Reason> {
-        self.progress.head_at = Some(Instant::now());
+        self.progress.head_at = Some(rt::turn_time());
         if let Some(gate) = self.gate
             && gate.refuse(self.response.status(), self.shard)
         {

@@ -13,6 +13,7 @@
 //! have been submitted, from where on the kernel knows the file itself: see [`Driver::submit_up_to`].
 #![allow(unsafe_code)]
 
+mod alarm;
 mod entry;
 mod flows;
 mod group;
@@ -22,10 +23,11 @@ mod trial;
 use std::io;
 use std::os::fd::RawFd;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
 
+use self::alarm::Alarm;
 use self::flows::{Asked, Flows, Todo};
 use self::ops::Ops;
 use super::buf::{Buf, BufPool};
@@ -52,23 +54,27 @@ enum Kind {
     CancelOp,
     Flow,
     CancelFlow,
+    Alarm,
+    CancelAlarm,
 }
 
 impl Tag {
-    /// Generations have 30 bits.
-    const GENERATION_MAX: u32 = (1 << 30) - 1;
+    /// Generations have 29 bits, kinds three.
+    const GENERATION_MAX: u32 = (1 << 29) - 1;
 
     fn pack(self) -> u64 {
         let kind = self.kind as u64;
-        kind << 62 | u64::from(self.generation) << 32 | u64::from(self.index)
+        kind << 61 | u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
     fn unpack(data: u64) -> Self {
-        let kind = match data >> 62 {
+        let kind = match data >> 61 {
             0 => Kind::Op,
             1 => Kind::CancelOp,
             2 => Kind::Flow,
-            _ => Kind::CancelFlow,
+            3 => Kind::CancelFlow,
+            4 => Kind::Alarm,
+            _ => Kind::CancelAlarm,
         };
         let generation = (data >> 32) as u32 & Self::GENERATION_MAX;
         Self { kind, generation, index: data as u32 }
@@ -79,6 +85,7 @@ impl Tag {
         let kind = match self.kind {
             Kind::Op | Kind::CancelOp => Kind::CancelOp,
             Kind::Flow | Kind::CancelFlow => Kind::CancelFlow,
+            Kind::Alarm | Kind::CancelAlarm => Kind::CancelAlarm,
         };
         Self { kind, ..self }
     }
@@ -88,6 +95,7 @@ impl Tag {
         let kind = match self.kind {
             Kind::Op | Kind::CancelOp => Kind::Op,
             Kind::Flow | Kind::CancelFlow => Kind::Flow,
+            Kind::Alarm | Kind::CancelAlarm => Kind::Alarm,
         };
         Self { kind, ..self }
     }
@@ -100,6 +108,7 @@ pub(super) struct Driver {
     pub(super) number: u32,
     ops: Ops,
     flows: Flows,
+    alarm: Alarm,
     todo: Vec<Todo>,
     /// Entries ever put into the queue, and how many of them the kernel has.
     pushed: u64,
@@ -118,6 +127,7 @@ impl Driver {
             number: AnyDriver::next_number(),
             ops: Ops::default(),
             flows: Flows::new(receive),
+            alarm: Alarm::default(),
             todo: Vec::new(),
             pushed: 0,
             submitted: 0,
@@ -184,31 +194,44 @@ impl Driver {
         entered.map(drop)
     }
 
-    /// Submits, waits (at most `timeout`) if nobody has anything to do and nothing has arrived, and
-    /// wakes those whose operations have ended. Asked late, as lending buffers may wake somebody.
+    /// Submits, waits if nobody has anything to do and nothing has arrived, and wakes those whose
+    /// operations have ended. Asked late, as lending buffers may wake somebody. Says whether the time
+    /// of a sleeper may have come, of whom `first` is the first.
     ///
     /// # Errors
     /// When the ring itself fails; nothing can go on then.
     pub(super) fn turn(
         &mut self,
-        is_idle: impl FnOnce() -> bool,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+        is_idle: impl Fn() -> bool,
+        first: Option<Instant>,
+    ) -> io::Result<bool> {
         self.flows.lend(&mut self.todo);
         self.work_off();
+        self.set_alarm(first);
         let want = u32::from(is_idle() && self.ring.completion().is_empty());
-        match self.enter(want, timeout) {
+        match self.enter(want, None) {
             Err(error) if !is_transient(&error) => return Err(error),
             _ => {}
         }
         self.reap();
         self.work_off();
-        Ok(())
+        Ok(self.alarm.take_rung())
+    }
+
+    /// Sets the alarm, unless it rings in time as it is.
+    fn set_alarm(&mut self, first: Option<Instant>) {
+        let Some(at) = first.filter(|at| self.alarm.is_later_than(*at)) else { return };
+        self.submit_up_to(self.alarm.number);
+        if let Some(later) = self.alarm.under_way() {
+            self.cancel(later);
+        }
+        let (entry, tag) = self.alarm.set(at, Instant::now());
+        self.alarm.number = self.push(entry, tag);
     }
 
     /// Looks at all completions.
     fn reap(&mut self) {
-        let Self { ring, ops, flows, todo, under_way, .. } = self;
+        let Self { ring, ops, flows, alarm, todo, under_way, .. } = self;
         for completion in ring.completion() {
             let (result, flags) = (completion.result(), completion.flags());
             let tag = Tag::unpack(completion.user_data());
@@ -225,7 +248,8 @@ impl Driver {
                 Kind::CancelFlow if result < 0 && flows.is_cancelling(tag) => {
                     todo.push(Todo::Cancel(tag.target()));
                 }
-                Kind::CancelOp | Kind::CancelFlow => {}
+                Kind::CancelOp | Kind::CancelFlow | Kind::CancelAlarm => {}
+                Kind::Alarm => alarm.complete(tag),
             }
         }
     }
@@ -301,7 +325,8 @@ impl Driver {
     pub(super) fn end_all(&mut self) {
         for round in 0..100 {
             self.todo.clear();
-            let tags: Vec<Tag> = self.ops.under_way().chain(self.flows.under_way()).collect();
+            let all = self.ops.under_way().chain(self.flows.under_way());
+            let tags: Vec<Tag> = all.chain(self.alarm.under_way()).collect();
             tags.into_iter().for_each(|tag| self.cancel(tag));
             let entered = self.enter(u32::from(round > 0), Some(Duration::from_millis(100)));
             self.reap();
