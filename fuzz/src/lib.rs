@@ -10,6 +10,7 @@
 
 pub mod chunked;
 pub mod framing_differential;
+pub mod h2_request;
 pub mod head;
 pub mod path;
 pub mod response_head;
@@ -41,9 +42,10 @@ mod tests {
     /// Each seed, and each of its beginnings, passes its target's check.
     #[test]
     fn seeds_pass() {
-        let targets: [(&str, fn(&[u8])); 7] = [
+        let targets: [(&str, fn(&[u8])); 8] = [
             ("head", super::head::check),
             ("response_head", super::response_head::check),
+            ("h2_request", super::h2_request::check),
             ("chunked", super::chunked::check),
             ("path", super::path::check),
             ("framing_differential", super::framing_differential::check),

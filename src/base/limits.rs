@@ -291,6 +291,15 @@ pub const H2_EMPTY_FRAMES_MAX: u32 = 1000;
 /// tens; a client that cancels each request after it began is slowed to what its endpoints bear.
 pub const H2_EMPTY_FRAMES_PER_TICK: u32 = 20;
 
+/// HTTP/2 connections of one core to one endpoint.
+pub const H2_LINKS_MAX: usize = 4;
+
+/// Requests at once on one of them, if the endpoint allows that many: what it holds for them is bounded.
+pub const H2_LINK_STREAMS_MAX: u32 = 256;
+
+/// Requests of one core that wait for room on the connections to an endpoint; others are refused.
+pub const H2_WAITING_MAX: usize = 1024;
+
 /// How long a connection with streams may be silent before it is asked with a PING whether it is
 /// still there, and then how long it has to answer.
 pub const H2_SILENCE_MAX: Duration = Duration::from_secs(30);

@@ -118,6 +118,7 @@ impl Resolver {
             response_timeout: config.response_timeout,
             pool_idle: config.pool_idle,
             pool_idle_max_per_core: config.pool_idle_max_per_core,
+            http2: config.http2,
             pool_age_max: config.pool_age_max,
             health_check: config.health_check.map(Arc::new),
             cell,

@@ -70,6 +70,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         response_timeout: seconds(60),
         pool_idle: seconds(60),
         pool_idle_max_per_core: 128,
+        http2: false,
         pool_age_max: std::time::Duration::MAX,
         health_check: None,
         stats: UPSTREAM_OTHER,

@@ -229,22 +229,39 @@ impl Socket {
         }
     }
 
-    /// Whether not one byte sent after the first `sent_before` can have reached the peer's program,
-    /// given that it ended its side with a FIN: the connection is reset and the peer's kernel
-    /// acknowledged nothing of them. `false` where that can't be known.
+    /// Whether not one byte sent after the first `sent_before` can have reached the peer's program:
+    /// it ended its side in order (`has_ended`), the connection is reset and the peer's kernel
+    /// acknowledged nothing of them. `false` where that can't be known. Of a stream: whether the peer
+    /// has promised so.
     ///
     /// A peer that had closed its socket before our bytes arrived answers them with a reset and no
     /// acknowledgement; had they arrived before, the FIN would have acknowledged them. A reset
     /// without a FIN proves nothing: a program may have read them and reset the connection before
     /// its kernel acknowledged a byte, and the reset's own acknowledgement is not counted.
-    /// Source: RFC 9293 §3.10.7.1; tcp(7), `tcpi_bytes_acked`.
-    pub fn nothing_arrived_since(&self, sent_before: u64) -> bool {
+    /// Source: RFC 9293 §3.10.7.1; tcp(7), `tcpi_bytes_acked`; RFC 9113 §8.7.
+    pub fn nothing_arrived_since(&self, sent_before: u64, has_ended: bool) -> bool {
         match &self.transport {
-            Transport::Tcp(wire, None) => wire.stream.tcp_info().is_ok_and(|info| {
-                info.state_closed && info.bytes_acked <= sent_before.saturating_add(1)
-            }),
+            Transport::Tcp(wire, None) => {
+                has_ended
+                    && wire.stream.tcp_info().is_ok_and(|info| {
+                        info.state_closed && info.bytes_acked <= sent_before.saturating_add(1)
+                    })
+            }
             Transport::Tcp(_, Some(_)) => false, // what was sent are other bytes
             Transport::Stream(stream) => stream.is_refused(),
+        }
+    }
+
+    /// Whether this is a stream of an HTTP/2 connection, good for one request.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.transport, Transport::Stream(_))
+    }
+
+    /// Whether the peer has said that it will not answer, after it had looked at the request.
+    pub fn is_reset_by_peer(&self) -> bool {
+        match &self.transport {
+            Transport::Tcp(..) => false,
+            Transport::Stream(stream) => stream.is_reset(),
         }
     }
 

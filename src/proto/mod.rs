@@ -6,6 +6,7 @@
 //! each file, in `h1/cases/`, in `tests/proto_cuts.rs` and in `fuzz/`.
 
 pub mod bytes;
+pub mod grpc;
 pub mod h1;
 pub mod h2;
 pub mod host;

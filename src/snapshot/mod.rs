@@ -187,6 +187,8 @@ pub struct Upstream {
     pub strategy: Strategy,
     /// At least one, in the order of the configuration.
     pub endpoints: Box<[Endpoint]>,
+    /// Whether HTTP/2 is spoken to the endpoints.
+    pub http2: bool,
     /// To establish a connection.
     pub connect_timeout: Duration,
     /// Longest silence of an endpoint, also between two reads of a body.

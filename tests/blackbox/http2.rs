@@ -8,7 +8,7 @@ use crate::support::{
     Conf, Origin, PATIENCE, Ringway, Step,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING, RST_STREAM, Raw,
-        block_on, fields, get,
+        SETTINGS, block_on, fields, get,
     },
     origin::reply,
 };
@@ -370,4 +370,44 @@ fn a_preface_is_none_behind_a_request() {
     client.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_eq!(client.response().status(), 200);
     assert_eq!(client.response().status(), 400);
+}
+
+#[test]
+fn a_websocket_by_extended_connect_becomes_an_upgrade() {
+    let origin = Origin::start();
+    let proxy = start(&origin);
+    let mut raw = Raw::connect(proxy.address());
+    let settings = raw.wait_for(SETTINGS);
+    assert!(settings.payload.chunks(6).any(|one| one == [0, 8, 0, 0, 0, 1]), "RFC 8441 §3");
+    let head = fields(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/chat"),
+        ("sec-websocket-version", "13"),
+    ]);
+    raw.frame(HEADERS, END_HEADERS, 1, &head);
+    let mut request = origin.next_head();
+    assert_eq!(request.head.start, "GET /chat HTTP/1.1");
+    assert_eq!(request.head.get("upgrade"), Some("websocket"));
+    assert_eq!(request.head.get("connection"), Some("upgrade"));
+    assert_eq!(request.head.get("sec-websocket-key").map(str::len), Some(24));
+    request.send(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-accept: x\r\n\r\nhello",
+    );
+    assert_eq!(raw.outcome(1), 200);
+    assert_eq!(raw.wait_for(DATA).payload, b"hello");
+    raw.frame(DATA, 0, 1, b"to the endpoint");
+    let (bytes, _) = request.wire().read_bytes(15);
+    assert_eq!(bytes, b"to the endpoint");
+    // Each direction ends by itself.
+    raw.frame(DATA, END_STREAM, 1, b"");
+    assert_eq!(request.wire().read_bytes(1).0, b"");
+    request.send("late");
+    assert_eq!(raw.wait_for(DATA).payload, b"late");
+    drop(request);
+    let end = raw.wait_for(DATA);
+    assert_eq!((end.payload.len(), end.flags & END_STREAM), (0, END_STREAM));
 }

@@ -486,8 +486,15 @@ pub(super) static UPSTREAM: Section = Section {
         later("overload", "remove it"),
         later("slow_start", "remove it"),
         later("tls", "write http:// endpoints"),
-        later("http", "remove it; endpoints are spoken to in HTTP/1.1"),
-        later("http2", "remove it; endpoints are spoken to in HTTP/1.1"),
+        key(
+            "http",
+            Kind::Choice(&["h1", "h2"]),
+            "h1",
+            "HTTP version spoken to the endpoints. \"h2\" without TLS means that they know \
+            beforehand.",
+        )
+        .or(&["protocol"]),
+        later("http2", "write http = \"h2\""),
         later("proxy_protocol", "remove it"),
     ],
 };

@@ -23,6 +23,8 @@ pub struct UpstreamConfig {
     pub strategy: Strategy,
     /// At least one, in the order of the file.
     pub endpoints: Vec<EndpointConfig>,
+    /// Whether HTTP/2 is spoken to them.
+    pub http2: bool,
     /// To establish a connection.
     pub connect_timeout: Duration,
     /// Longest silence of an endpoint.
@@ -58,6 +60,7 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<UpstreamConfig
 fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
     let strategy = strategy(table);
     let endpoints = endpoints(table);
+    let http2 = table.choice("http") == "h2";
     let timeouts = timeouts(table);
     let pool = pool(table);
     let health_check = match table.table("health_check") {
@@ -70,6 +73,7 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
         name: name.into(),
         strategy: strategy?,
         endpoints: endpoints?,
+        http2,
         connect_timeout,
         response_timeout,
         pool_idle,

@@ -124,6 +124,9 @@ impl Downstream {
                 match context.head.parse(buf.data(), head_limits) {
                     Ok(Parse::Complete { head_bytes }) => {
                         self.socket.read_without_deadline();
+                        if self.socket.is_stream() {
+                            context.head.note_http2();
+                        }
                         return HeadEnd::Head(head_bytes);
                     }
                     Ok(Parse::Partial) => {}

@@ -8,6 +8,7 @@ use crate::{
         socket::Socket,
     },
     policy::route::RouteQuery,
+    proto::grpc,
     proto::h1::{Answer, Framing, Method, Version, reason_phrase, write_answer},
 };
 
@@ -107,6 +108,11 @@ impl Exchange<'_> {
     }
 
     fn write_error(&mut self, reason: Reason, status: u16, keep_alive: bool) {
+        if self.call.is_some() {
+            self.context.out.clear();
+            grpc::write_answer(&mut self.context.out, reason, &self.shard.date.get());
+            return;
+        }
         let mut allow = std::mem::take(&mut self.context.target);
         allow.clear();
         match reason {
@@ -157,6 +163,9 @@ impl Exchange<'_> {
     }
 
     async fn after_answer(&mut self, keep_alive: bool) -> Reuse {
+        if self.client.socket.is_stream() {
+            return Reuse::Close; // what its client still sends is in nobody's way
+        }
         if !keep_alive {
             return Reuse::Linger;
         }

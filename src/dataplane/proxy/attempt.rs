@@ -2,6 +2,7 @@
 
 use super::{
     exchange::{Exchange, Reuse},
+    links::keep_limits,
     respond::Responded,
     retry::Retries,
     timing::Timing,
@@ -11,7 +12,7 @@ use crate::{
     base::{ids::EndpointIndex, reason::Reason},
     dataplane::{
         shard::{Phase, Pin, Shard},
-        upstream::{KeepLimits, UpstreamConnection},
+        upstream::UpstreamConnection,
     },
     proto::h1::{ForwardedOut, RequestForward, write_request_head},
     snapshot::{HostHeader, Route, RouteExtra, Upstream},
@@ -89,11 +90,7 @@ impl Exchange<'_> {
         if let Some(connection) = slot.take()
             && let Some(pool) = self.pool.take()
         {
-            let keep = KeepLimits {
-                idle_max: upstream.pool_idle_max_per_core,
-                idle: upstream.pool_idle,
-                age_max: upstream.pool_age_max,
-            };
+            let keep = keep_limits(upstream);
             let Shard { buffers, deadlines, stats, .. } = self.shard;
             pool.checkin(connection, keep, buffers, deadlines, stats);
         }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::{
     exchange::Exchange,
+    links::connect_stream,
     timing::{Timing, tag},
 };
 use crate::{
@@ -77,12 +78,24 @@ impl Exchange<'_> {
             let deadlines = &self.shard.deadlines;
             let now_tick = deadlines.now_tick();
             let repeatable = self.is_repeatable();
-            if !fresh_only && let Some(connection) = pool.checkout(repeatable, now_tick, stats) {
+            if upstream.http2 {
+                if let Some(stream) = pool.links.try_stream() {
+                    return Ok((endpoint, UpstreamConnection::of_stream(stream, deadlines)));
+                }
+            } else if !fresh_only
+                && let Some(connection) = pool.checkout(repeatable, now_tick, stats)
+            {
                 return Ok((endpoint, connection));
             }
             let (within, tag) = timing.of_try(upstream.connect_timeout, deadlines.now_tick());
-            stats.upstream_connects.inc();
-            match UpstreamConnection::connect(pool.address, within, deadlines).await {
+            let connected = if upstream.http2 {
+                // Boxed: requests over HTTP/1 do not carry its room.
+                Box::pin(connect_stream(self.shard, pool, upstream, within)).await
+            } else {
+                stats.upstream_connects.inc();
+                UpstreamConnection::connect(pool.address, within, deadlines).await
+            };
+            match connected {
                 Ok(connection) => return Ok((endpoint, connection)),
                 Err(Reason::UpstreamConnectTimeout) if tag == tag::ROUTE => {
                     return Err(Reason::RouteTimeout);

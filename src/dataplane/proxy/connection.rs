@@ -234,6 +234,7 @@ pub(super) async fn serve_request(
             progress: Progress::default(),
             pool: None,
             record: Record::new(),
+            call: None,
             replay_bytes_max: 0,
         }
         .run()

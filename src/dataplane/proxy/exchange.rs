@@ -1,7 +1,7 @@
 //! One request, from its head to its log line. The branches are here, the straight lines in the
 //! files beside.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use super::{
     finish::Record,
@@ -21,7 +21,10 @@ use crate::{
         upstream::EndpointPool,
     },
     policy::route::{RouteMatch, RouteQuery},
-    proto::h1::{Framing, Method},
+    proto::{
+        grpc,
+        h1::{Framing, Method},
+    },
     snapshot::Listener,
 };
 
@@ -60,6 +63,14 @@ pub(super) struct Exchange<'a> {
     pub(super) record: Record,
     /// Bodies up to this many bytes are kept on any connection; 0: as the connection needs it.
     pub(super) replay_bytes_max: usize,
+    pub(super) call: Option<Call>,
+}
+
+/// A gRPC call, which has its own way to fail.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    /// How long its client waits.
+    pub(super) timeout: Option<Duration>,
 }
 
 impl Exchange<'_> {
@@ -67,6 +78,7 @@ impl Exchange<'_> {
     pub(super) async fn run(mut self) -> Reuse {
         self.shard.stats.requests_in_flight.inc();
         self.remember_head();
+        self.note_call();
         let result = match self.decide() {
             Ok(route) => self.forward(route).await,
             Err(reason) => Err(reason),
@@ -78,6 +90,19 @@ impl Exchange<'_> {
         self.settle();
         self.finish();
         reuse
+    }
+
+    /// Whether this is a gRPC call; only HTTP/2 carries them.
+    fn note_call(&mut self) {
+        if !self.client.socket.is_stream() {
+            return;
+        }
+        let bytes = self.client.input_bytes();
+        let head = &self.context.head;
+        if head.field_values(bytes, b"content-type").next().is_some_and(grpc::is_call) {
+            let timeout = head.field_values(bytes, b"grpc-timeout").next();
+            self.call = Some(Call { timeout: timeout.and_then(grpc::parse_timeout) });
+        }
     }
 
     /// Which route takes the request.

@@ -178,6 +178,7 @@ impl Exchange<'_> {
                 host: &logged.host,
                 target: &logged.target,
                 version: match self.context.head.version() {
+                    _ if self.context.head.is_over_http2() => "HTTP/2.0",
                     Version::Http10 => "HTTP/1.0",
                     Version::Http11 => "HTTP/1.1",
                 },

@@ -25,10 +25,12 @@ impl Exchange<'_> {
         let upstream = table.snapshot.shared_upstream(route.upstream);
         self.record.upstream = Some(route.upstream);
         let extra = route.extra.as_deref();
+        let of_route = extra.and_then(|extra| extra.timeout);
+        let of_call = self.call.and_then(|call| call.timeout);
         let timing = Timing::new(
             self.listener.limits.body_timeout,
             upstream.response_timeout,
-            extra.and_then(|extra| extra.timeout),
+            of_route.into_iter().chain(of_call).min(),
             self.shard.deadlines.now_tick(),
         );
         match extra.and_then(|extra| extra.retry.as_ref()) {
@@ -131,11 +133,13 @@ impl Exchange<'_> {
         connection: Option<&UpstreamConnection>,
         sent_before: u64,
     ) -> bool {
+        let Some(connection) = connection else { return false };
+        let has_ended = self.progress.endpoint_ended;
         reason == Reason::UpstreamClosed
             && !self.progress.endpoint_spoke
             && !self.forwarded
+            && !connection.socket.is_reset_by_peer()
             && (self.context.head.method().is_idempotent()
-                || (self.progress.endpoint_ended
-                    && connection.is_some_and(|one| one.socket.nothing_arrived_since(sent_before))))
+                || connection.socket.nothing_arrived_since(sent_before, has_ended))
     }
 }

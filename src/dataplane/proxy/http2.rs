@@ -81,10 +81,8 @@ fn carrier_limits(limits: &ListenerLimits) -> CarrierLimits {
 
 /// Serves a stream in a task of its own.
 fn spawn(carried: &Rc<Carried>, stream: Rc<Stream>, guard: StreamGuard) {
-    let (task, at_panic) = (Rc::clone(carried), Rc::clone(carried));
-    rt::spawn_guarded(serve_stream(task, stream, guard), move |place| {
-        at_panic.shard.note_panic(&place);
-    });
+    let serving = serve_stream(Rc::clone(carried), stream, guard);
+    rt::spawn_guarded(serving, carried.shard.at_panic());
 }
 
 /// Serves the one request of a stream. A client that resets it has gone: what the endpoint does for

@@ -13,6 +13,7 @@ mod exchange;
 mod finish;
 mod forward;
 mod http2;
+mod links;
 mod piece;
 mod relay;
 mod respond;

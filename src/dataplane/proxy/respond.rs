@@ -125,7 +125,12 @@ impl Respond<'_> {
         loop {
             if let Some(buf) = input {
                 match self.response.parse(buf.data(), HEAD_LIMITS, of) {
-                    Ok(Parse::Complete { head_bytes }) => return Ok(head_bytes),
+                    Ok(Parse::Complete { head_bytes }) => {
+                        if self.endpoint.is_stream() {
+                            self.response.note_http2();
+                        }
+                        return Ok(head_bytes);
+                    }
                     Ok(Parse::Partial) => {}
                     Err(error) => return Err(error.upstream_reason()),
                 }

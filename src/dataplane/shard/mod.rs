@@ -255,11 +255,13 @@ impl Shard {
         self.connections.close_idle();
     }
 
-    /// Counts a task that panicked and tells the control plane where.
-    pub fn note_panic(&self, place: &PanicPlace) {
-        self.stats.panics.inc();
-        let place = place.to_string().into();
-        self.reports.send(FromWorker::Panicked { core: self.core, place });
+    /// What is done when a task panics: it is counted, and the control plane told where.
+    pub fn at_panic(&self) -> impl FnOnce(PanicPlace) + use<> {
+        let (core, stats, reports) = (self.core, Arc::clone(&self.stats), self.reports.clone());
+        move |place| {
+            stats.panics.inc();
+            reports.send(FromWorker::Panicked { core, place: place.to_string().into() });
+        }
     }
 
     /// Writes one access log record, if a log is written.

@@ -211,6 +211,7 @@ pub(super) mod tests {
             response_timeout: Duration::from_secs(1),
             pool_idle: Duration::from_secs(1),
             pool_idle_max_per_core: 1,
+            http2: false,
             pool_age_max: Duration::MAX,
             health_check: None,
             stats: StatsSlot(0),

@@ -10,9 +10,11 @@
 mod carrier;
 mod chunk;
 mod io;
+mod link;
 mod reading;
 mod stream;
 mod writing;
 
 pub use carrier::{Accepted, Carrier, CarrierEnd, CarrierLimits, StreamGuard};
+pub use link::{Link, LinkDriver, Room};
 pub use stream::Stream;

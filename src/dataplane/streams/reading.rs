@@ -53,6 +53,8 @@ pub(super) struct Reading {
     data: Bytes,
     /// Whether the endpoint had processed nothing when it refused.
     pub(super) is_refused: bool,
+    /// Whether the endpoint has reset the stream otherwise.
+    pub(super) is_reset: bool,
 }
 
 impl Reading {
@@ -80,6 +82,7 @@ impl Reading {
             text_at: 0,
             data: Bytes::new(),
             is_refused: false,
+            is_reset: false,
         }
     }
 
@@ -245,6 +248,7 @@ impl Reading {
         // The crate gives the error of a GOAWAY only to streams that are beyond its last one.
         self.is_refused |= error.reason() == Some(::h2::Reason::REFUSED_STREAM)
             || (error.is_go_away() && error.is_remote());
+        self.is_reset |= error.is_reset() && error.is_remote() && !self.is_refused;
         ReadFailure::Reset
     }
 }

@@ -10,6 +10,7 @@ use ::h2::{Reason, RecvStream, client::SendRequest, server::SendResponse};
 
 use super::{
     chunk::Chunk,
+    link::LinkGuard,
     reading::{ReadFailure, Reading},
     writing::{Text, WriteFailure, Writing},
 };
@@ -27,10 +28,17 @@ pub struct Stream {
     latch: Latch,
     reading: RefCell<Reading>,
     writing: RefCell<Writing>,
+    /// Counts it as one of its connection's, where that is ours.
+    _guard: Option<LinkGuard>,
 }
 
 impl Stream {
-    fn new(reading: Reading, writing: Writing, deadlines: &Deadlines) -> Self {
+    fn new(
+        reading: Reading,
+        writing: Writing,
+        guard: Option<LinkGuard>,
+        deadlines: &Deadlines,
+    ) -> Self {
         let latch = deadlines.latches().add();
         Self {
             read_deadline: deadlines.register_latch(&latch),
@@ -38,6 +46,7 @@ impl Stream {
             latch,
             reading: RefCell::new(reading),
             writing: RefCell::new(writing),
+            _guard: guard,
         }
     }
 
@@ -53,14 +62,18 @@ impl Stream {
             Framing::UntilClose => Reading::of_tunnel(text, body),
             framing => Reading::of_request(text, framing, body),
         };
-        Self::new(reading, Writing::response(respond, to_head), deadlines)
+        Self::new(reading, Writing::response(respond, to_head), None, deadlines)
     }
 
-    #[allow(dead_code, reason = "for upstreams that speak HTTP/2, the next change")]
     /// A request to an endpoint that is yet to be written.
-    pub(super) fn asking(link: SendRequest<Chunk>, is_https: bool, deadlines: &Deadlines) -> Self {
+    pub(super) fn asking(
+        link: SendRequest<Chunk>,
+        is_https: bool,
+        guard: LinkGuard,
+        deadlines: &Deadlines,
+    ) -> Self {
         let writing = Writing::request(link, is_https);
-        Self::new(Reading::of_response(), writing, deadlines)
+        Self::new(Reading::of_response(), writing, Some(guard), deadlines)
     }
 
     /// The deadline of the next read.
@@ -91,6 +104,11 @@ impl Stream {
     /// Whether the endpoint has promised that it processed nothing.
     pub fn is_refused(&self) -> bool {
         self.reading.borrow().is_refused
+    }
+
+    /// Whether the endpoint itself has reset the stream, after it had looked at the request.
+    pub fn is_reset(&self) -> bool {
+        self.reading.borrow().is_reset
     }
 
     /// Ready when the peer has reset the stream, or its connection has ended, before all of our

@@ -1,10 +1,10 @@
 //! One connection to an endpoint.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use crate::{
     base::reason::Reason,
-    dataplane::socket::Socket,
+    dataplane::{socket::Socket, streams::Stream},
     rt::{self, ConnectError, Deadlines},
 };
 
@@ -42,6 +42,17 @@ impl UpstreamConnection {
             Err(ConnectError::Refused) => Err(Reason::UpstreamConnectRefused),
             Err(ConnectError::TimedOut) => Err(Reason::UpstreamConnectTimeout),
             Err(ConnectError::Other(_)) => Err(Reason::UpstreamConnectFailed),
+        }
+    }
+
+    /// A stream of a connection that others use too. Counts as used before, as its connection was
+    /// made without regard to it: it may have died without our knowing.
+    pub fn of_stream(stream: Stream, deadlines: &Deadlines) -> Self {
+        Self {
+            socket: Socket::of_stream(Rc::new(stream)),
+            reused: true,
+            sent: 0,
+            born_tick: deadlines.now_tick(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::UpstreamConnection;
+use super::{LinkKeep, Links, UpstreamConnection};
 use crate::{
     base::limits,
     rt::{BufPool, Deadlines},
@@ -25,6 +25,8 @@ struct Idle {
 pub struct EndpointPool {
     /// Where the connections go.
     pub address: SocketAddr,
+    /// Where HTTP/2 is spoken.
+    pub links: Links,
     idle: RefCell<Vec<Idle>>,
     /// No endpoint has this address any more.
     retired: Cell<bool>,
@@ -43,6 +45,7 @@ impl EndpointPool {
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            links: Links::default(),
             idle: RefCell::default(),
             retired: Cell::new(false),
             closes_silently_until: Cell::new(0),
@@ -102,7 +105,10 @@ impl EndpointPool {
         stats: &CoreStats,
     ) {
         let now_tick = deadlines.now_tick();
-        if self.retired.get() || connection.age_ticks(now_tick) >= ticks(keep.age_max) {
+        if connection.socket.is_stream()
+            || self.retired.get()
+            || connection.age_ticks(now_tick) >= ticks(keep.age_max)
+        {
             return;
         }
         connection.socket.read_without_deadline();
@@ -119,6 +125,7 @@ impl EndpointPool {
     /// Closes what has been unused for too long, was closed by the endpoint, or holds bytes nobody
     /// asked for. Called each second.
     pub fn sweep(&self, now_tick: u64, stats: &CoreStats) {
+        self.links.sweep(now_tick);
         let mut kept = self.idle.borrow_mut();
         if kept.is_empty() {
             return;
@@ -138,6 +145,7 @@ impl EndpointPool {
 
     /// Closes all idle connections.
     pub fn close_idle(&self, stats: &CoreStats) {
+        self.links.close();
         let closed = std::mem::take(&mut *self.idle.borrow_mut());
         stats.pool_idle.add(-i64::try_from(closed.len()).unwrap_or(0));
     }
@@ -157,4 +165,11 @@ pub struct KeepLimits {
     pub idle: Duration,
     /// Age at which a connection is not kept again.
     pub age_max: Duration,
+}
+
+impl KeepLimits {
+    /// The same for connections of HTTP/2.
+    pub fn of_links(&self) -> LinkKeep {
+        LinkKeep { idle: ticks(self.idle), age: ticks(self.age_max) }
+    }
 }

@@ -43,6 +43,8 @@ pub struct RequestHead {
     section: Section,
     facts: Facts,
     framing: Framing,
+    /// It came over HTTP/2, as the text of HTTP/1.
+    over_http2: bool,
 }
 
 impl Default for RequestHead {
@@ -58,6 +60,7 @@ impl Default for RequestHead {
             section: Section::default(),
             facts: Facts::default(),
             framing: Framing::Empty,
+            over_http2: false,
         }
     }
 }
@@ -91,6 +94,16 @@ impl RequestHead {
         let mut section = std::mem::take(&mut self.section);
         section.clear();
         *self = Self { section, ..Self::default() };
+    }
+
+    /// Notes that this head is the text of a message of HTTP/2, for those who are told.
+    pub fn note_http2(&mut self) {
+        self.over_http2 = true;
+    }
+
+    /// Whether it is.
+    pub fn is_over_http2(&self) -> bool {
+        self.over_http2
     }
 
     /// Parses the head at the start of `buf`. After [`Parse::Partial`] call again with the same

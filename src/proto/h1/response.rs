@@ -45,6 +45,8 @@ pub struct ResponseHead {
     framing: Framing,
     may_have_body: bool,
     keep_alive: bool,
+    /// It came over HTTP/2, as the text of HTTP/1.
+    over_http2: bool,
 }
 
 impl Default for ResponseHead {
@@ -61,6 +63,7 @@ impl Default for ResponseHead {
             framing: Framing::Empty,
             may_have_body: true,
             keep_alive: false,
+            over_http2: false,
         }
     }
 }
@@ -83,6 +86,16 @@ impl ResponseHead {
         let mut section = std::mem::take(&mut self.section);
         section.clear();
         *self = Self { section, ..Self::default() };
+    }
+
+    /// Notes that this head is the text of a message of HTTP/2, for those who are told.
+    pub fn note_http2(&mut self) {
+        self.over_http2 = true;
+    }
+
+    /// Whether it is.
+    pub fn is_over_http2(&self) -> bool {
+        self.over_http2
     }
 
     /// Parses the head at the start of `buf`, which answers `of`. After [`Parse::Partial`] call

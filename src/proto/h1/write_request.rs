@@ -66,7 +66,7 @@ pub fn write_request_head(
     //= https://www.rfc-editor.org/rfc/rfc9110#section-7.6.3
     //# A proxy MUST send an appropriate Via header field, as described below,
     //# in each message that it forwards.
-    out.extend_from_slice(via(head.version()));
+    out.extend_from_slice(via(head.version(), head.is_over_http2()));
     push_connection(out, buf, head, f.close);
     push_framing(out, f.framing);
     out.extend_from_slice(b"\r\n");
@@ -228,8 +228,9 @@ pub(super) fn push_length(out: &mut Vec<u8>, length: u64) {
 }
 
 /// Our line of Via, with the version the message was received in.
-pub(super) fn via(received: Version) -> &'static [u8] {
+pub(super) fn via(received: Version, over_http2: bool) -> &'static [u8] {
     match received {
+        _ if over_http2 => b"via: 2.0 ringway\r\n",
         Version::Http11 => b"via: 1.1 ringway\r\n",
         Version::Http10 => b"via: 1.0 ringway\r\n",
     }

@@ -69,6 +69,12 @@ impl Conf {
         self
     }
 
+    /// A line of the `[[upstream]]`.
+    pub(crate) fn upstream(mut self, line: &str) -> Self {
+        self.upstream.push(line.to_owned());
+        self
+    }
+
     /// A line of `[upstream.timeouts]`.
     pub(crate) fn timeout(mut self, line: &str) -> Self {
         self.timeouts.push(line.to_owned());

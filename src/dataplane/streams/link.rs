@@ -1,0 +1,248 @@
+//! An HTTP/2 connection to an endpoint, shared by the requests of a core.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use ::h2::{
+    Ping, PingPong,
+    client::{Builder, Connection, SendRequest},
+};
+
+use super::{
+    chunk::Chunk,
+    io::{Io, Shared, send_all},
+    stream::Stream,
+};
+use crate::{
+    base::limits,
+    dataplane::socket::Socket,
+    rt::{self, BufPool, Deadlines},
+};
+
+/// The tag of a connection's write deadline.
+const TAG_WRITE: u8 = 24;
+
+/// What there is to know of a connection, for its users and its driver.
+struct State {
+    /// Requests under way.
+    open: Cell<u32>,
+    /// It takes no more requests: it ended, or the endpoint said so.
+    is_closed: Cell<bool>,
+    /// The tick at which the last request ended.
+    idle_since_tick: Cell<u64>,
+    born_tick: u64,
+}
+
+/// A connection that takes requests. Dropped by its pool and all of its streams, it ends in order.
+pub struct Link {
+    send: RefCell<SendRequest<Chunk>>,
+    state: Rc<State>,
+    is_https: bool,
+    deadlines: Deadlines,
+}
+
+/// A request under way on a link.
+pub(super) struct LinkGuard {
+    state: Rc<State>,
+    deadlines: Deadlines,
+    room: Rc<Room>,
+}
+
+/// Those who wait for a stream to end somewhere.
+#[derive(Default)]
+pub struct Room {
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Room {
+    /// Has the task of `cx` woken when there may be room; false if too many wait already.
+    pub fn wait(&self, cx: &Context<'_>) -> bool {
+        let mut wakers = self.wakers.borrow_mut();
+        let is_allowed = wakers.len() < limits::H2_WAITING_MAX;
+        if is_allowed {
+            wakers.push(cx.waker().clone());
+        }
+        is_allowed
+    }
+
+    /// Wakes all who wait.
+    pub fn wake_all(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.borrow_mut());
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Drop for LinkGuard {
+    fn drop(&mut self) {
+        self.state.open.set(self.state.open.get() - 1);
+        self.state.idle_since_tick.set(self.deadlines.now_tick());
+        self.room.wake_all();
+    }
+}
+
+/// Drives a link until it has ended. Runs in a task of its own.
+pub struct LinkDriver {
+    connection: Connection<Io, Chunk>,
+    writer: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    socket: Rc<Socket>,
+    shared: Rc<Shared>,
+    state: Rc<State>,
+    ping: Option<PingPong>,
+    silence: Pin<Box<dyn Future<Output = ()>>>,
+    is_asked: bool,
+}
+
+impl Link {
+    /// Greets an endpoint over a connection. Does not wait for its settings. `None` if the connection
+    /// fails at once.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: the connection is of no use afterwards.
+    pub async fn open(
+        socket: Rc<Socket>,
+        is_https: bool,
+        write_within: Duration,
+        pool: &BufPool,
+        deadlines: &Deadlines,
+    ) -> Option<(Self, LinkDriver)> {
+        let shared = Rc::new(Shared::default());
+        let io = Io::new(Rc::clone(&socket), pool, deadlines, None, 0, Rc::clone(&shared));
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(limits::H2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::H2_CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(limits::RESPONSE_HEAD_BYTES_MAX as u32)
+            .max_send_buffer_size(limits::H2_SEND_BYTES_MAX)
+            .max_local_error_reset_streams(Some(limits::H2_RESETS_LOCAL_MAX))
+            .enable_push(false);
+        let (send, mut connection) = Box::pin(builder.handshake::<_, Chunk>(io)).await.ok()?;
+        let state = Rc::new(State {
+            open: Cell::new(0),
+            is_closed: Cell::new(false),
+            idle_since_tick: Cell::new(deadlines.now_tick()),
+            born_tick: deadlines.now_tick(),
+        });
+        let writing = send_all(Rc::clone(&socket), Rc::clone(&shared), write_within, TAG_WRITE);
+        let driver = LinkDriver {
+            ping: connection.ping_pong(),
+            connection,
+            writer: Some(Box::pin(writing)),
+            socket,
+            shared,
+            state: Rc::clone(&state),
+            silence: Box::pin(rt::sleep(limits::H2_SILENCE_MAX)),
+            is_asked: false,
+        };
+        let deadlines = deadlines.clone();
+        Some((Self { send: RefCell::new(send), state, is_https, deadlines }, driver))
+    }
+
+    /// Whether it may take requests.
+    pub fn is_open(&self) -> bool {
+        !self.state.is_closed.get()
+    }
+
+    /// Requests under way.
+    pub fn open_count(&self) -> u32 {
+        self.state.open.get()
+    }
+
+    /// The tick since which there has been none; `None` while there is one.
+    pub fn idle_since_tick(&self) -> Option<u64> {
+        (self.open_count() == 0).then(|| self.state.idle_since_tick.get())
+    }
+
+    /// The tick at which it was made.
+    pub fn born_tick(&self) -> u64 {
+        self.state.born_tick
+    }
+
+    /// A stream for one request, if the endpoint's bounds allow it now. Those who wait for `room` are woken when
+    /// it has ended.
+    pub fn stream(&self, room: &Rc<Room>) -> Option<Stream> {
+        let mut send = self.send.borrow_mut();
+        let allowed = send.current_max_send_streams().min(limits::H2_LINK_STREAMS_MAX as usize);
+        if !self.is_open() || self.open_count() as usize >= allowed {
+            return None;
+        }
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match send.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => {
+                self.state.is_closed.set(true); // it has said GOAWAY, or failed
+                return None;
+            }
+            Poll::Pending => return None,
+        }
+        self.state.open.set(self.open_count() + 1);
+        let guard = LinkGuard {
+            state: Rc::clone(&self.state),
+            deadlines: self.deadlines.clone(),
+            room: Rc::clone(room),
+        };
+        Some(Stream::asking(send.clone(), self.is_https, guard, &self.deadlines))
+    }
+}
+
+impl LinkDriver {
+    /// Drives the connection to its end.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was written last may be lost. To end it, drop its link and streams.
+    pub async fn run(mut self) {
+        poll_fn(|cx| self.poll_connection(cx)).await;
+        self.state.is_closed.set(true);
+        let Self { connection, writer, socket, shared, .. } = self;
+        shared.close();
+        drop(connection);
+        if let Some(writer) = writer {
+            writer.await;
+        }
+        socket.shutdown();
+    }
+
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_writer(cx);
+        self.poll_silence(cx);
+        let ended = Pin::new(&mut self.connection).poll(cx);
+        self.poll_writer(cx); // what this turn wrote leaves now
+        if self.writer.is_none() || self.shared.read_end.get().is_some() {
+            self.state.is_closed.set(true);
+        }
+        ended.map(drop)
+    }
+
+    fn poll_writer(&mut self, cx: &mut Context<'_>) {
+        if let Some(writer) = &mut self.writer
+            && writer.as_mut().poll(cx).is_ready()
+        {
+            self.writer = None;
+        }
+    }
+
+    /// Asks a silent endpoint that has requests whether it is still there, and gives it up when it
+    /// does not answer.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) {
+        let Some(ping) = &mut self.ping else { return };
+        if let Poll::Ready(Ok(_)) = ping.poll_pong(cx) {
+            self.is_asked = false;
+        }
+        while self.silence.as_mut().poll(cx).is_ready() {
+            self.silence = Box::pin(rt::sleep(limits::H2_SILENCE_MAX));
+            if self.shared.was_heard.replace(false) || self.state.open.get() == 0 {
+                continue;
+            }
+            if self.is_asked {
+                self.socket.shutdown();
+            } else {
+                self.is_asked = ping.send_ping(Ping::opaque()).is_ok();
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The HTTP/2 connections of one core to one endpoint: few, each shared by many requests.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use super::UpstreamConnection;
+use crate::{
+    base::{limits, reason::Reason},
+    dataplane::streams::{Link, LinkDriver, Room, Stream},
+    rt::{self, BufPool, Deadlines, Either},
+};
+
+/// What a new connection needs.
+pub struct LinkNeeds<'a> {
+    /// Where the endpoint is.
+    pub address: SocketAddr,
+    /// For a stream, a connection made for it included.
+    pub within: Duration,
+    /// For the endpoint to take what is sent.
+    pub write_within: Duration,
+    /// How long the connection is kept.
+    pub keep: LinkKeep,
+    /// Buffers of this core.
+    pub buffers: &'a BufPool,
+    /// Deadlines of this core.
+    pub deadlines: &'a Deadlines,
+    /// Runs what drives a connection.
+    pub spawn: &'a dyn Fn(LinkDriver),
+}
+
+/// Connections that take requests, and those who wait for room on one.
+#[derive(Default)]
+pub struct Links {
+    links: RefCell<Vec<Link>>,
+    is_connecting: Cell<bool>,
+    room: Rc<Room>,
+    keep: Cell<LinkKeep>,
+}
+
+/// How long connections are kept, in ticks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LinkKeep {
+    /// Without a request.
+    pub idle: u64,
+    /// At all; requests under way are finished.
+    pub age: u64,
+}
+
+/// Somebody makes a connection; the others wait for it.
+struct Connecting<'a>(&'a Links);
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.is_connecting.set(false);
+        self.0.room.wake_all();
+    }
+}
+
+impl Links {
+    /// A stream for one request: on a connection that has room, on a new one, or on the first that
+    /// gets room.
+    ///
+    /// # Errors
+    /// The reason that a client is given if no other endpoint can be had.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing of a request was sent.
+    pub async fn stream(&self, needs: LinkNeeds<'_>) -> Result<Stream, Reason> {
+        self.keep.set(needs.keep);
+        let mut time_is_over = pin!(rt::sleep(needs.within));
+        loop {
+            if let Some(stream) = self.try_stream() {
+                return Ok(stream);
+            }
+            if !self.is_connecting.get() && self.links.borrow().len() < limits::H2_LINKS_MAX {
+                self.connect(&needs).await?;
+                continue;
+            }
+            let mut is_waiting = false;
+            let woken = pin!(poll_fn(|cx| {
+                if std::mem::replace(&mut is_waiting, true) {
+                    return Poll::Ready(true);
+                }
+                if self.room.wait(cx) { Poll::Pending } else { Poll::Ready(false) }
+            }));
+            match rt::race(time_is_over.as_mut(), woken).await {
+                Either::Right(true) => {}
+                Either::Left(()) if self.is_connecting.get() => {
+                    return Err(Reason::UpstreamConnectTimeout);
+                }
+                Either::Left(()) | Either::Right(false) => return Err(Reason::Overloaded),
+            }
+        }
+    }
+
+    /// A stream on the connection with the fewest.
+    pub fn try_stream(&self) -> Option<Stream> {
+        let mut links = self.links.borrow_mut();
+        links.retain(Link::is_open);
+        let idlest = links.iter().min_by_key(|link| link.open_count())?;
+        idlest.stream(&self.room)
+    }
+
+    async fn connect(&self, needs: &LinkNeeds<'_>) -> Result<(), Reason> {
+        self.is_connecting.set(true);
+        let _connecting = Connecting(self);
+        let LinkNeeds { address, within, write_within, buffers, deadlines, spawn, .. } = needs;
+        let connection = UpstreamConnection::connect(*address, *within, deadlines).await?;
+        let socket = Rc::new(connection.socket);
+        let opened = Link::open(socket, false, *write_within, buffers, deadlines).await;
+        let (link, driver) = opened.ok_or(Reason::UpstreamConnectFailed)?;
+        spawn(driver);
+        self.links.borrow_mut().push(link);
+        Ok(())
+    }
+
+    /// Lets go of connections that ended, are too old, or were unused for too long.
+    pub fn sweep(&self, now_tick: u64) {
+        let keep = self.keep.get();
+        self.links.borrow_mut().retain(|link| {
+            let unused = link.idle_since_tick().map(|since| now_tick.saturating_sub(since));
+            link.is_open()
+                && unused.is_none_or(|unused| unused < keep.idle)
+                && now_tick.saturating_sub(link.born_tick()) < keep.age
+        });
+    }
+
+    /// Lets go of all connections; requests under way on them are finished.
+    pub fn close(&self) {
+        self.links.borrow_mut().clear();
+    }
+}

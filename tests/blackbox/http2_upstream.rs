@@ -1,0 +1,267 @@
+//! Endpoints that speak HTTP/2, and every pairing of versions on the two sides.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+
+use crate::support::{
+    Conf, Origin, PATIENCE, Ringway, Step,
+    frames::{Http2, block_on},
+};
+
+/// What an [`Endpoint`] makes of the nth stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    /// 200, body and trailers as they came.
+    Echo,
+    /// A reset with this reason.
+    Reset(u32),
+    /// A head and a part of a body, then a reset.
+    Cut,
+    /// Nothing; the test is told when the stream has been reset.
+    Hang,
+    /// GOAWAY, so that this stream and later ones are not processed.
+    GoAway,
+}
+
+/// An endpoint that speaks HTTP/2, on a thread of its own.
+struct Endpoint {
+    address: SocketAddr,
+    streams: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
+    resets: mpsc::Receiver<u32>,
+    _thread: JoinHandle<()>,
+}
+
+impl Endpoint {
+    fn start(streams_max: u32, deed: impl Fn(usize) -> Deed + Send + Sync + 'static) -> Self {
+        let (streams, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let (tell, resets) = mpsc::channel();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let counts = (Arc::clone(&streams), Arc::clone(&connections));
+        let deed = Arc::new(deed);
+        let thread = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    counts.1.fetch_add(1, Ordering::SeqCst);
+                    let (streams, deed) = (Arc::clone(&counts.0), Arc::clone(&deed));
+                    tokio::spawn(serve(stream, streams_max, streams, deed, tell.clone()));
+                }
+            });
+        });
+        Self { address, streams, connections, resets, _thread: thread }
+    }
+
+    fn streams(&self) -> usize {
+        self.streams.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve<D: Fn(usize) -> Deed + Send + Sync + 'static>(
+    stream: tokio::net::TcpStream,
+    streams_max: u32,
+    streams: Arc<AtomicUsize>,
+    deed: Arc<D>,
+    tell: mpsc::Sender<u32>,
+) {
+    let mut builder = h2::server::Builder::new();
+    builder.max_concurrent_streams(streams_max);
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let number = streams.fetch_add(1, Ordering::SeqCst);
+        match deed(number) {
+            Deed::Reset(reason) => respond.send_reset(reason.into()),
+            Deed::GoAway => {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+                connection.graceful_shutdown();
+            }
+            Deed::Cut => {
+                let mut send = respond.send_response(Response::new(()), false).unwrap();
+                send.send_data("part".into(), false).unwrap();
+                tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    send.send_reset(h2::Reason::INTERNAL_ERROR);
+                });
+            }
+            Deed::Hang => {
+                let tell = tell.clone();
+                tokio::spawn(async move {
+                    let reset = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
+                    let _ = tell.send(reset.map_or(0, u32::from));
+                });
+            }
+            Deed::Echo => {
+                tokio::spawn(echo(request, respond));
+            }
+        }
+    }
+}
+
+async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {
+    let (parts, mut body) = request.into_parts();
+    let mut response = Response::new(());
+    response.headers_mut().insert("x-host", parts.uri.host().unwrap_or("").parse().unwrap());
+    let is_empty = body.is_end_stream();
+    let Ok(mut send) = respond.send_response(response, is_empty) else { return };
+    if is_empty {
+        return;
+    }
+    while let Some(Ok(piece)) = body.data().await {
+        let _ = body.flow_control().release_capacity(piece.len());
+        if send.send_data(piece, false).is_err() {
+            return;
+        }
+    }
+    let _ = match body.trailers().await {
+        Ok(Some(trailers)) => send.send_trailers(trailers),
+        _ => send.send_data(Bytes::new(), true),
+    };
+}
+
+fn start(endpoint: &Endpoint) -> Ringway {
+    let conf = Conf::to(endpoint.address).one_core().listener("http = [\"h1\", \"h2\"]");
+    Ringway::start(&conf.upstream("http = \"h2\""))
+}
+
+#[test]
+fn every_pairing_of_versions() {
+    let endpoint = Endpoint::start(100, |_| Deed::Echo);
+    let origin = Origin::auto(|seen| {
+        let trailers: String =
+            seen.trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let body = String::from_utf8_lossy(&seen.body);
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n{trailers}\r\n",
+            body.len()
+        );
+        vec![Step::Send(answer.into_bytes())]
+    });
+    for (address, version) in [(endpoint.address, "h2"), (origin.address, "h1")] {
+        let conf = Conf::to(address).one_core().listener("http = [\"h1\", \"h2\"]");
+        let proxy = Ringway::start(&conf.upstream(&format!("http = \"{version}\"")));
+        let mut old = proxy.connect();
+        old.send(
+            "POST / HTTP/1.1\r\nhost: a.test\r\nte: trailers\r\nconnection: te\r\n\
+             transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nx-check: abc\r\n\r\n",
+        );
+        let answer = old.response();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "body"), "h1 to {version}");
+        assert_eq!(answer.trailers, [("x-check".to_owned(), "abc".to_owned())]);
+        block_on(async {
+            let client = Http2::connect(proxy.address()).await;
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-check", "abc".parse().unwrap());
+            let request = Request::post("http://a.test/").body(()).unwrap();
+            let answer = client.request(request, Some("body".into()), Some(trailers)).await;
+            let answer = answer.unwrap();
+            assert_eq!((answer.status, answer.text().as_str()), (200, "body"), "h2 to {version}");
+            assert_eq!(answer.trailers["x-check"], "abc");
+            for size in [100_000, 3_000_000] {
+                let body = Bytes::from(vec![b'z'; size]);
+                let request = Request::post("http://a.test/").body(()).unwrap();
+                let answer = client.request(request, Some(body.clone()), None).await.unwrap();
+                assert!(answer.body == body, "{size} bytes to {version}");
+            }
+        });
+    }
+}
+
+#[test]
+fn requests_share_connections_and_respect_the_endpoints_bound() {
+    let endpoint = Endpoint::start(2, |_| Deed::Echo);
+    let proxy = start(&endpoint);
+    block_on(async {
+        let client = Http2::connect(proxy.address()).await;
+        assert_eq!(client.get("/").await.unwrap().status, 200); // its settings are known from here on
+        let all: Vec<_> = (0..60)
+            .map(|_| {
+                let client = client.clone();
+                tokio::spawn(async move { client.get("/").await.unwrap().status })
+            })
+            .collect();
+        for one in all {
+            assert_eq!(one.await.unwrap(), 200);
+        }
+    });
+    let connections = endpoint.connections.load(Ordering::SeqCst);
+    assert!((1..=4).contains(&connections), "{connections} connections for 61 requests");
+}
+
+#[test]
+fn what_the_endpoint_did_not_process_is_sent_again() {
+    const REFUSED_STREAM: u32 = 7;
+    for deed in [Deed::Reset(REFUSED_STREAM), Deed::GoAway] {
+        let endpoint =
+            Endpoint::start(100, move |number| if number == 0 { deed } else { Deed::Echo });
+        let proxy = start(&endpoint);
+        let mut client = proxy.connect();
+        client.post("/", b"not idempotent");
+        let answer = client.response();
+        assert_eq!((answer.status(), answer.text().as_str()), (200, "not idempotent"), "{deed:?}");
+        assert_eq!(endpoint.streams(), 2);
+    }
+}
+
+#[test]
+fn what_the_endpoint_looked_at_is_not_sent_again() {
+    const INTERNAL_ERROR: u32 = 2;
+    let endpoint = Endpoint::start(100, |_| Deed::Reset(INTERNAL_ERROR));
+    let proxy = start(&endpoint);
+    let mut client = proxy.connect();
+    client.get("/");
+    client.response().assert_own(502, "upstream_closed");
+    assert_eq!(endpoint.streams(), 1);
+}
+
+#[test]
+fn a_stream_that_was_cut_never_looks_whole() {
+    let endpoint = Endpoint::start(100, |_| Deed::Cut);
+    let proxy = start(&endpoint);
+    block_on(async {
+        let client = Http2::connect(proxy.address()).await;
+        let error = client.get("/").await.unwrap_err();
+        assert!(error.is_reset(), "{error}");
+    });
+    let mut old = proxy.connect();
+    old.get("/");
+    assert!(old.closes_within(PATIENCE));
+}
+
+#[test]
+fn a_client_that_left_resets_the_stream_at_the_endpoint() {
+    const CANCEL: u32 = 8;
+    let endpoint = Endpoint::start(100, |_| Deed::Hang);
+    let proxy = start(&endpoint);
+    let mut client = proxy.connect();
+    client.get("/");
+    crate::support::eventually("the request to arrive", PATIENCE, || {
+        (endpoint.streams() == 1).then_some(())
+    });
+    drop(client);
+    assert_eq!(endpoint.resets.recv_timeout(PATIENCE), Ok(CANCEL));
+}
+
+#[test]
+fn an_endpoint_that_does_not_speak_it_is_a_bad_gateway() {
+    let origin = Origin::auto(|_| vec![Step::Close]);
+    let conf = Conf::to(origin.address).one_core().upstream("http = \"h2\"");
+    let proxy = Ringway::start(&conf);
+    let mut client = proxy.connect();
+    client.get("/");
+    assert_eq!(client.response().status(), 502);
+    drop(origin.take_garbage());
+}

@@ -1,0 +1,172 @@
+"""All kinds of gRPC calls through ringway, with grpcio on both ends. scripts/grpc-peers runs it."""
+
+import queue
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from concurrent import futures
+
+import grpc
+
+MESSAGES = 10_000
+CANCELLED = 200
+
+
+def unary(request, context):
+    if request == b"fail":
+        context.abort(grpc.StatusCode.NOT_FOUND, "nope")
+    if request == b"slow":
+        time.sleep(2)
+    context.set_trailing_metadata((("x-trailer", "1"),))
+    return b"re:" + request
+
+
+def many(request, _context):
+    for number in range(int(request)):
+        yield b"m%d" % number
+
+
+def count(requests, _context):
+    return str(sum(1 for _ in requests)).encode()
+
+
+def echo(requests, _context):
+    for request in requests:
+        yield b"re:" + request
+
+
+class Calls(grpc.GenericRpcHandler):
+    METHODS = {
+        "/test.Echo/Unary": grpc.unary_unary_rpc_method_handler(unary),
+        "/test.Echo/Many": grpc.unary_stream_rpc_method_handler(many),
+        "/test.Echo/Count": grpc.stream_unary_rpc_method_handler(count),
+        "/test.Echo/Echo": grpc.stream_stream_rpc_method_handler(echo),
+    }
+
+    def service(self, details):
+        return self.METHODS.get(details.method)
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def metric(admin, name):
+    text = urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics").read().decode()
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M))
+
+
+def expect_failure(code, call):
+    try:
+        call()
+    except grpc.RpcError as error:
+        assert error.code() == code, f"{error.code()} instead of {code}: {error.details()}"
+    else:
+        raise AssertionError(f"no failure, {code} was expected")
+
+
+def check(port, admin, server):
+    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+    unary_call = channel.unary_unary("/test.Echo/Unary")
+    many_call = channel.unary_stream("/test.Echo/Many")
+    count_call = channel.stream_unary("/test.Echo/Count")
+    echo_call = channel.stream_stream("/test.Echo/Echo")
+
+    answer, call = unary_call.with_call(b"hello")
+    assert answer == b"re:hello" and ("x-trailer", "1") in call.trailing_metadata()
+    expect_failure(grpc.StatusCode.NOT_FOUND, lambda: unary_call(b"fail"))
+    begin = time.monotonic()
+    expect_failure(grpc.StatusCode.DEADLINE_EXCEEDED, lambda: unary_call(b"slow", timeout=0.5))
+    assert time.monotonic() - begin < 1.5
+    print("unary, failures, deadlines: ok")
+
+    assert sum(1 for _ in many_call(str(MESSAGES).encode())) == MESSAGES
+    assert int(count_call(b"x" for _ in range(MESSAGES))) == MESSAGES
+    assert sum(1 for _ in echo_call(b"x" for _ in range(MESSAGES))) == MESSAGES
+    print(f"{MESSAGES} messages down, up and both ways: ok")
+
+    requests = queue.Queue()
+    answers = echo_call(iter(requests.get, None))
+    for number in range(100):
+        requests.put(b"%d" % number)
+        assert next(answers) == b"re:%d" % number
+    requests.put(None)
+    assert list(answers) == []
+    print("one message at a time, both ways: ok")
+
+    for _ in range(CANCELLED):
+        kind = random.randrange(3)
+        if kind == 0:
+            call = many_call(str(MESSAGES).encode())
+        elif kind == 1:
+            call = echo_call(b"x" for _ in range(10 * MESSAGES))
+        else:
+            call = count_call.future(b"x" for _ in range(10 * MESSAGES))
+            time.sleep(random.random() / 100)
+        for _ in range(random.randrange(50) if kind < 2 else 0):
+            next(call)
+        call.cancel()
+    assert unary_call(b"after") == b"re:after"
+    until = time.monotonic() + 10
+    names = ["http_requests_in_flight", "ringway_buffers_in_use"]
+    while any(metric(admin, name) > 0 for name in names):
+        assert time.monotonic() < until, {name: metric(admin, name) for name in names}
+        time.sleep(0.1)
+    assert metric(admin, "ringway_panics_total") == 0
+    print(f"{CANCELLED} calls cancelled, nothing left: ok")
+
+    expect_failure(grpc.StatusCode.UNIMPLEMENTED, lambda: channel.unary_unary("/no.Route/X")(b""))
+    server.stop(0).wait()
+    expect_failure(grpc.StatusCode.UNAVAILABLE, lambda: unary_call(b"nobody"))
+    print("failures of ringway's own: ok")
+
+
+def main(ringway):
+    server = grpc.server(futures.ThreadPoolExecutor(32))
+    server.add_generic_rpc_handlers((Calls(),))
+    endpoint = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    port, admin = free_port(), free_port()
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+        config.write(
+            f"""
+            [admin]
+            address = "127.0.0.1:{admin}"
+            [[listener]]
+            name = "edge"
+            address = "127.0.0.1:{port}"
+            http = ["h1", "h2"]
+            [[route]]
+            id = "echo"
+            path_prefix = "/test.Echo"
+            upstream = "echo"
+            [[upstream]]
+            name = "echo"
+            http = "h2"
+            endpoints = [{{ url = "http://127.0.0.1:{endpoint}" }}]
+            """
+        )
+        config.flush()
+        process = subprocess.Popen([ringway, "run", "-c", config.name])
+        try:
+            for _ in range(100):
+                try:
+                    metric(admin, "http_requests_in_flight")
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            check(port, admin, server)
+        finally:
+            process.terminate()
+            process.wait()
+    print("grpc: all passed")
+
+
+main(sys.argv[1])
