@@ -128,6 +128,12 @@ pub const HALF_CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// sent once more should the connection be dead. As much as a context keeps room for.
 pub const REPLAY_BYTES_MAX: usize = CONTEXT_BYTES_KEPT_MAX / 2;
 
+/// How often a request that waits for a place looks for one that another core gave back.
+pub const PENDING_LOOK: Duration = Duration::from_millis(5);
+
+/// How long the one try of an endpoint that comes back from an ejection is waited for.
+pub const TRIAL_MAX: Duration = Duration::from_secs(5);
+
 /// Longest ejection of an endpoint, however often it was ejected before.
 pub const EJECT_FOR_MAX: Duration = Duration::from_secs(300);
 

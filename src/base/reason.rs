@@ -88,6 +88,12 @@ reasons! {
     RouteTimeout = "route_timeout", 504;
     /// The upstream has no endpoint.
     NoEndpoint = "no_endpoint", 503;
+    /// The circuit breaker of the upstream, or of all its endpoints, is open.
+    CircuitOpen = "circuit_open", 503;
+    /// As many requests as may be are with the upstream (`[upstream.overload]`), and too many wait.
+    UpstreamOverloaded = "upstream_overloaded", 503;
+    /// The request waited for `overload.pending_timeout` and no place came free.
+    PendingTimeout = "pending_timeout", 503;
     /// No buffer or other memory is free on this core.
     Overloaded = "overloaded", 503;
     /// This core has as many connections as it may.

@@ -121,6 +121,7 @@ impl Resolver {
             http2: config.http2,
             pool_age_max: config.pool_age_max,
             health_check: config.health_check.map(Arc::new),
+            guards: config.guards,
             cell,
         }
     }

@@ -73,6 +73,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         http2: false,
         pool_age_max: std::time::Duration::MAX,
         health_check: None,
+        guards: None,
         stats: UPSTREAM_OTHER,
         identity: Identity::default(),
         pools: [Identity::default()].into(),

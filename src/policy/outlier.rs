@@ -29,8 +29,6 @@ pub struct PassiveRule {
     pub success_gap_per_10k: u16,
     /// How many times the median of the others a mean latency ejects; 0 for never.
     pub latency_factor: u32,
-    /// Bytes a second that a response has to move; 0 for any.
-    pub progress_min: u64,
 }
 
 /// What happens when more endpoints than may be ejected can't be used.
@@ -231,7 +229,6 @@ mod tests {
             panic: Panic::All,
             success_gap_per_10k: 2_000,
             latency_factor: 3,
-            progress_min: 0,
         }
     }
 

@@ -14,12 +14,15 @@
 use std::sync::{
     Arc,
     atomic::{
-        AtomicU8, AtomicU32, AtomicU64,
+        AtomicBool, AtomicU8, AtomicU32, AtomicU64,
         Ordering::{AcqRel, Acquire, Relaxed, Release},
     },
 };
 
-use crate::policy::retry::RetryBudget;
+use crate::{
+    base::limits::TRIAL_MAX,
+    policy::{breaker::BreakerCell, outlier::Window, overload::LoadCell, retry::RetryBudget},
+};
 
 /// A value on cache lines of its own (two, for the prefetcher that fetches pairs).
 #[derive(Debug, Default)]
@@ -98,6 +101,9 @@ pub struct UpstreamCell {
     epoch: AtomicU32,
     /// What its requests have earned for further tries.
     retry_budget: Padded<RetryBudget>,
+    breaker: BreakerCell,
+    /// Its requests in flight, where they are limited.
+    load: Padded<LoadCell>,
 }
 
 impl UpstreamCell {
@@ -111,6 +117,16 @@ impl UpstreamCell {
     #[inline]
     pub fn epoch(&self) -> u32 {
         self.epoch.load(Acquire)
+    }
+
+    /// The breaker of the upstream as a whole.
+    pub fn breaker(&self) -> &BreakerCell {
+        &self.breaker
+    }
+
+    /// Its requests in flight, where they are limited.
+    pub fn load(&self) -> &LoadCell {
+        &self.load.0
     }
 
     /// What further tries of its requests are paid with.
@@ -138,7 +154,11 @@ pub struct EndpointCell {
     ejected_until_ms: AtomicU64,
     /// 0: since ever.
     up_since_ms: AtomicU64,
+    /// It was ejected and has not shown since that it is good.
+    on_trial: AtomicBool,
+    breaker: BreakerCell,
     upstream: Arc<UpstreamCell>,
+    window: Padded<Window>,
     in_flight: Padded<AtomicU32>,
 }
 
@@ -174,6 +194,9 @@ impl EndpointCell {
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
             up_since_ms: AtomicU64::new(now_ms),
+            on_trial: AtomicBool::new(false),
+            breaker: BreakerCell::default(),
+            window: Padded::default(),
             upstream: Arc::clone(upstream),
             in_flight: Padded::default(),
         })
@@ -228,10 +251,77 @@ impl EndpointCell {
         let is_mine = before <= now_ms
             && self.ejected_until_ms.compare_exchange(before, until_ms, AcqRel, Relaxed).is_ok();
         if is_mine {
-            self.ejections.fetch_add(1, Relaxed);
+            self.note_ejection();
+        }
+        is_mine
+    }
+
+    /// Ejects it anew, because its trial failed; whether it was on trial.
+    pub fn eject_again(&self, until_ms: u64) -> bool {
+        let is_on_trial = self.is_on_trial();
+        if is_on_trial {
+            self.ejected_until_ms.store(until_ms, Relaxed);
+            self.note_ejection();
+        }
+        is_on_trial
+    }
+
+    fn note_ejection(&self) {
+        self.on_trial.store(true, Relaxed);
+        self.ejections.fetch_add(1, Relaxed);
+        self.consecutive_errors.store(0, Relaxed);
+        self.window.0.clear();
+        self.upstream.changed();
+    }
+
+    /// Whether it was ejected and has not shown since that it is good. When its time is over one
+    /// request may try it ([`EndpointCell::claim_trial`]).
+    #[inline]
+    pub fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Relaxed)
+    }
+
+    /// Whether it is ejected, or was and has to prove itself.
+    pub fn is_out(&self, now_ms: u64) -> bool {
+        self.is_on_trial() || self.is_ejected(now_ms)
+    }
+
+    /// Asks to be the one request that tries it. For all others it stays ejected meanwhile, for
+    /// [`TRIAL_MAX`] at most: a trial that told nothing by then is followed by another.
+    pub fn claim_trial(&self, now_ms: u64) -> bool {
+        let before = self.ejected_until_ms();
+        let until_ms = now_ms + TRIAL_MAX.as_millis() as u64;
+        let is_mine = before <= now_ms
+            && self.ejected_until_ms.compare_exchange(before, until_ms, AcqRel, Relaxed).is_ok();
+        if is_mine {
             self.upstream.changed();
         }
         is_mine
+    }
+
+    /// The trial told nothing: somebody else may try.
+    pub fn give_trial_back(&self, now_ms: u64) {
+        self.ejected_until_ms.store(now_ms, Relaxed);
+        self.upstream.changed();
+    }
+
+    /// It is good again: takes requests from now on, as one that has just come up.
+    pub fn readmit(&self, now_ms: u64) {
+        self.on_trial.store(false, Relaxed);
+        self.consecutive_errors.store(0, Relaxed);
+        self.window.0.clear();
+        self.ejected_until_ms.store(now_ms, Relaxed);
+        self.upstream.changed();
+    }
+
+    /// The breaker of this endpoint.
+    pub fn breaker(&self) -> &BreakerCell {
+        &self.breaker
+    }
+
+    /// What was seen of it lately.
+    pub fn window(&self) -> &Window {
+        &self.window.0
     }
 
     /// Ends an ejection before its time; whether there was one.
@@ -240,6 +330,7 @@ impl EndpointCell {
         let is_mine = until_ms > now_ms
             && self.ejected_until_ms.compare_exchange(until_ms, now_ms, AcqRel, Relaxed).is_ok();
         if is_mine {
+            self.on_trial.store(false, Relaxed);
             self.upstream.changed();
         }
         is_mine
@@ -371,6 +462,27 @@ mod tests {
         assert_eq!((cell.ejections(), cell.up_since_ms(160)), (2, 150));
         cell.forgive();
         assert_eq!(cell.ejections(), 0);
+    }
+
+    #[test]
+    fn one_request_tries_an_endpoint_that_comes_back() {
+        let upstream = UpstreamCell::new();
+        let cell = EndpointCell::new(&upstream);
+        cell.note_error();
+        assert!(cell.eject(100, 10) && cell.is_on_trial() && cell.consecutive_errors() == 0);
+        assert!(!cell.claim_trial(99), "too early");
+        assert!(cell.claim_trial(100) && !cell.claim_trial(100), "one");
+        assert!(!cell.is_available(100) && cell.is_out(100));
+        assert!(cell.eject_again(300) && cell.ejections() == 2);
+        assert!(cell.claim_trial(300));
+        cell.give_trial_back(310);
+        assert!(cell.claim_trial(310));
+        let lost_ms = 310 + TRIAL_MAX.as_millis() as u64;
+        assert!(cell.claim_trial(lost_ms), "a lost one is followed by another");
+        cell.readmit(lost_ms + 1);
+        assert!(cell.is_available(lost_ms + 1) && !cell.is_out(lost_ms + 1));
+        assert!(!cell.eject_again(1), "it has proved itself");
+        assert_eq!(cell.up_since_ms(lost_ms + 2), lost_ms + 1);
     }
 
     #[test]

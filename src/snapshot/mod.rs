@@ -19,7 +19,10 @@ use crate::{
     },
     policy::{
         balance::Strategy,
+        breaker::BreakerRule,
         forwarded::TrustedProxies,
+        outlier::PassiveRule,
+        overload::{Importance, OverloadRule},
         retry::RetryRule,
         route::{RouteTable, TargetRule},
     },
@@ -154,6 +157,8 @@ pub struct RouteExtra {
     pub timeout: Option<Duration>,
     /// When a request that failed is tried again.
     pub retry: Option<RetryRule>,
+    /// Who is refused first when the upstream has too much to do.
+    pub importance: Importance,
 }
 
 impl RouteExtra {
@@ -163,6 +168,7 @@ impl RouteExtra {
         host_header: HostHeader::Preserve,
         timeout: None,
         retry: None,
+        importance: Importance::Normal,
     };
 }
 
@@ -212,6 +218,31 @@ pub struct Upstream {
     pub pools: Box<[Identity]>,
     /// What all cores know of it; carried over as long as its name stays.
     pub cell: Arc<UpstreamCell>,
+    /// What is done when it fails; `None` for nothing.
+    pub guards: Option<Box<Guards>>,
+}
+
+/// What is done when an upstream or its endpoints fail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Guards {
+    /// `[upstream.passive]`.
+    pub passive: Option<PassiveRule>,
+    /// `[upstream.circuit_breaker]`.
+    pub breaker: Option<BreakerRule>,
+    /// `[upstream.overload]`.
+    pub overload: Option<OverloadRule>,
+}
+
+impl Guards {
+    /// The rule of the upstream's breaker, if it has one.
+    pub fn upstream_breaker(&self) -> Option<&BreakerRule> {
+        self.breaker.as_ref().filter(|rule| rule.of_upstream)
+    }
+
+    /// The rule of the endpoints' breakers, if they have one.
+    pub fn endpoint_breaker(&self) -> Option<&BreakerRule> {
+        self.breaker.as_ref().filter(|rule| rule.of_endpoints)
+    }
 }
 
 /// One address of an upstream.

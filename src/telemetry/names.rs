@@ -77,6 +77,24 @@ metrics! {
         "Further tries, by what the one before failed of.";
     RETRIES_DENIED = "ringway_retries_denied_total", Counter, ["upstream"],
         "Further tries that the budget did not allow.";
+    EJECTIONS = "ringway_ejections_total", Counter, ["upstream", "why"],
+        "Ejections of endpoints, by what live traffic showed.";
+    EJECTIONS_DENIED = "ringway_ejections_denied_total", Counter, ["upstream"],
+        "Ejections that `eject_max` did not allow.";
+    EJECTED = "ringway_endpoints_ejected", Gauge, ["upstream"],
+        "Endpoints that are ejected, or were and have not proved themselves.";
+    BREAKER_OPENED = "ringway_breaker_opened_total", Counter, ["upstream"],
+        "How often a circuit breaker opened, that of the upstream or of an endpoint.";
+    BREAKERS_OPEN = "ringway_breakers_open", Gauge, ["upstream"],
+        "Circuit breakers that are open or half-open, of the upstream and its endpoints.";
+    SHED = "ringway_shed_total", Counter, ["upstream", "why"],
+        "Requests refused because the upstream had enough to do.";
+    LIMITED_IN_FLIGHT = "ringway_upstream_requests_in_flight", Gauge, ["upstream"],
+        "Requests with an upstream whose number is limited.";
+    LIMITED_PENDING = "ringway_upstream_requests_pending", Gauge, ["upstream"],
+        "Requests that wait for a place.";
+    REQUEST_LIMIT = "ringway_upstream_requests_limit", Gauge, ["upstream"],
+        "The limit in force, which follows latency if it is adaptive.";
     POOL_IDLE = "ringway_pool_idle_connections", Gauge, ["core"],
         "Idle connections to endpoints kept.";
     POOL_STALE = "ringway_pool_stale_total", Counter, ["core"],

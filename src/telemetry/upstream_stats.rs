@@ -10,9 +10,26 @@ pub struct UpstreamStats {
     micros: Counter,
     /// Further tries, by the place of their cause in [`RETRY_CAUSES`].
     pub retries: [Counter; RETRY_CAUSES.len()],
+    /// Ejections of endpoints, by the place of their reason in [`EJECTION_REASONS`].
+    pub ejections: [Counter; EJECTION_REASONS.len()],
+    /// Ejections that the ceiling did not allow.
+    pub ejections_denied: Counter,
+    /// Requests refused because the upstream had enough to do, by the place of the reason in
+    /// [`SHED_REASONS`].
+    pub shed: [Counter; SHED_REASONS.len()],
+    /// How often a breaker opened, that of the upstream or of an endpoint.
+    pub breaker_opened: Counter,
     /// Further tries that the budget did not allow.
     pub retries_denied: Counter,
 }
+
+/// Why an endpoint was ejected: what `[upstream.passive]` looks at, and a trial that failed.
+pub const EJECTION_REASONS: [&str; 5] =
+    ["consecutive_errors", "error_rate", "success_rate", "latency", "trial"];
+
+/// Why a request was refused by `[upstream.overload]`: no place and none to wait, or it waited in
+/// vain.
+pub const SHED_REASONS: [&str; 2] = ["limit", "pending_timeout"];
 
 /// Why a request was tried again: the causes that `route.retry.on` names, and a pooled connection
 /// that had died unseen.

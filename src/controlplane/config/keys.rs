@@ -445,6 +445,7 @@ pub(super) static ROUTE: Section = Section {
             "For the whole exchange; then 504. None without it.",
         ),
         failures::ROUTE_RETRY,
+        failures::ROUTE_IMPORTANCE,
         later("split", "name one upstream: upstream = \"...\""),
         later("plugins", "remove it"),
         later("sni", "remove it"),
@@ -481,9 +482,12 @@ pub(super) static UPSTREAM: Section = Section {
             "check",
         ]),
         later("discovery", "list the endpoints: endpoints = [{ url = \"http://...\" }]"),
-        later("circuit_breaker", "remove it"),
-        later("passive", "remove it"),
-        later("overload", "remove it"),
+        key("circuit_breaker", Kind::One(&failures::BREAKER), "", failures::BREAKER.doc)
+            .or(&["breaker"]),
+        key("passive", Kind::One(&failures::PASSIVE), "", failures::PASSIVE.doc)
+            .or(&["outlier_detection", "passive_health_check"]),
+        key("overload", Kind::One(&failures::OVERLOAD), "", failures::OVERLOAD.doc)
+            .or(&["limits", "concurrency"]),
         later("slow_start", "remove it"),
         later("tls", "write http:// endpoints"),
         key(
@@ -578,7 +582,7 @@ pub(super) static POOL: Section = Section {
 };
 
 /// All tables, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 17] = [
+pub(super) static SECTIONS: [&Section; 20] = [
     &ROOT,
     &RUNTIME,
     &CORE,
@@ -596,6 +600,9 @@ pub(super) static SECTIONS: [&Section; 17] = [
     &TIMEOUTS,
     &POOL,
     &HEALTH_CHECK,
+    &failures::BREAKER,
+    &failures::PASSIVE,
+    &failures::OVERLOAD,
 ];
 
 impl Section {

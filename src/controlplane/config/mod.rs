@@ -14,6 +14,7 @@ mod defaults;
 mod endpoint;
 mod errors;
 mod files;
+mod guards;
 mod health_check;
 mod interpolate;
 mod kept;

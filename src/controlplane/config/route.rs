@@ -17,6 +17,7 @@ use crate::{
         ids::{ListenerIndex, RouteIndex, UpstreamIndex},
         limits,
     },
+    policy::overload::Importance,
     policy::route::{
         Conflict, PathSpec, RouteError, RouteSpec, TableBuilder, TargetRule, ValueSpec,
     },
@@ -159,6 +160,11 @@ impl Reader<'_> {
         let upstream = self.read_upstream(table);
         let host_header = table.get("host_header").map(|value| host_header(&value));
         let timeout = table.duration_opt("timeout");
+        let importance = match table.choice("importance") {
+            "low" => Importance::Low,
+            "high" => Importance::High,
+            _ => Importance::Normal,
+        };
         let retry = table.table("retry").map(|table| retry::read(&table));
         if let Some(value) = table.get("description") {
             value.text(); // for its type
@@ -173,7 +179,7 @@ impl Reader<'_> {
             return;
         };
         let host_header = host_header.flatten().unwrap_or_default();
-        let extra = RouteExtra { target, host_header, timeout, retry };
+        let extra = RouteExtra { target, host_header, timeout, retry, importance };
         let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
         let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
         self.routes.push(route);

@@ -5,12 +5,16 @@ use std::{collections::HashMap, time::Duration};
 use super::{
     endpoint,
     errors::{Place, Report},
-    health_check,
+    guards, health_check,
     links::Named,
     names,
     table::Table,
 };
-use crate::{base::limits, policy::balance::Strategy, snapshot::health::HealthCheck};
+use crate::{
+    base::limits,
+    policy::balance::Strategy,
+    snapshot::{Guards, health::HealthCheck},
+};
 
 pub use endpoint::{EndpointConfig, EndpointHost};
 
@@ -37,6 +41,8 @@ pub struct UpstreamConfig {
     pub pool_age_max: Duration,
     /// How its endpoints are checked, if they are.
     pub health_check: Option<HealthCheck>,
+    /// What is done when it fails.
+    pub guards: Option<Box<Guards>>,
     /// Where its header stands.
     pub place: Place,
 }
@@ -80,6 +86,7 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
         pool_idle_max_per_core,
         pool_age_max,
         health_check: health_check?,
+        guards: guards::read(table),
         place: table.place(),
     })
 }

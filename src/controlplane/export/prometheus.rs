@@ -3,17 +3,26 @@
 use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 
 use crate::{
-    base::{limits::ENDPOINT_SERIES_MAX, reason::Reason},
+    base::{
+        clock::now_ms,
+        limits::{ENDPOINT_SERIES_MAX, UPSTREAM_SERIES_MAX},
+        reason::Reason,
+    },
     controlplane::{
         export::{exposition::Exposition, process},
         series::Series,
         state::{Phase, State},
     },
+    policy::{
+        breaker,
+        overload::{LoadCell, OverloadRule},
+    },
+    snapshot::Snapshot,
     telemetry::{
         CoreStats, UpstreamStats,
         histogram::BOUNDS_MICROS,
         names::{self, Metric, OTHER},
-        upstream_stats::RETRY_CAUSES,
+        upstream_stats::{EJECTION_REASONS, RETRY_CAUSES, SHED_REASONS},
     },
 };
 
@@ -26,7 +35,7 @@ pub fn render(state: &State) -> Vec<u8> {
         durations(&mut out, state, &rules.series);
         out.single(&names::HTTP_IN_FLIGHT, sum_gauge(state, |core| core.requests_in_flight.get()));
         answers(&mut out, state);
-        upstreams(&mut out, state, &rules.series);
+        upstreams(&mut out, state, &rules.series, &rules.snapshot);
     }
     tls(&mut out, state);
     checks(&mut out, state);
@@ -95,7 +104,7 @@ fn answers(out: &mut Exposition, state: &State) {
 }
 
 /// Exchanges by upstream, and what was done about those that failed.
-fn upstreams(out: &mut Exposition, state: &State, series: &Series) {
+fn upstreams(out: &mut Exposition, state: &State, series: &Series, snapshot: &Snapshot) {
     let used: Vec<Used<'_>> = series
         .upstreams()
         .map(|(slot, name)| Used {
@@ -119,6 +128,55 @@ fn upstreams(out: &mut Exposition, state: &State, series: &Series) {
     for one in &used {
         let denied = one.sum(|stats| stats.retries_denied.get());
         out.sample(&names::RETRIES_DENIED, &[one.name], denied);
+    }
+    by_word(out, &used, &names::EJECTIONS, &EJECTION_REASONS, |stats, at| {
+        stats.ejections[at].get()
+    });
+    out.begin(&names::EJECTIONS_DENIED);
+    for one in &used {
+        let denied = one.sum(|stats| stats.ejections_denied.get());
+        out.sample(&names::EJECTIONS_DENIED, &[one.name], denied);
+    }
+    let guarded = || snapshot.upstreams.iter().filter(|one| one.guards.is_some());
+    let guarded = || guarded().take(UPSTREAM_SERIES_MAX);
+    out.begin(&names::EJECTED);
+    for one in guarded() {
+        let now_ms = now_ms();
+        let ejected = one.endpoints.iter().filter(|one| one.cell.is_out(now_ms)).count();
+        out.sample(&names::EJECTED, &[&one.name], ejected);
+    }
+    out.begin(&names::BREAKER_OPENED);
+    for one in &used {
+        let opened = one.sum(|stats| stats.breaker_opened.get());
+        out.sample(&names::BREAKER_OPENED, &[one.name], opened);
+    }
+    out.begin(&names::BREAKERS_OPEN);
+    for one in guarded() {
+        let endpoints = one.endpoints.iter().map(|endpoint| endpoint.cell.breaker());
+        let all = endpoints.chain([one.cell.breaker()]);
+        let open = all.filter(|breaker| breaker.state() != breaker::State::Closed).count();
+        out.sample(&names::BREAKERS_OPEN, &[&one.name], open);
+    }
+    by_word(out, &used, &names::SHED, &SHED_REASONS, |stats, at| stats.shed[at].get());
+    loads(out, snapshot);
+}
+
+/// What upstreams with a limit have to do.
+fn loads(out: &mut Exposition, snapshot: &Snapshot) {
+    type Number = fn(&LoadCell, &OverloadRule) -> u32;
+    let numbers: [(&Metric, Number); 3] = [
+        (&names::LIMITED_IN_FLIGHT, |load, _| load.in_flight()),
+        (&names::LIMITED_PENDING, |load, _| load.pending()),
+        (&names::REQUEST_LIMIT, |load, rule| load.limit(rule)),
+    ];
+    for (metric, number) in numbers {
+        out.begin(metric);
+        for one in snapshot.upstreams.iter().take(UPSTREAM_SERIES_MAX) {
+            let rule = one.guards.as_deref().and_then(|guards| guards.overload.as_ref());
+            if let Some(rule) = rule {
+                out.sample(metric, &[&one.name], number(one.cell.load(), rule));
+            }
+        }
     }
 }
 

@@ -29,6 +29,11 @@ fn write_body(out: &mut Vec<u8>, status: u16, reason: Reason) {
     out.extend_from_slice(b"\"}\n");
 }
 
+/// `Retry-After` for so many milliseconds, rounded up to seconds. Source: RFC 9110 §10.2.3.
+fn retry_after(after_ms: u64) -> Vec<u8> {
+    format!("retry-after: {}\r\n", after_ms.div_ceil(1_000).max(1)).into_bytes()
+}
+
 /// Appends a whole answer for a connection whose request could not be read; `to_head` if what could
 /// be read of it says HEAD.
 pub(super) fn write_refusal(shard: &Shard, reason: Reason, to_head: bool, out: &mut Vec<u8>) {
@@ -126,6 +131,7 @@ impl Exchange<'_> {
         if !is_empty {
             write_body(&mut body, status, reason);
         }
+        let retry_after = self.retry_after_ms.map(retry_after).unwrap_or_default();
         let head = &self.context.head;
         self.context.out.clear();
         write_answer(
@@ -140,7 +146,7 @@ impl Exchange<'_> {
                 client_version: head.version(),
                 head_request: head.method() == Method::Head,
                 date: &self.shard.date.get(),
-                extra: b"",
+                extra: &retry_after,
             },
         );
         self.record.bytes_out = body.len() as u64;

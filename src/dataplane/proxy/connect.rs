@@ -1,9 +1,10 @@
 //! Which endpoint a request goes to, and a connection there.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use super::{
     exchange::Exchange,
+    guard::{Admitted, Usable},
     links::connect_stream,
     timing::{Timing, tag},
 };
@@ -11,6 +12,7 @@ use crate::{
     base::{ids::EndpointIndex, limits, reason::Reason},
     dataplane::{shard::UpstreamState, upstream::UpstreamConnection},
     proto::h1::Framing,
+    rt,
     snapshot::Upstream,
 };
 
@@ -46,24 +48,46 @@ impl Tried {
     }
 }
 
+/// A connection to an endpoint, and leave to use it.
+pub(super) struct Connected {
+    pub(super) endpoint: EndpointIndex,
+    pub(super) connection: UpstreamConnection,
+    pub(super) admitted: Admitted,
+    /// When the endpoint was chosen.
+    pub(super) began: Instant,
+}
+
 impl Exchange<'_> {
     /// A connection to an endpoint: pooled if there is one, else new. Endpoints that do not accept
     /// one are passed over, within bounds: nothing of the request has been sent.
     pub(super) async fn connect(
         &mut self,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         timing: Timing,
         fresh_only: bool,
         tried: &mut Tried,
-    ) -> Result<(EndpointIndex, UpstreamConnection), Reason> {
+    ) -> Result<Connected, Reason> {
         let state = self.shard.upstreams.state(upstream);
         let stats = &self.shard.stats;
         let mut refused = 0; // of those in `tried`, the last ones
         let mut last = Reason::NoEndpoint;
         loop {
-            let Some(endpoint) = self.pick(upstream, &state, tried, refused) else {
+            let usable = Usable::new(upstream, &state, self.shard);
+            let Some(endpoint) = self.pick(&usable, &state, tried, refused) else {
+                if last == Reason::NoEndpoint {
+                    (last, self.retry_after_ms) = usable.refusal();
+                }
                 return Err(last);
             };
+            let Some(admitted) = usable.admit(endpoint) else {
+                tried.failed(endpoint); // others took the trials it had
+                refused += 1;
+                if refused < limits::CONNECT_TRIES_MAX {
+                    continue;
+                }
+                return Err(usable.refusal().0);
+            };
+            let began = rt::turn_time();
             self.record.endpoint = Some(endpoint);
             let Some(pool) = state.pool(endpoint) else {
                 last = Reason::UpstreamConnectFailed; // its name has no address
@@ -80,12 +104,13 @@ impl Exchange<'_> {
             let repeatable = self.is_repeatable();
             if upstream.http2 {
                 if let Some(stream) = pool.links.try_stream() {
-                    return Ok((endpoint, UpstreamConnection::of_stream(stream, deadlines)));
+                    let connection = UpstreamConnection::of_stream(stream, deadlines);
+                    return Ok(Connected { endpoint, connection, admitted, began });
                 }
             } else if !fresh_only
                 && let Some(connection) = pool.checkout(repeatable, now_tick, stats)
             {
-                return Ok((endpoint, connection));
+                return Ok(Connected { endpoint, connection, admitted, began });
             }
             let (within, tag) = timing.of_try(upstream.connect_timeout, deadlines.now_tick());
             let connected = if upstream.http2 {
@@ -96,13 +121,17 @@ impl Exchange<'_> {
                 UpstreamConnection::connect(pool.address, within, deadlines).await
             };
             match connected {
-                Ok(connection) => return Ok((endpoint, connection)),
+                Ok(connection) => {
+                    return Ok(Connected { endpoint, connection, admitted, began });
+                }
                 Err(Reason::UpstreamConnectTimeout) if tag == tag::ROUTE => {
+                    self.learn(upstream, endpoint, admitted, began, &Err(last));
                     return Err(Reason::RouteTimeout);
                 }
                 Err(reason) => last = reason,
             }
             stats.upstream_connect_failures.inc();
+            self.learn(upstream, endpoint, admitted, began, &Err(last));
             tried.failed(endpoint);
             refused += 1;
             let is_over = timing.is_over(self.shard.deadlines.now_tick());
@@ -116,17 +145,14 @@ impl Exchange<'_> {
     /// failed, else any but those that refused just now.
     fn pick(
         &self,
-        upstream: &Upstream,
+        usable: &Usable<'_>,
         state: &UpstreamState,
         tried: &Tried,
         refused: usize,
     ) -> Option<EndpointIndex> {
-        let now_ms = self.shard.now_ms();
         let pick = |avoid: &[EndpointIndex]| {
-            state.balancer.borrow_mut().pick(self.shard.random(), avoid, |endpoint| {
-                let endpoint = upstream.endpoints.get(usize::from(endpoint.0));
-                endpoint.is_some_and(|endpoint| endpoint.cell.is_available(now_ms))
-            })
+            let allows = |endpoint| usable.allows(endpoint);
+            state.balancer.borrow_mut().pick(self.shard.random(), avoid, allows)
         };
         let before = tried.count - refused;
         let picked = pick(tried.after(0));

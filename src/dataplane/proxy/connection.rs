@@ -236,6 +236,7 @@ pub(super) async fn serve_request(
             record: Record::new(),
             call: None,
             replay_bytes_max: 0,
+            retry_after_ms: None,
         }
         .run()
     });

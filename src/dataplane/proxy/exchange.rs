@@ -61,6 +61,8 @@ pub(super) struct Exchange<'a> {
     /// Where the connection to the endpoint goes when it is not needed any more.
     pub(super) pool: Option<Rc<EndpointPool>>,
     pub(super) record: Record,
+    /// When it is worth asking again, if that is known: milliseconds, for `Retry-After`.
+    pub(super) retry_after_ms: Option<u64>,
     /// Bodies up to this many bytes are kept on any connection; 0: as the connection needs it.
     pub(super) replay_bytes_max: usize,
     pub(super) call: Option<Call>,

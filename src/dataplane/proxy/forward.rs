@@ -1,11 +1,11 @@
 //! Brings a request to an endpoint and its response back: try after try, as far as the route's rule and
 //! the upstream's budget allow.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use super::{
     attempt::Attempted,
-    connect::Tried,
+    connect::{Connected, Tried},
     exchange::{Exchange, Reuse},
     retry::{Repeat, Retries},
     timing::Timing,
@@ -13,6 +13,7 @@ use super::{
 use crate::{
     base::{ids::RouteIndex, reason::Reason},
     dataplane::upstream::UpstreamConnection,
+    policy::overload::Importance,
     rt,
     snapshot::{Route, Upstream},
 };
@@ -33,20 +34,28 @@ impl Exchange<'_> {
             of_route.into_iter().chain(of_call).min(),
             self.shard.deadlines.now_tick(),
         );
-        match extra.and_then(|extra| extra.retry.as_ref()) {
-            None => self.tries(route, upstream, timing, None).await,
-            Some(rule) => {
-                let retries = self.retries(rule, upstream, timing).await?;
-                self.tries(route, upstream, timing, Some(retries)).await
-            }
+        let importance = extra.map_or(Importance::Normal, |extra| extra.importance);
+        let _place = self.take_place(upstream, importance).await?;
+        let leave = self.pass_breaker(upstream)?;
+        let retries = match extra.and_then(|extra| extra.retry.as_ref()) {
+            None => Ok(None),
+            Some(rule) => self.retries(rule, upstream, timing).await.map(Some),
+        };
+        let result = match retries {
+            Ok(retries) => self.tries(route, upstream, timing, retries).await,
+            Err(reason) => Err(reason),
+        };
+        if let Some(leave) = leave {
+            self.tell_breaker(upstream, leave, &result);
         }
+        result
     }
 
     /// Tries until a response has been passed on, or nothing allows another try.
     async fn tries(
         &mut self,
         route: &Route,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         timing: Timing,
         mut retries: Option<Retries<'_>>,
     ) -> Result<Reuse, Reason> {
@@ -77,14 +86,14 @@ impl Exchange<'_> {
     async fn try_once(
         &mut self,
         route: &Route,
-        upstream: &Upstream,
+        upstream: &Arc<Upstream>,
         timing: Timing,
         tried: &mut Tried,
         fresh_only: &mut bool,
         retries: Option<&Retries<'_>>,
     ) -> Result<Attempted, Reason> {
-        let began = rt::turn_time();
-        let (endpoint, connection) = self.connect(upstream, timing, *fresh_only, tried).await?;
+        let Connected { endpoint, connection, admitted, began } =
+            self.connect(upstream, timing, *fresh_only, tried).await?;
         let was_reused = connection.reused;
         let sent_before = connection.sent;
         let gate = retries.filter(|retries| self.is_gated(retries));
@@ -98,7 +107,7 @@ impl Exchange<'_> {
         {
             pool.note_silent_close(self.shard.deadlines.now_tick());
         }
-        match result {
+        let result = match result {
             Err(reason)
                 if was_reused
                     && !*fresh_only
@@ -109,13 +118,13 @@ impl Exchange<'_> {
                 self.note_retry(upstream, None);
                 Ok(Attempted::Stale)
             }
-            done => {
-                if !matches!(done, Ok(Attempted::Done(_))) {
-                    tried.failed(endpoint);
-                }
-                done
-            }
+            done => done,
+        };
+        self.learn(upstream, endpoint, admitted, began, &result);
+        if !matches!(result, Ok(Attempted::Done(_) | Attempted::Stale)) {
+            tried.failed(endpoint);
         }
+        result
     }
 
     fn note_upstream(&mut self, upstream: &Upstream, began: Instant, failed: bool) {

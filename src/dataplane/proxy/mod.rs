@@ -12,6 +12,7 @@ mod converse;
 mod exchange;
 mod finish;
 mod forward;
+mod guard;
 mod http2;
 mod links;
 mod piece;

@@ -2,8 +2,10 @@
 //!
 //! One [`Shard`] lives on each worker's thread behind an `Rc`; no other thread can reach it.
 
+mod admission;
 mod connections;
 mod date;
+mod judging;
 mod leaving;
 mod places;
 mod spread;
@@ -19,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+pub use admission::{InFlight, Waiting};
 pub use connections::{Connections, Phase, Pin, Watch};
 pub use date::DateCache;
 pub use places::Place;
@@ -33,7 +36,7 @@ use crate::{
     base::{clock, ids::ListenerId, limits},
     rt::{BufPool, Deadlines, FuturePool, PanicPlace, PipePool},
     snapshot::{
-        Snapshot, Upstream, WorkerSettings,
+        Snapshot, WorkerSettings,
         messages::{FromWorker, Gone, ReportSender},
     },
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
@@ -72,6 +75,8 @@ pub struct Shard {
     reports: ReportSender,
     places: places::Places,
     tallies: Tallies,
+    /// For comparing endpoints.
+    scratch: RefCell<Vec<u64>>,
     log: RefCell<Option<LogSender>>,
     random: Cell<u64>,
     now_ms: Cell<u64>,
@@ -113,6 +118,7 @@ impl Shard {
             reports,
             places: places::Places::default(),
             tallies: Tallies::default(),
+            scratch: RefCell::default(),
             log: RefCell::new(log),
             // Any odd number will do; cores differ so that they do not march in step.
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((settings.core as u64) << 32 | 1)),
@@ -167,18 +173,6 @@ impl Shard {
             self.leaving.add(*listener, Rc::clone(&old), until_tick);
         }
         self.places.forget(&gone.listeners);
-    }
-
-    /// What this core keeps for an upstream, its tally to be brought to the process at the next tick.
-    pub fn tallied(&self, upstream: &Arc<Upstream>) -> Rc<UpstreamState> {
-        let state = self.upstreams.state(upstream);
-        self.tallies.list(&state, upstream);
-        state
-    }
-
-    /// Brings to the process what this core saw of upstreams. Called each tick.
-    pub fn bring_tallies(&self) {
-        self.tallies.bring(self.now_ms());
     }
 
     /// Ends what was given time when its rules went and still goes on. Called each tick.

@@ -7,14 +7,22 @@ use std::{
     sync::Arc,
 };
 
-use super::upstreams::UpstreamState;
-use crate::snapshot::Upstream;
+use super::{Shard, judging, upstreams::UpstreamState};
+use crate::{
+    base::ids::EndpointIndex,
+    policy::{breaker::Outcome, outlier::Seen},
+    snapshot::Upstream,
+};
 
 /// What one core saw of one upstream since the last tick.
 #[derive(Default)]
 pub struct Tally {
     is_listed: Cell<bool>,
     earned: Cell<u64>,
+    /// Tries that say something of how busy the upstream is, and their time to the response head.
+    latencies: Cell<(u64, u64)>,
+    /// Of endpoints, by their index; as many as were ever noted.
+    seen: RefCell<Vec<Seen>>,
 }
 
 impl Tally {
@@ -23,10 +31,47 @@ impl Tally {
         self.earned.set(self.earned.get() + u64::from(per_10k));
     }
 
+    /// A try of an endpoint ended; `micros` to its response head or its failure.
+    pub fn note(&self, endpoint: EndpointIndex, is_error: bool, micros: u64) {
+        let (mut seen, index) = (self.seen.borrow_mut(), usize::from(endpoint.0));
+        if seen.len() <= index {
+            seen.resize(index + 1, Seen::default());
+        }
+        if let Some(seen) = seen.get_mut(index) {
+            seen.note(is_error, micros);
+        }
+    }
+
+    /// A try ended that says something of how busy the upstream is. Failures do only if they took
+    /// their time: a refused connection is no sign of an idle upstream.
+    pub fn note_latency(&self, outcome: Outcome, micros: u64) {
+        let (count, sum) = self.latencies.get();
+        let is_quick_failure = outcome == Outcome::Failed && (count == 0 || micros <= sum / count);
+        if !is_quick_failure {
+            self.latencies.set((count + 1, sum.saturating_add(micros)));
+        }
+    }
+
     /// Brings it to the process.
-    fn bring(&self, upstream: &Upstream, now_ms: u64) {
+    fn bring(&self, shard: &Shard, upstream: &Upstream) {
+        let now_ms = shard.now_ms();
         self.is_listed.set(false);
         upstream.cell.retry_budget().earn(self.earned.take(), now_ms);
+        let Some(guards) = upstream.guards.as_deref() else { return };
+        let (count, micros) = self.latencies.take();
+        if let Some(rule) = guards.overload.as_ref().filter(|rule| rule.adaptive && count > 0) {
+            upstream.cell.load().learn(rule, count, micros, now_ms);
+        }
+        let mut all = self.seen.borrow_mut();
+        for (index, (seen, endpoint)) in all.iter_mut().zip(&upstream.endpoints).enumerate() {
+            if seen.requests == 0 {
+                continue;
+            }
+            judging::bring(guards, endpoint, std::mem::take(seen), now_ms);
+            if let Some(rule) = &guards.passive {
+                shard.judge(upstream, rule, EndpointIndex(index as u16));
+            }
+        }
     }
 }
 
@@ -43,33 +88,20 @@ impl Tallies {
             self.listed.borrow_mut().push((Rc::clone(state), Arc::clone(upstream)));
         }
     }
-
-    /// Brings all of them. Called each tick.
-    pub(super) fn bring(&self, now_ms: u64) {
-        for (state, upstream) in self.listed.borrow_mut().drain(..) {
-            state.tally.bring(&upstream, now_ms);
-        }
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{base::limits, dataplane::shard::upstreams::tests::upstream};
+impl Shard {
+    /// What this core keeps for an upstream, its tally to be brought to the process at the next tick.
+    pub fn tallied(&self, upstream: &Arc<Upstream>) -> Rc<UpstreamState> {
+        let state = self.upstreams.state(upstream);
+        self.tallies.list(&state, upstream);
+        state
+    }
 
-    #[test]
-    fn what_requests_earned_arrives_with_the_tick() {
-        let (tallies, upstreams) = (Tallies::default(), super::super::Upstreams::new(0));
-        let upstream = Arc::new(upstream(0, 1));
-        let state = upstreams.state(&upstream);
-        for _ in 0..15 {
-            tallies.list(&state, &upstream);
-            state.tally.earn(2_000);
+    /// Brings to the process what this core saw of upstreams. Called each tick.
+    pub fn bring_tallies(&self) {
+        for (state, upstream) in self.tallies.listed.borrow_mut().drain(..) {
+            state.tally.bring(self, &upstream);
         }
-        assert_eq!((upstream.cell.retry_budget().left(), tallies.listed.borrow().len()), (0, 1));
-        tallies.bring(5);
-        assert_eq!(upstream.cell.retry_budget().left(), 3);
-        tallies.bring(5 + limits::RETRY_BUDGET_MEMORY.as_millis() as u64);
-        assert_eq!(upstream.cell.retry_budget().left(), 3, "old ones fade when new ones come");
     }
 }

@@ -5,13 +5,17 @@
 //! they end ([`Upstreams::retire`]). A request that began under older rules may ask for what is
 //! gone: it gets a state of its own, which nobody else sees and which ends with it.
 
-use std::{cell::RefCell, net::SocketAddr, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+};
 
-use super::tally::Tally;
+use super::{admission::Waiting, tally::Tally};
 use crate::{
     base::ids::{EndpointIndex, Identity},
     dataplane::upstream::EndpointPool,
-    policy::balance::Balancer,
+    policy::{balance::Balancer, outlier},
     rt::Deadlines,
     snapshot::{Upstream, messages::Gone},
     telemetry::CoreStats,
@@ -23,6 +27,10 @@ pub struct UpstreamState {
     pub balancer: RefCell<Balancer>,
     /// What was seen of it since the last tick.
     pub tally: Tally,
+    /// Those who wait on this core for a place among its requests in flight.
+    pub waiting: Rc<Waiting>,
+    /// Whether too many endpoints can't be used, and as of when.
+    panic: Cell<(u64, bool)>,
     pools: Box<[Option<Rc<EndpointPool>>]>,
 }
 
@@ -30,6 +38,25 @@ impl UpstreamState {
     /// The pool of an endpoint; none while its name has no address.
     pub fn pool(&self, endpoint: EndpointIndex) -> Option<&Rc<EndpointPool>> {
         self.pools.get(usize::from(endpoint.0))?.as_ref()
+    }
+}
+
+impl UpstreamState {
+    /// Whether so many endpoints can't be used that it must not matter. Looked up once per tick.
+    pub fn is_panic(&self, upstream: &Upstream, now_ms: u64) -> bool {
+        let (known_ms, is_panic) = self.panic.get();
+        if known_ms == now_ms {
+            return is_panic;
+        }
+        let rule = upstream.guards.as_deref().and_then(|guards| guards.passive.as_ref());
+        let unusable = || {
+            let cells = upstream.endpoints.iter().map(|endpoint| &endpoint.cell);
+            cells.filter(|cell| !cell.is_available(now_ms) || cell.is_on_trial()).count()
+        };
+        let count = upstream.endpoints.len();
+        let is_panic = rule.is_some_and(|rule| outlier::is_panic(rule, count, unusable()));
+        self.panic.set((now_ms, is_panic));
+        is_panic
     }
 }
 
@@ -133,6 +160,8 @@ impl Upstreams {
         let pools = upstream.endpoints.iter().zip(&upstream.pools);
         UpstreamState {
             tally: Tally::default(),
+            waiting: Rc::default(),
+            panic: Cell::default(),
             balancer: RefCell::new(Balancer::new(upstream.strategy, weights, self.core)),
             pools: pools
                 .map(|(endpoint, identity)| Some(self.pool(*identity, endpoint.address?)))
@@ -214,6 +243,7 @@ pub(super) mod tests {
             http2: false,
             pool_age_max: Duration::MAX,
             health_check: None,
+            guards: None,
             stats: StatsSlot(0),
             identity,
             pools: [identity].into(),
