@@ -256,13 +256,17 @@ fn a_response_that_was_cut_is_a_reset() {
         let proxy = start(&origin);
         let mut raw = Raw::connect(proxy.address());
         raw.frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/"));
-        assert_eq!(raw.outcome(1), 200);
-        loop {
-            let frame = raw.next().expect("a reset");
-            assert!(frame.stream != 1 || frame.flags & END_STREAM == 0, "{answer}: {frame:?}");
-            if frame.kind == RST_STREAM {
-                assert_eq!(frame.code(), 2, "INTERNAL_ERROR");
-                break;
+        // The reset takes with it what has not been sent, if the end came with the head.
+        let first = raw.outcome(1);
+        assert!(first == 200 || first == -2, "{answer}: {first}, neither a response nor a reset");
+        if first == 200 {
+            loop {
+                let frame = raw.next().expect("a reset");
+                assert!(frame.stream != 1 || frame.flags & END_STREAM == 0, "{answer}: {frame:?}");
+                if frame.kind == RST_STREAM {
+                    assert_eq!(frame.code(), 2, "INTERNAL_ERROR");
+                    break;
+                }
             }
         }
         drop(origin.take_garbage());
