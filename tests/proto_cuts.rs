@@ -92,6 +92,7 @@ fn request(text: &[u8], stops: &[usize]) -> Result<String, HeadError> {
             max_forwards: head.max_forwards(),
             framing: head.framing(),
             close: !head.keep_alive(),
+            early: false,
         };
         write_request_head(&mut out, buf, &head, &forward);
         let fields: Vec<_> = head.fields(buf).collect();

@@ -15,6 +15,7 @@ pub mod head;
 pub mod path;
 pub mod response_head;
 pub mod route;
+pub mod tls_session;
 pub mod toml;
 
 use ringway::proto::h1::HeadLimits;
@@ -50,6 +51,7 @@ mod tests {
             ("path", super::path::check),
             ("framing_differential", super::framing_differential::check),
             ("route", super::route::check),
+            ("tls_session", super::tls_session::check),
             ("toml", super::toml::check),
         ];
         for (name, check) in targets {

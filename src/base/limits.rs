@@ -197,6 +197,12 @@ pub const TLS_BURST_PAUSE_TICKS: u64 = 20;
 /// 600 us, with RSA-4096 4 ms; what takes longer is done by threads of their own.
 pub const TLS_SIGN_ON_CORE_MAX: Duration = Duration::from_micros(200);
 
+/// Threads that sign with slow keys, for all cores together.
+pub const TLS_SIGNERS: usize = 2;
+
+/// Handshakes that wait for one of these threads; half a second's work with RSA-2048.
+pub const TLS_SIGNING_WAITING_MAX: usize = 1_024;
+
 /// TLS handshakes under way on one core; each holds a few KiB, and work that was not asked for yet.
 /// Clients that come later are closed at once.
 pub const TLS_HANDSHAKES_MAX_PER_CORE: usize = 4_096;
@@ -205,8 +211,17 @@ pub const TLS_HANDSHAKES_MAX_PER_CORE: usize = 4_096;
 /// kept by the client alone.
 pub const TLS_SESSIONS_MAX: usize = 16 * 1024;
 
+/// Sessions with endpoints that one upstream remembers, all cores together: each endpoint has a few.
+pub const TLS_UPSTREAM_SESSIONS_MAX: usize = 1_024;
+
+/// How often a core tells that TLS with an endpoint could not be begun.
+pub const TLS_FAILURES_TOLD: Duration = Duration::from_secs(1);
+
 /// Early data of one connection, bytes: a request head, or several.
 pub const TLS_EARLY_DATA_BYTES_MAX: u32 = 16 * 1024;
+
+/// How often the watch looks which files the configuration in force names.
+pub const WATCH_NAMED: Duration = Duration::from_millis(250);
 
 /// Bytes of a file with certificates or a key: a bundle of all authorities there are has 250 KiB.
 pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -373,10 +388,25 @@ pub const ADMIN_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a connection to the admin API may be silent.
 pub const ADMIN_IDLE_MAX: Duration = Duration::from_secs(60);
 
+/// Names of endpoints that are asked for at once; further ones wait.
+pub const DNS_QUERIES_MAX: usize = 64;
+
+/// Addresses, or services, of one answer that are used.
+pub const DNS_RECORDS_MAX: usize = 1_024;
+
+/// How long a start or a change waits for names it has not met before.
+pub const DNS_FIRST_WAIT: Duration = Duration::from_secs(3);
+
+/// From an unanswered question to the next one; doubles each time.
+pub const DNS_RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// Longest time from an unanswered question to the next one.
+pub const DNS_RETRY_MAX: Duration = Duration::from_secs(30);
+
 /// Endpoints with metric series of their own; those beyond it have none.
 pub const ENDPOINT_SERIES_MAX: usize = 4_096;
 
-/// Endpoints that `/v1/status` shows, those that are not up before the others.
+/// Endpoints, and names, that `/v1/status` shows, those that are not up before the others.
 pub const ENDPOINTS_SHOWN_MAX: usize = 1_000;
 
 /// Shortest interval of health checks: less would be an attack on the endpoint.

@@ -74,6 +74,8 @@ reasons! {
     UpstreamConnectTimeout = "upstream_connect_timeout", 504;
     /// Connecting failed for another reason (unreachable, no address, no free port).
     UpstreamConnectFailed = "upstream_connect_failed", 502;
+    /// The TLS handshake with the endpoint failed: its certificate, or nothing in common.
+    UpstreamTlsFailed = "upstream_tls_failed", 502;
     /// The endpoint closed or reset the connection before a whole response head.
     UpstreamClosed = "upstream_closed", 502;
     /// The endpoint's response breaks the grammar, or its framing could be read in two ways.

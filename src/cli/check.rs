@@ -6,7 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use crate::controlplane::config::{self, Config, ConfigErrors, Loaded, Severity};
+use crate::controlplane::{
+    certificates::kept,
+    config::{self, Config, ConfigErrors, Loaded, Severity},
+};
 
 /// Exit code for a bad configuration. Source: sysexits.h, `EX_CONFIG`.
 const EX_CONFIG: u8 = 78;
@@ -35,6 +38,7 @@ pub fn run(args: &Args) -> ExitCode {
     let Some(path) = args.path.as_ref().or(args.config.as_ref()) else {
         return ExitCode::from(2); // clap asks for one of them
     };
+    kept::refuse_expired();
     let (found, problems) = match config::load(path) {
         Ok(Loaded { config, warnings, .. }) => (Some(config), ConfigErrors(warnings)),
         Err(errors) => (None, errors),

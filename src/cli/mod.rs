@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod cert;
 pub mod check;
 mod demo;
 pub mod diff;
@@ -29,6 +30,7 @@ Examples:
   ringway check -c ringway.toml                         find every mistake at once
   ringway explain -c ringway.toml GET http://a.test/x   which route, and why
   ringway diff old.toml new.toml --traffic access.log   what would change, for whom
+  ringway cert                                          certificates to develop with
   ringway run -c ringway.toml                           serve
   ringway run -c /etc/ringway/                          all *.toml files of a directory
 
@@ -41,6 +43,7 @@ Examples:
   ringway check -c ringway.toml                         find every mistake at once
   ringway explain -c ringway.toml GET http://a.test/x   which route, and why
   ringway diff old.toml new.toml --traffic access.log   what would change, for whom
+  ringway cert                                          certificates to develop with
   ringway run -c ringway.toml                           serve
   ringway run -c /etc/ringway/                          all *.toml files of a directory
   kill -HUP $(pidof ringway)                            reload routes and upstreams
@@ -97,6 +100,7 @@ enum Command {
     Diff(diff::Args),
     Proxy(proxy::Args),
     Demo(demo::Args),
+    Cert(cert::Args),
     #[command(about = "Print the JSON Schema of the configuration, for editors")]
     Schema(schema::Args),
 }
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(args),
         Some(Command::Explain(args)) => explain::run(args),
         Some(Command::Diff(args)) => diff::run(args),
+        Some(Command::Cert(args)) => cert::run(args),
         Some(Command::Schema(args)) => schema::run(args),
         None => test(cli.config),
     }

@@ -16,7 +16,10 @@ use crate::{
         clock::now_ms,
         ids::{Identity, ListenerId, RouteKey},
     },
-    snapshot::{Listener, Route, Snapshot, Upstream, cells::EndpointCell, messages::Gone},
+    snapshot::{
+        Endpoint, Listener, Route, Snapshot, Upstream, cells::EndpointCell, messages::Gone,
+    },
+    tls::pki_types::ServerName,
 };
 
 /// The identities given out so far.
@@ -106,23 +109,24 @@ impl Carry {
     }
 
     fn pools(&mut self, before: &HashMap<&str, &Arc<Upstream>>, new: &mut Snapshot) {
-        let mut old: HashMap<SocketAddr, Identity> = HashMap::new();
+        let mut old: HashMap<Peer, Identity> = HashMap::new();
         for upstream in before.values() {
             old.extend(addresses(upstream));
         }
-        let mut used: HashMap<SocketAddr, Identity> = HashMap::with_capacity(old.len());
+        let mut used: HashMap<Peer, Identity> = HashMap::with_capacity(old.len());
         for upstream in &mut new.upstreams {
             if before.get(&*upstream.name).is_some_and(|before| Arc::ptr_eq(before, upstream)) {
                 used.extend(addresses(upstream));
                 continue;
             }
-            let mut pool = |address: Option<SocketAddr>| match address {
+            let mut pool = |peer: Option<Peer>| match peer {
                 None => Identity::default(),
-                Some(address) => *used.entry(address).or_insert_with(|| {
-                    old.get(&address).copied().unwrap_or_else(|| self.pools.take())
+                Some(peer) => *used.entry(peer.clone()).or_insert_with(|| {
+                    old.get(&peer).copied().unwrap_or_else(|| self.pools.take())
                 }),
             };
-            let pools = upstream.endpoints.iter().map(|endpoint| pool(endpoint.address)).collect();
+            let peers = upstream.endpoints.iter().map(|endpoint| Peer::of(upstream, endpoint));
+            let pools = peers.map(&mut pool).collect();
             Arc::make_mut(upstream).pools = pools;
         }
         for (address, identity) in old {
@@ -166,12 +170,13 @@ fn carry_cells(before: &HashMap<&str, &Arc<Upstream>>, new: &mut Snapshot, now_m
         if Arc::ptr_eq(before, upstream) {
             continue;
         }
-        let known = before.endpoints.iter().map(|one| (&*one.authority, &one.cell));
-        let known: HashMap<&str, &Arc<EndpointCell>> = known.collect();
+        let key = |one: &Endpoint| (one.authority.clone(), one.address);
+        let known: HashMap<_, _> =
+            before.endpoints.iter().map(|one| (key(one), &one.cell)).collect();
         let upstream = Arc::make_mut(upstream);
         upstream.cell = Arc::clone(&before.cell);
         for endpoint in &mut upstream.endpoints {
-            endpoint.cell = match known.get(&*endpoint.authority) {
+            endpoint.cell = match known.get(&key(endpoint)) {
                 Some(cell) => Arc::clone(cell),
                 None => EndpointCell::added(&upstream.cell, now_ms),
             };
@@ -193,9 +198,25 @@ fn is_balanced_alike(a: &Upstream, b: &Upstream) -> bool {
     a.strategy == b.strategy && a.endpoints == b.endpoints && a.pools == b.pools
 }
 
-fn addresses(upstream: &Upstream) -> impl Iterator<Item = (SocketAddr, Identity)> {
+/// Whom a connection is with: only such connections are pooled together. With TLS that is also how
+/// it was made, and for which name.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Peer {
+    address: SocketAddr,
+    tls: Option<([u8; 32], ServerName<'static>)>,
+}
+
+impl Peer {
+    /// `None` while the endpoint's name has no address.
+    fn of(upstream: &Upstream, endpoint: &Endpoint) -> Option<Self> {
+        let profile = || Some((*upstream.tls.as_ref()?.digest(), endpoint.tls_name.clone()?));
+        Some(Self { address: endpoint.address?, tls: profile() })
+    }
+}
+
+fn addresses(upstream: &Upstream) -> impl Iterator<Item = (Peer, Identity)> {
     let pairs = upstream.endpoints.iter().zip(&upstream.pools);
-    pairs.filter_map(|(endpoint, pool)| Some((endpoint.address?, *pool)))
+    pairs.filter_map(|(endpoint, pool)| Some((Peer::of(upstream, endpoint)?, *pool)))
 }
 
 /// What a core that obeys `old` has to let go of when it takes `new`.

@@ -16,7 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     base::limits::CHANGES_WAITING_MAX,
-    controlplane::config::{ConfigErrors, Problem, Severity, overlay::Overlay},
+    controlplane::{
+        config::{ConfigErrors, Problem, Severity, overlay::Overlay},
+        dns::Names,
+    },
     snapshot::{Snapshot, Upstream},
 };
 
@@ -62,6 +65,8 @@ pub struct Current<'a> {
     pub snapshot: &'a Arc<Snapshot>,
     /// What the Admin API has said so far.
     pub overlay: &'a Arc<Overlay>,
+    /// What names of endpoints stand for.
+    pub names: &'a Arc<Names>,
 }
 
 /// What an edit wants.

@@ -5,36 +5,36 @@
 //! [`super::series::Series::assign`], identities by [`super::carry::Carry::assign`]: both know the
 //! versions before.
 
-use std::{
-    collections::HashMap,
-    net::{SocketAddr, ToSocketAddrs},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
-use super::config::{
-    Config, ConfigErrors, EndpointConfig, EndpointHost, Place, Problem, Severity, UpstreamConfig,
+use super::{
+    config::{
+        Config, ConfigErrors, EndpointConfig, EndpointHost, Problem, Severity, UpstreamConfig,
+    },
+    dns::Names,
 };
 use crate::{
     base::ids::{Identity, ListenerId, RouteKey},
     snapshot::{
         Endpoint, Route, Snapshot, Upstream,
         cells::{EndpointCell, UpstreamCell},
+        names::{DnsSettings, From, Query, Template},
     },
     telemetry::core_stats::{ROUTE_OTHER, UPSTREAM_OTHER},
 };
 
 /// Whether names of endpoints are looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolve {
+#[derive(Clone, Copy, Debug)]
+pub enum Resolve<'a> {
     /// Leaves them without an address: `check` must not depend on the network.
     No,
-    /// Asks the system's resolver, which blocks: for the control thread.
-    Yes,
+    /// Takes the answers from here, where names that are new are asked for first.
+    With(&'a Arc<Names>),
 }
 
 /// Compiles a configuration. `version` must be higher than that of the snapshot in force.
 ///
-/// Returns warnings too: names of endpoints that have no address. Blocks while names are looked up.
+/// Returns warnings too: names of endpoints that have no address. Blocks while new names are looked up.
 ///
 /// # Errors
 /// None yet: what can be wrong was found when the configuration was loaded. Certificates and
@@ -42,10 +42,16 @@ pub enum Resolve {
 pub fn compile(
     config: Config,
     version: u64,
-    resolve: Resolve,
+    resolve: Resolve<'_>,
 ) -> Result<(Snapshot, Vec<Problem>), ConfigErrors> {
-    let mut resolver = Resolver { resolve, known: HashMap::new(), failed: Vec::new() };
-    let upstreams = config.upstreams.into_iter().map(|one| Arc::new(resolver.upstream(one)));
+    let mut warnings = Vec::new();
+    if let Resolve::With(names) = resolve {
+        let endpoints = || config.upstreams.iter().flat_map(|upstream| &upstream.endpoints);
+        let queries = endpoints().filter_map(|endpoint| from(endpoint).query().cloned());
+        names.look_up(&config.dns, queries);
+        warnings.extend(endpoints().filter_map(|one| unresolved(names, one, &config.files)));
+    }
+    let upstreams = config.upstreams.into_iter().map(|one| Arc::new(upstream(one, resolve)));
     let upstreams = upstreams.collect();
     let routes = config.routes.into_iter().map(|route| Route {
         stats: ROUTE_OTHER,
@@ -63,97 +69,84 @@ pub fn compile(
         upstreams,
         access_log: config.log.access,
         drain_timeout: config.runtime.drain_timeout,
+        dns: Arc::new(config.dns),
     };
-    let files = config.files;
-    let warnings = resolver.failed.into_iter().map(|failed| failed.problem(&files)).collect();
     Ok((snapshot, warnings))
 }
 
-/// Compiles one upstream: the quick way for a change of endpoints. Blocks while names are looked up.
-pub fn compile_upstream(config: UpstreamConfig) -> Upstream {
-    Resolver { resolve: Resolve::Yes, known: HashMap::new(), failed: Vec::new() }.upstream(config)
+/// Compiles one upstream: the quick way for a change of endpoints. Blocks while new names are looked up.
+pub fn compile_upstream(config: UpstreamConfig, dns: &DnsSettings, names: &Arc<Names>) -> Upstream {
+    names.look_up(dns, config.endpoints.iter().filter_map(|one| from(one).query().cloned()));
+    upstream(config, Resolve::With(names))
 }
 
-/// Looks each name up once.
-struct Resolver {
-    resolve: Resolve,
-    known: HashMap<(Box<str>, u16), Option<SocketAddr>>,
-    failed: Vec<Failed>,
+/// The warning for a name without an address.
+fn unresolved(names: &Names, endpoint: &EndpointConfig, files: &[Box<str>]) -> Option<Problem> {
+    let from = from(endpoint);
+    let query = from.query()?;
+    let error = names.error(query)?;
+    Some(Problem {
+        file: files.get(endpoint.place.file as usize).cloned().unwrap_or_default(),
+        line: endpoint.place.line,
+        column: endpoint.place.column,
+        key: "upstream.endpoints.url".into(),
+        message: format!("\"{}\" has no address: {error}", query.name()).into(),
+        hint: "it is asked for again; until then its requests go elsewhere, or are answered 502"
+            .into(),
+        severity: Severity::Warning,
+    })
 }
 
-/// A name without an address.
-struct Failed {
-    name: Box<str>,
-    error: Box<str>,
-    place: Place,
-}
-
-impl Failed {
-    fn problem(self, files: &[Box<str>]) -> Problem {
-        Problem {
-            file: files.get(self.place.file as usize).cloned().unwrap_or_default(),
-            line: self.place.line,
-            column: self.place.column,
-            key: "upstream.endpoints.url".into(),
-            message: format!("\"{}\" has no address: {}", self.name, self.error).into(),
-            hint: "its requests are answered 502 until a reload finds one".into(),
-            severity: Severity::Warning,
-        }
+/// Where the address of an endpoint comes from.
+fn from(config: &EndpointConfig) -> From {
+    match &config.host {
+        EndpointHost::Ip(_) => From::Given,
+        EndpointHost::Name(name) => From::Name(Query::Address(name.clone()), config.port),
+        EndpointHost::Service(name) => From::Service(Query::Service(name.clone())),
     }
 }
 
-impl Resolver {
-    fn upstream(&mut self, config: UpstreamConfig) -> Upstream {
-        let cell = UpstreamCell::new(); // `carry` puts that of the version before in its place
-        let endpoints: Box<[Endpoint]> =
-            config.endpoints.into_iter().map(|one| self.endpoint(one, &cell)).collect();
-        Upstream {
-            identity: Identity::default(),
-            pools: vec![Identity::default(); endpoints.len()].into(),
-            name: config.name,
-            stats: UPSTREAM_OTHER,
-            strategy: config.strategy,
-            endpoints,
-            connect_timeout: config.connect_timeout,
-            response_timeout: config.response_timeout,
-            pool_idle: config.pool_idle,
-            pool_idle_max_per_core: config.pool_idle_max_per_core,
-            http2: config.http2,
-            pool_age_max: config.pool_age_max,
-            health_check: config.health_check.map(Arc::new),
-            guards: config.guards,
-            cell,
-        }
+fn upstream(config: UpstreamConfig, resolve: Resolve<'_>) -> Upstream {
+    let cell = UpstreamCell::new(); // `carry` puts that of the version before in its place
+    let template =
+        |one: &EndpointConfig| Template { from: from(one), endpoint: endpoint(one, &cell) };
+    let templates: Arc<[Template]> = config.endpoints.iter().map(template).collect();
+    let has_names = templates.iter().any(|template| template.from != From::Given);
+    let endpoints: Box<[Endpoint]> = match resolve {
+        Resolve::With(names) if has_names => names.endpoints(&templates, &cell),
+        _ => templates.iter().map(|template| template.endpoint.clone()).collect(),
+    };
+    Upstream {
+        identity: Identity::default(),
+        pools: vec![Identity::default(); endpoints.len()].into(),
+        name: config.name,
+        stats: UPSTREAM_OTHER,
+        strategy: config.strategy,
+        http2: config.http2,
+        tls: config.tls,
+        endpoints,
+        templates: has_names.then_some(templates),
+        connect_timeout: config.connect_timeout,
+        response_timeout: config.response_timeout,
+        pool_idle: config.pool_idle,
+        pool_idle_max_per_core: config.pool_idle_max_per_core,
+        pool_age_max: config.pool_age_max,
+        health_check: config.health_check.map(Arc::new),
+        guards: config.guards,
+        cell,
     }
+}
 
-    fn endpoint(&mut self, config: EndpointConfig, upstream: &Arc<UpstreamCell>) -> Endpoint {
-        let address = match config.host {
-            EndpointHost::Ip(address) => Some(SocketAddr::new(address, config.port)),
-            EndpointHost::Name(_) if self.resolve == Resolve::No => None,
-            EndpointHost::Name(name) => self.look_up(name, config.port, config.place),
-        };
-        // Still there, so that what is under way to it goes on; only never picked.
-        let weight = if config.enabled { config.weight } else { 0 };
-        let cell = EndpointCell::new(upstream);
-        Endpoint { authority: config.authority, address, weight, cell }
-    }
-
-    /// The first address the system gives, IPv4 before IPv6: most origins listen on IPv4 only.
-    fn look_up(&mut self, name: Box<str>, port: u16, place: Place) -> Option<SocketAddr> {
-        if let Some(address) = self.known.get(&(name.clone(), port)) {
-            return *address;
-        }
-        let address = match (&*name, port).to_socket_addrs() {
-            Ok(found) => found.min_by_key(SocketAddr::is_ipv6),
-            Err(error) => {
-                let error = error.to_string().into();
-                self.failed.push(Failed { name: name.clone(), error, place });
-                None
-            }
-        };
-        self.known.insert((name, port), address);
-        address
-    }
+fn endpoint(config: &EndpointConfig, upstream: &Arc<UpstreamCell>) -> Endpoint {
+    let address = match config.host {
+        EndpointHost::Ip(address) => Some(SocketAddr::new(address, config.port)),
+        EndpointHost::Name(_) | EndpointHost::Service(_) => None,
+    };
+    // Still there, so that what is under way to it goes on; only never picked.
+    let weight = if config.enabled { config.weight } else { 0 };
+    let cell = EndpointCell::new(upstream);
+    let (authority, tls_name) = (config.authority.clone(), config.tls_name.clone());
+    Endpoint { authority, address, tls_name, weight, cell }
 }
 
 #[cfg(test)]
@@ -195,7 +188,7 @@ mod tests {
     #[test]
     fn names_are_looked_up_and_those_without_an_address_are_a_warning() {
         let config = config::load_str("x.toml", TEXT).unwrap().config;
-        let (snapshot, warnings) = compile(config, 1, Resolve::Yes).unwrap();
+        let (snapshot, warnings) = compile(config, 1, Resolve::With(&Arc::default())).unwrap();
         assert_eq!(snapshot.upstreams[0].endpoints[1].address, Some(([127, 0, 0, 1], 81).into()));
         assert_eq!(snapshot.upstreams[0].endpoints[2].address, None);
         assert_eq!(warnings.len(), 1);

@@ -17,6 +17,7 @@ use crate::{
     snapshot::{
         Endpoint, Listener, ListenerLimits, Route, Snapshot, Upstream,
         cells::{EndpointCell, UpstreamCell},
+        names::{DnsSettings, Family},
     },
     telemetry::{
         CoreStats,
@@ -57,15 +58,18 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
     };
     let cell = UpstreamCell::new();
     let endpoint = Endpoint {
+        tls_name: None,
         authority: "127.0.0.1:9".into(),
         address: None,
         weight: 1,
         cell: EndpointCell::new(&cell),
     };
     let upstream = Upstream {
+        tls: None,
         name: "first".into(),
         strategy: Strategy::RoundRobin,
         endpoints: [endpoint].into(),
+        templates: None,
         connect_timeout: seconds(1),
         response_timeout: seconds(60),
         pool_idle: seconds(60),
@@ -87,6 +91,13 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         routes: [route("first"), route("second")].into(),
         upstreams: [Arc::new(upstream)].into(),
         access_log: None,
+        dns: Arc::new(DnsSettings {
+            servers: Box::default(),
+            family: Family::Auto,
+            timeout: seconds(5),
+            ttl_min: seconds(1),
+            ttl_max: seconds(300),
+        }),
         drain_timeout: seconds(30),
     }
 }

@@ -9,6 +9,7 @@ pub mod changes;
 pub mod compile;
 pub mod config;
 pub mod diff;
+pub mod dns;
 pub mod explain;
 pub mod export;
 #[cfg(test)]

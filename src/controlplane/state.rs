@@ -20,6 +20,7 @@ use crate::{
     controlplane::{
         changes::Changes,
         config::{Known, overlay::Overlay},
+        dns::Names,
         export::access_log::WriterStats,
         health::Checks,
         series::Series,
@@ -79,6 +80,8 @@ pub struct State {
     pub changes: Changes,
     /// The endpoints that are checked.
     pub checks: Checks,
+    /// Names of endpoints and what they stand for.
+    pub names: Arc<Names>,
     /// Wakes whoever waits for cores to obey, each time that one does.
     pub acknowledged: Notify,
     phase: AtomicU8,
@@ -186,6 +189,7 @@ impl State {
             driver,
             changes,
             checks: Checks::default(),
+            names: Arc::default(),
             acknowledged: Notify::new(),
             phase,
             rules: Mutex::new(rules),

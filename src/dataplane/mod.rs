@@ -9,6 +9,7 @@ pub mod context;
 pub mod downstream;
 pub mod proxy;
 pub mod shard;
+pub mod signing;
 pub mod socket;
 pub mod streams;
 pub mod upstream;

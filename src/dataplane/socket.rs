@@ -9,12 +9,13 @@ use std::{io::ErrorKind, rc::Rc, time::Duration};
 
 pub use self::tls::HandshakeEnd;
 use self::tls::Tls;
-use super::streams;
+use super::{signing::Signing, streams};
 use crate::{
     rt::{Buf, BufPool, Deadline, Deadlines, Handle, PeerState, Shut, Stream},
     tls::{
         Alpn, ServerTls, Session,
         hello::{self, Hello},
+        signers::Begun,
     },
 };
 
@@ -84,6 +85,7 @@ impl Socket {
         &mut self,
         with: &ServerTls,
         pool: &BufPool,
+        signing: &Signing,
         input: &mut Option<Buf>,
     ) -> Result<Option<Box<str>>, HandshakeEnd> {
         let name = loop {
@@ -106,9 +108,68 @@ impl Socket {
             }
         };
         let session = with.session(name.as_deref()).map_err(HandshakeEnd::Failed)?;
-        self.begin(session, input.take(), pool);
+        let arrived = input.take();
+        if with.is_slow(name.as_deref())
+            && let Some(arrived) = arrived
+        {
+            let begun = signing.begin(session, arrived.data().to_vec()).await;
+            let begun = begun.ok_or(HandshakeEnd::Broken(Broken::NoBuffer))?;
+            self.go_on(begun, arrived, pool, input).await?;
+        } else {
+            self.begin(session, arrived, pool);
+        }
         self.handshake(input, true).await?;
         Ok(name)
+    }
+
+    /// Begins TLS as the end that connects, and goes on until the handshake has ended. Reads and
+    /// writes must have a deadline.
+    ///
+    /// # Errors
+    /// [`HandshakeEnd`], after which the socket is of no use.
+    ///
+    /// # Cancel safety
+    /// As [`Socket::accept_tls`].
+    pub async fn connect_tls(
+        &mut self,
+        session: Session,
+        pool: &BufPool,
+    ) -> Result<(), HandshakeEnd> {
+        self.begin(session, None, pool);
+        self.handshake(&mut None, false).await
+    }
+
+    /// Goes on with a session that has begun on another thread. `buf` is what it was given, from which
+    /// on its input goes on.
+    async fn go_on(
+        &mut self,
+        begun: Begun,
+        mut buf: Buf,
+        pool: &BufPool,
+        input: &mut Option<Buf>,
+    ) -> Result<(), HandshakeEnd> {
+        buf.clear();
+        buf.append(&begun.input); // it came out of this buffer
+        let left = (!buf.is_empty()).then_some(buf);
+        self.begin(begun.session, left, pool);
+        if !begun.plain.is_empty() {
+            let mut plain = pool.take().ok_or(HandshakeEnd::Broken(Broken::NoBuffer))?;
+            plain.append(&begun.plain); // less than its ciphertext, which fitted
+            *input = Some(plain);
+        }
+        if let Err(failure) = begun.result {
+            self.flush().await.map_err(HandshakeEnd::Broken)?;
+            return Err(HandshakeEnd::Failed(failure));
+        }
+        Ok(())
+    }
+
+    /// Sends what TLS has pending.
+    async fn flush(&self) -> Result<(), Broken> {
+        match &self.transport {
+            Transport::Tcp(wire, Some(tls)) => tls.flush(wire).await,
+            _ => Ok(()),
+        }
     }
 
     /// Puts TLS into the connection.

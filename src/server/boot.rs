@@ -15,6 +15,7 @@ use crate::{
         admin,
         broadcast::{Broadcast, Send},
         carry::Carry,
+        certificates::files,
         changes::{Changes, Orders},
         config::{Driver, RuntimeConfig},
         export::access_log::Writer,
@@ -101,12 +102,13 @@ pub fn run(
         let _entered = runtime.enter();
         Requests::install().map_err(ServerError::Control)?
     };
-    let stamp = source.stamp();
+    let stamp = source.own_stamp();
     let kept = rules::kept(&source).map_err(ServerError::Config)?;
     let reader = Reader::start().map_err(ServerError::Control)?;
     let (base, version) = (OwnBase::Source(source.clone()), origin.inherited.version + 1);
     let loaded = rules::load(&reader, base, &kept.overlay, Default::default(), version)
         .map_err(ServerError::Config)?;
+    let stamp = stamp.map(|stamp| stamp.and(files::as_read()));
     reader.yield_to_workers();
     reader.tidy();
     log::set_level(loaded.level);
@@ -196,7 +198,9 @@ impl Boot {
         (rules.overlay, rules.known) = (Arc::clone(&kept.overlay), known);
         let log = Arc::clone(writer.stats());
         let (changes, orders) = Changes::new();
-        let state = Arc::new(State::new(started, stats, log, describe(&driver), changes, rules));
+        let mut state = State::new(started, stats, log, describe(&driver), changes, rules);
+        state.names = Arc::clone(&reader.names);
+        let state = Arc::new(state);
         let preparer = Preparer {
             source,
             reader,
@@ -241,6 +245,8 @@ impl Boot {
         let (reports, receiver) = reports(move || waker.notify_one());
         self.introduce(&listeners, admin);
         self.state.checks.follow(None, &self.snapshot);
+        self.state.names.follow(None, &self.snapshot);
+        tokio::spawn(Arc::clone(&self.state.names).apply(self.state.changes.clone()));
         let Workers { threads, mailboxes } = self.start_workers(&reports)?;
         wait_until_ready(&receiver, &wake, threads.len()).await?;
         if let Some(predecessor) = self.predecessor.take() {

@@ -179,6 +179,9 @@ impl Control {
         while let Ok(report) = self.reports.try_recv() {
             match report {
                 FromWorker::Applied { core, version } => self.note_applied(core, version),
+                FromWorker::TlsFailed { upstream, endpoint, error } => log::warn(format_args!(
+                    "upstream `{upstream}`: no TLS with {endpoint}: {error}"
+                )),
                 FromWorker::Panicked { core, place } => log::error(format_args!(
                     "core {core}: a defect at {place} cost one connection; please report it"
                 )),
@@ -313,6 +316,7 @@ impl Control {
         {
             let mut rules = self.state.rules();
             self.state.checks.follow(Some(&rules.snapshot), &snapshot);
+            self.state.names.follow(Some(&rules.snapshot), &snapshot);
             rules.accept(Arc::clone(&snapshot), overlay, asked, is_read);
             if let Some(known) = known {
                 rules.known = known;

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::{
     controlplane::{
         carry::Carry,
+        certificates::files,
         changes::{Applied, Current, Edit, Effect, Order, Plan, Refused, Store, Why},
         config::{Known, Level, Problem, overlay::Overlay},
         export::access_log::Sink,
@@ -155,7 +156,11 @@ impl Preparer {
                 Edit::Reread => wanted.reread = true,
                 Edit::RereadIfChanged => wanted.reread |= self.source.stamp() != self.stamp,
                 Edit::With(edit) => {
-                    let current = Current { snapshot: &wanted.snapshot, overlay: &wanted.overlay };
+                    let current = Current {
+                        snapshot: &wanted.snapshot,
+                        overlay: &wanted.overlay,
+                        names: &self.reader.names,
+                    };
                     let Plan { overlay, effect } = edit(&current)?;
                     wanted.overlay = overlay;
                     match effect {
@@ -179,16 +184,17 @@ impl Preparer {
         version: u64,
     ) -> Result<(Snapshot, Vec<Problem>, Option<Read>), Refused> {
         let Known { texts, kept, .. } = self.state.rules().known.clone();
+        // Before reading: a change that comes while we read makes another stamp.
+        let own_stamp = self.source.own_stamp();
         let base = match reread {
-            // Before reading: a change that comes while we read makes another stamp.
-            true => {
-                self.stamp = self.source.stamp();
-                OwnBase::Source(self.source.clone())
-            }
+            true => OwnBase::Source(self.source.clone()),
             false => OwnBase::Texts(texts),
         };
-        let Loaded { snapshot, fixed, level, warnings, known } =
-            rules::load(&self.reader, base, overlay, kept, version)?;
+        let loaded = rules::load(&self.reader, base, overlay, kept, version);
+        if reread {
+            self.stamp = own_stamp.map(|stamp| stamp.and(files::as_read()));
+        }
+        let Loaded { snapshot, fixed, level, warnings, known } = loaded?;
         self.refuse_what_is_fixed(&fixed, &snapshot)?;
         let log = rules::open_log(&snapshot).map_err(|(name, error)| {
             let message = format!("cannot open {name}: {error}");
@@ -247,6 +253,7 @@ fn with_version(snapshot: &Snapshot, version: u64) -> Snapshot {
         routes: Arc::clone(&snapshot.routes),
         upstreams: snapshot.upstreams.clone(),
         access_log: snapshot.access_log.clone(),
+        dns: Arc::clone(&snapshot.dns),
         drain_timeout: snapshot.drain_timeout,
     }
 }

@@ -8,11 +8,11 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
 };
 
-use crate::rt;
+use crate::{controlplane::dns::Names, rt};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -20,6 +20,8 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
     jobs: mpsc::Sender<Job>,
+    /// What names of endpoints stand for, for whatever is compiled there.
+    pub(super) names: Arc<Names>,
 }
 
 impl Reader {
@@ -31,7 +33,7 @@ impl Reader {
                 job();
             }
         })?;
-        Ok(Self { jobs })
+        Ok(Self { jobs, names: Arc::default() })
     }
 
     /// Runs something there and waits for it. It panics here if it does there.

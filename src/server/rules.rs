@@ -5,12 +5,14 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use crate::{
     controlplane::{
+        certificates::files,
         changes::Store,
         compile::{self, Resolve},
         config::{
             self, Base, Config, ConfigErrors, Kept as KeptRoutes, Known, Level, Problem,
             RuntimeConfig, Severity, overlay::Overlay,
         },
+        dns::Names,
         export::access_log::Sink,
         source::Stamp,
         store::FileStore,
@@ -42,8 +44,15 @@ impl Source {
         }
     }
 
-    /// What tells whether its files are others than before; `None` for a text.
+    /// What tells whether its files are others than before, those it names (certificates) included;
+    /// `None` for a text.
     pub(super) fn stamp(&self) -> Option<Stamp> {
+        Some(self.own_stamp()?.and(files::as_they_are()))
+    }
+
+    /// The same without the files it names: together with [`files::as_read`], after they were read, it
+    /// says what was read.
+    pub(super) fn own_stamp(&self) -> Option<Stamp> {
         match self {
             Self::Path(path) => Some(Stamp::of(path)),
             Self::Text { .. } => None,
@@ -174,16 +183,21 @@ pub(super) fn load(
     before: KeptRoutes,
     version: u64,
 ) -> Result<Loaded, ConfigErrors> {
-    let overlay = Arc::clone(overlay);
-    reader.run(move || compiled(config::load_with(base.base(), &overlay, &before)?, version))
+    let (overlay, names) = (Arc::clone(overlay), Arc::clone(&reader.names));
+    reader
+        .run(move || compiled(config::load_with(base.base(), &overlay, &before)?, version, &names))
 }
 
-fn compiled(loaded: config::Loaded, version: u64) -> Result<Loaded, ConfigErrors> {
+fn compiled(
+    loaded: config::Loaded,
+    version: u64,
+    names: &Arc<Names>,
+) -> Result<Loaded, ConfigErrors> {
     let config::Loaded { config, mut warnings, known } = loaded;
     let Config { runtime, admin, log, .. } = &config;
     let fixed = Fixed { runtime: runtime.clone(), admin: admin.clone() };
     let level = log.level;
-    let (snapshot, more) = compile::compile(config, version, Resolve::Yes)?;
+    let (snapshot, more) = compile::compile(config, version, Resolve::With(names))?;
     warnings.extend(more);
     Ok(Loaded { snapshot, fixed, level, warnings, known })
 }

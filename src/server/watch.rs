@@ -1,7 +1,13 @@
 //! Submits a change whenever the files of the source change.
 
+use std::path::PathBuf;
+
+use tokio::time::timeout;
+
 use crate::{
+    base::limits,
     controlplane::{
+        certificates::files,
         changes::{Change, Changes, Edit, Wait},
         log,
         source::{Stamp, Watch},
@@ -26,11 +32,18 @@ pub(super) fn start(source: &Source, mut seen: Option<Stamp>, changes: &Changes)
         loop {
             // Most events are of other files of the directory. The first look is for what changed
             // before the watch began.
-            let now = Some(Stamp::of(&path));
+            let now = Some(Stamp::of(&path).and(files::as_they_are()));
             if now != seen && changes.post(reread()) {
                 seen = now;
             }
-            watch.changed().await;
+            // Which files a configuration names is known when it has been read.
+            while timeout(limits::WATCH_NAMED, watch.changed()).await.is_err() {
+                let named: Vec<PathBuf> =
+                    files::as_read().into_iter().map(|(path, _)| path).collect();
+                if watch.also(named) {
+                    break;
+                }
+            }
         }
     });
 }

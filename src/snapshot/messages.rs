@@ -76,6 +76,15 @@ pub enum End {
 /// One core to the control plane.
 #[derive(Debug)]
 pub enum FromWorker {
+    /// TLS with an endpoint could not be begun.
+    TlsFailed {
+        /// The upstream.
+        upstream: Box<str>,
+        /// The endpoint's authority.
+        endpoint: Box<str>,
+        /// Why.
+        error: Box<str>,
+    },
     /// The core accepts connections.
     Ready {
         /// The CPU the worker stands for.

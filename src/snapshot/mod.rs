@@ -7,6 +7,7 @@
 pub mod cells;
 pub mod health;
 pub mod messages;
+pub mod names;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use crate::{
         retry::RetryRule,
         route::{RouteTable, TargetRule},
     },
-    tls::ServerTls,
+    tls::{ClientTls, ServerTls, pki_types::ServerName},
 };
 
 /// The rules of one version.
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub drain_timeout: Duration,
     /// What is logged of each request.
     pub access_log: Option<AccessLog>,
+    /// How names of endpoints are looked up.
+    pub dns: Arc<names::DnsSettings>,
 }
 
 impl Snapshot {
@@ -155,6 +158,8 @@ pub struct RouteExtra {
     pub host_header: HostHeader,
     /// For the whole exchange.
     pub timeout: Option<Duration>,
+    /// Whether early data of TLS is served.
+    pub early_data: bool,
     /// When a request that failed is tried again.
     pub retry: Option<RetryRule>,
     /// Who is refused first when the upstream has too much to do.
@@ -167,6 +172,7 @@ impl RouteExtra {
         target: TargetRule::Keep,
         host_header: HostHeader::Preserve,
         timeout: None,
+        early_data: false,
         retry: None,
         importance: Importance::Normal,
     };
@@ -193,6 +199,8 @@ pub struct Upstream {
     pub strategy: Strategy,
     /// At least one, in the order of the configuration.
     pub endpoints: Box<[Endpoint]>,
+    /// What `endpoints` are made from, if that needs names to be looked up.
+    pub templates: Option<Arc<[names::Template]>>,
     /// Whether HTTP/2 is spoken to the endpoints.
     pub http2: bool,
     /// To establish a connection.
@@ -210,6 +218,8 @@ pub struct Upstream {
     /// Which counters it writes to; `compile` puts `telemetry::core_stats::UPSTREAM_OTHER`, the
     /// control plane gives out slots that survive reloads.
     pub stats: StatsSlot,
+    /// How TLS is spoken with those endpoints that have a `tls_name`.
+    pub tls: Option<Arc<ClientTls>>,
     /// Where cores keep its balancer; another one when strategy or endpoints change. Given by
     /// `controlplane::carry`, like `pools`.
     pub identity: Identity,
@@ -253,10 +263,12 @@ pub struct Endpoint {
     pub authority: Box<str>,
     /// Where to connect; `None` while its name has no address.
     pub address: Option<SocketAddr>,
+    /// Whom it has to prove to be, where TLS is spoken with it.
+    pub tls_name: Option<ServerName<'static>>,
     /// Share of requests relative to the other endpoints; 0 for one that is disabled.
     pub weight: u32,
     /// What all cores know of it: up or not, ejected or not. Carried over as long as its upstream
-    /// has this authority.
+    /// has this authority at this address.
     pub cell: Arc<EndpointCell>,
 }
 

@@ -103,6 +103,10 @@ metrics! {
         "1 if the checks of an endpoint say that it is up, 0 if not.";
     HEALTH_CHECKS = "ringway_health_checks_total", Counter, ["result"],
         "Health checks: passed or failed.";
+    DNS_QUERIES = "ringway_dns_queries_total", Counter, ["result"],
+        "Names of endpoints that were asked for: answered or failed.";
+    DNS_FAILING = "ringway_dns_names_failing", Gauge, [],
+        "Names of endpoints whose last question was not answered.";
     CONNECTIONS_ACCEPTED = "ringway_connections_accepted_total", Counter, ["core"],
         "Connections of clients taken from the accept queue.";
     CONNECTIONS_OPEN = "ringway_connections_open", Gauge, ["core"],

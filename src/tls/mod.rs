@@ -9,9 +9,11 @@
 //! (tests here, `fuzz/fuzz_targets/tls_session.rs`); nothing is made, not even the provider, before
 //! a configuration asks for TLS.
 
+mod client;
 pub mod hello;
 mod server;
 mod session;
+pub mod signers;
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +24,7 @@ pub use rustls::{
 };
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};
 
+pub use client::{ClientTls, ClientTlsSettings};
 pub use server::{
     Certificate, ClientAuth, Pair, Profile, ProfileSettings, ServerTls, ServerTlsSettings, Tickets,
 };

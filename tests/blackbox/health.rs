@@ -18,9 +18,9 @@ use crate::support::{
 /// An origin that echoes and answers `/health` with this status and body.
 fn healthy(status: &Arc<AtomicU16>, body: &'static str) -> Origin {
     let status = Arc::clone(status);
-    Origin::auto(move |seen| match seen.head.start.split(' ').nth(1) {
-        Some("/health") => vec![Step::Send(reply(status.load(SeqCst), body))],
-        path => vec![Step::Send(reply(200, &format!("GET {}", path.unwrap_or(""))))],
+    Origin::auto(move |seen| match seen.head.word(1) {
+        "/health" => vec![Step::Send(reply(status.load(SeqCst), body))],
+        path => vec![Step::Send(reply(200, &format!("GET {path}")))],
     })
 }
 
@@ -117,10 +117,8 @@ fn the_reason_is_said_whatever_it_is() {
 
 #[test]
 fn a_tcp_check_follows_the_port_and_nothing_is_sent() {
-    let origin = Origin::auto(|seen| {
-        let path = seen.head.start.split(' ').nth(1).unwrap_or("").to_owned();
-        vec![Step::Send(reply(200, &format!("GET {path}")))]
-    });
+    let origin =
+        Origin::auto(|seen| vec![Step::Send(reply(200, &format!("GET {}", seen.head.word(1))))]);
     let port = TcpListener::bind("127.0.0.1:0").expect("a port");
     let own = port.local_addr().expect("its address");
     let check = format!("type = \"tcp\"\nport = {}", own.port());

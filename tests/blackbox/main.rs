@@ -8,6 +8,7 @@ mod support;
 mod admin;
 mod cli;
 mod cores;
+mod dns;
 mod drain;
 mod edges;
 mod failing;

@@ -2,7 +2,14 @@
 //! cut input, plain text on the wrong port.
 //! Sources: RFC 8446, RFC 5246, RFC 6066 §3, RFC 7301.
 
-use std::{io::Write, net::TcpStream, process::Command, time::Duration};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use crate::support::{
     Client, Conf, End, Origin, Ringway, Step, eventually, pattern, skipped,
@@ -222,4 +229,295 @@ fn openssl_connects_and_resumes() {
     }
     assert!(run(&["-tls1_1"]).contains("alert"), "older versions are refused");
     assert_eq!(proxy.metric("ringway_tls_handshakes_total", "result=\"resumed\""), 2.0);
+}
+
+/// A certificate changed again and again under load: no handshake fails, and each new one is served
+/// within a second.
+#[test]
+fn a_certificate_is_renewed_under_load() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.issue("a", &["a.test"]);
+    let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
+    let (client, address) = (authority.client(), proxy.address());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let changes: u32 = std::env::var("RINGWAY_TEST_CHANGES").map_or(5, |n| n.parse().expect("n"));
+    std::thread::scope(|scope| {
+        let load = || {
+            let mut handshakes = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let mut client = client.connect(address);
+                assert_eq!(client.fetch("/load").text(), "GET /load");
+                handshakes += 1;
+            }
+            handshakes
+        };
+        let loads = [scope.spawn(load), scope.spawn(load)];
+        let mut slowest = Duration::ZERO;
+        for change in 0..changes {
+            let before = client.shake(address).expect("a handshake").presented();
+            authority.issue("a", &["a.test"]);
+            let began = Instant::now();
+            eventually("the new certificate", Duration::from_secs(20), || {
+                let now = client.shake(address).expect("a handshake").presented();
+                (now != before).then_some(())
+            });
+            slowest = slowest.max(began.elapsed());
+            assert!(slowest < Duration::from_secs(5), "change {change} took {slowest:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let handshakes: Vec<u32> =
+            loads.map(|load| load.join().expect("no handshake failed")).into();
+        println!("{changes} changes, slowest {slowest:?}, handshakes beside {handshakes:?}");
+    });
+    assert_eq!(proxy.metric("ringway_config_last_reload_successful", ""), 1.0);
+}
+
+#[test]
+fn a_bad_pair_leaves_the_old_one_and_heals() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.issue("a", &["a.test"]);
+    let other = authority.issue("b", &["a.test"]);
+    let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
+    let presented = || authority.client().shake(proxy.address()).expect("one").presented();
+    let first = presented();
+    let good = std::fs::read(&pair.key).expect("a key");
+    std::fs::copy(&other.key, &pair.key).expect("copied");
+    let line = proxy.wait_for_line("is not the key of the certificate");
+    assert!(line.contains("listener.tls.certificates.key"), "{line}");
+    assert!(presented() == first, "the old pair stays");
+    assert_eq!(proxy.metric("ringway_config_last_reload_successful", ""), 0.0);
+    std::fs::copy(&other.cert, &pair.cert).expect("copied");
+    eventually("the new pair", Duration::from_secs(10), || (presented() != first).then_some(()));
+    std::fs::write(&pair.key, good).expect("written");
+    authority.issue("a", &["a.test"]);
+    eventually("a healthy state", Duration::from_secs(10), || {
+        (proxy.metric("ringway_config_last_reload_successful", "") == 1.0).then_some(())
+    });
+}
+
+#[test]
+fn expiry_is_told() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let until = |days: u64| {
+        move |params: &mut rcgen::CertificateParams| {
+            let now = x509_parser::time::ASN1Time::now().to_datetime();
+            params.not_before = now - Duration::from_secs(10 * 86_400);
+            params.not_after =
+                now - Duration::from_secs(86_400) + Duration::from_secs(days * 86_400);
+        }
+    };
+    let soon = authority.issue_with("soon", &["a.test"], until(10));
+    let expired = authority.issue_with("expired", &["b.test"], until(0));
+    let check = |pair: &Pair| {
+        let path = authority.directory().join("check.toml");
+        let text = conf(&origin, &with(&[pair])).text().replace("{listen}", "127.0.0.1:1");
+        std::fs::write(&path, text).expect("written");
+        let command = Command::new(env!("CARGO_BIN_EXE_ringway")).arg("check").arg(&path).output();
+        let output = command.expect("ringway check");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = check(&soon);
+    assert!(
+        code == Some(0) && text.contains("warning: ") && text.contains("expires in "),
+        "{text}"
+    );
+    let (code, text) = check(&expired);
+    assert!(code == Some(78) && text.contains("expired 1 day ago"), "{text}");
+    let proxy = Ringway::start(&conf(&origin, &with(&[&soon])));
+    let not_after = proxy.metric("ringway_certificate_not_after_seconds", "listener=\"edge\"");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let left = not_after - now.expect("after 1970").as_secs_f64();
+    assert!((8.0..9.1).contains(&(left / 86_400.0)), "{left} s");
+}
+
+/// `ringway cert`, and what it made in use.
+#[test]
+fn certificates_to_develop_with() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let cert = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+        let command = command.current_dir(directory.path()).arg("cert").args(arguments);
+        let output = command.output().expect("ringway cert");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(cert(&["a.test", "127.0.0.1"]).contains("a new authority"));
+    assert!(!cert(&["--client", "me"]).contains("a new authority"));
+    let path = |name: &str| directory.path().join("certs").join(name);
+    let pair = Pair { cert: path("a.test.pem"), key: path("a.test.key") };
+    let origin = Origin::echo();
+    let tls = format!("client_ca = {:?}, {}", path("ca.pem"), with(&[&pair]));
+    let proxy = Ringway::start(&conf(&origin, &tls));
+    let url = format!("https://127.0.0.1:{}/x", proxy.address().port());
+    let output = Command::new("curl")
+        .args(["-sS", "--cacert"])
+        .arg(path("ca.pem"))
+        .arg("--cert")
+        .arg(path("me.pem"))
+        .arg("--key")
+        .arg(path("me.key"))
+        .arg(&url)
+        .output();
+    let Ok(output) = output else {
+        return skipped("certificates_to_develop_with", "apt-get install curl");
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(text, "GET /x", "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A ringway that speaks TLS as the endpoint of another one.
+#[test]
+fn endpoints_that_speak_tls() {
+    let (origin, authority, others) = (Origin::echo(), Authority::new(), Authority::new());
+    let pair = authority.issue("b", &["b.test"]);
+    let ours = authority.issue("gateway", &["gateway"]);
+    let tls = format!("client_ca = {:?}, {}", authority.path(), with(&[&pair]));
+    let behind = Ringway::start(&conf(&origin, &tls));
+    let front = |tls: &str| {
+        let text = Conf::to(behind.address()).one_core().text().replace("http://", "https://");
+        Ringway::start_text(&format!("{text}\n[upstream.tls]\n{tls}\n"))
+    };
+    let ca = |authority: &Authority| format!("ca = {:?}\n", authority.path());
+    let good = format!("sni = \"b.test\"\n{}{}\n", ca(&authority), ours.toml().replace(", ", "\n"));
+    let proxy = front(&good);
+    let mut client = proxy.connect();
+    for number in 0..20 {
+        assert_eq!(client.fetch(&format!("/{number}")).text(), format!("GET /{number}"));
+    }
+    let body = pattern(300_000);
+    client.post("/upload", &body);
+    assert_eq!(client.response().text(), "POST /upload");
+    assert!(origin.wait_seen(21)[20].body == body);
+    assert_eq!(behind.metric("ringway_connections_accepted_total", ""), 1.0, "one is reused");
+    // New rules with the same TLS: the session is resumed.
+    let wrong_name = good.replace("b.test", "c.test");
+    let wrong_ca = good.replace(&ca(&authority), &ca(&others));
+    let no_certificate = format!("sni = \"b.test\"\n{}", ca(&authority));
+    for (what, tls) in [("name", &wrong_name), ("ca", &wrong_ca), ("certificate", &no_certificate)]
+    {
+        let proxy = front(tls);
+        let answer = proxy.connect().fetch("/");
+        assert_eq!(answer.status(), 502, "{what}");
+        if what != "certificate" {
+            assert_eq!(answer.reason(), Some("upstream_tls_failed"), "{what}");
+            proxy.wait_for_line("upstream `origin`: no TLS with");
+        }
+    }
+    let careless = front(&format!("verify = false\n{}\n", ours.toml().replace(", ", "\n")));
+    assert_eq!(careless.connect().fetch("/careless").text(), "GET /careless");
+    careless.wait_for_line("are not checked");
+}
+
+/// An endpoint that is cut off inside TLS has not ended its response.
+#[test]
+fn what_an_endpoint_cuts_off_is_incomplete() {
+    let authority = Authority::new();
+    let pair = authority.issue("b", &["127.0.0.1"]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let chain = CertificateDer::pem_file_iter(&pair.cert).expect("PEM");
+    let config = rustls::ServerConfig::builder_with_provider(
+        rustls::crypto::aws_lc_rs::default_provider().into(),
+    )
+    .with_safe_default_protocol_versions()
+    .expect("versions")
+    .with_no_client_auth()
+    .with_single_cert(
+        chain.map(|one| one.expect("PEM")).collect(),
+        PrivateKeyDer::from_pem_file(&pair.key).expect("PEM"),
+    )
+    .expect("a pair");
+    let config = std::sync::Arc::new(config);
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.expect("accepted");
+            let mut tls = rustls::ServerConnection::new(config.clone()).expect("a session");
+            let mut both = rustls::Stream::new(&mut tls, &mut stream);
+            let mut request = [0; 1024];
+            let _ = both.read(&mut request);
+            let _ = both.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf");
+            if number == 0 {
+                tls.send_close_notify();
+            }
+            let _ = tls.complete_io(&mut stream);
+        }
+    });
+    let text = Conf::to(address).one_core().text().replace("http://", "https://");
+    let proxy =
+        Ringway::start_text(&format!("{text}\n[upstream.tls]\nca = {:?}\n", authority.path()));
+    let mut client = proxy.connect();
+    let whole = client.fetch("/whole");
+    assert_eq!((whole.text().as_str(), whole.end), ("half", End::Complete));
+    let cut = proxy.connect().fetch("/cut");
+    assert!(matches!(cut.end, End::Truncated(_)), "{:?}", cut.end);
+}
+
+/// A key that takes long to sign with holds no core up: other threads do it.
+#[test]
+fn slow_keys_sign_elsewhere() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let size = rcgen::RsaKeySize::_3072;
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, size).expect("a key");
+    let pair = authority.issue_for("rsa", &["a.test"], key);
+    let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
+    for cut in [usize::MAX, 1, 7] {
+        for number in 0..5 {
+            let mut client = authority.client().cut(cut).connect(proxy.address());
+            assert_eq!(client.fetch(&format!("/{number}")).text(), format!("GET /{number}"));
+        }
+    }
+    // A hello that can't be served is told so by the same way.
+    let mut stream = TcpStream::connect(proxy.address()).expect("connected");
+    stream.write_all(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 0]).expect("sent");
+    let mut alert = Vec::new();
+    stream.read_to_end(&mut alert).expect("closed in order");
+    assert!(alert.starts_with(&[21, 3]), "an alert: {alert:?}");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", proxy.pid())).expect("threads");
+    let names =
+        threads.filter_map(|one| std::fs::read_to_string(one.ok()?.path().join("comm")).ok());
+    assert_eq!(names.filter(|name| name.starts_with("ringway-sign-")).count(), 2);
+}
+
+/// Early data is served where a route says so, and marked; other requests wait for the handshake.
+#[test]
+fn early_data_where_a_route_takes_it() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        return skipped("early_data_where_a_route_takes_it", "apt-get install openssl");
+    }
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.issue("a", &["a.test"]);
+    let tls = format!("early_data = true, {}", with(&[&pair]));
+    let more = "[[route]]\nid = \"early\"\npath = \"/early\"\nupstream = \"origin\"\n\
+                early_data = true\n";
+    let proxy = Ringway::start(&conf(&origin, &tls).more(more));
+    let file = |name: &str| authority.directory().join(name).display().to_string();
+    let shell = |script: String| {
+        let output = Command::new("sh").arg("-c").arg(script).output().expect("a shell");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let connect = format!(
+        "timeout 10 openssl s_client -connect {} -servername a.test -tls1_3 -ign_eof",
+        proxy.address()
+    );
+    for path in ["/early", "/late"] {
+        let session = file("session");
+        shell(format!(
+            "(printf 'GET /first HTTP/1.1\\r\\nHost: a.test\\r\\nConnection: close\\r\\n\\r\\n'; \
+             sleep 0.3) | {connect} -sess_out {session} 2>&1"
+        ));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+        std::fs::write(file("request"), request).expect("written");
+        let early = format!("{connect} -sess_in {session} -early_data {}", file("request"));
+        let answer = shell(format!("sleep 0.3 | {early} 2>&1"));
+        assert!(answer.contains("Early data was accepted"), "{answer}");
+        assert!(answer.contains(&format!("GET {path}")), "{answer}");
+        // A ticket is good once: who sends the same again is not heard early.
+        let again = shell(format!("sleep 0.3 | {early} 2>&1"));
+        assert!(again.contains("Early data was rejected"), "{again}");
+    }
+    let seen = origin.wait_seen(4);
+    let marks: Vec<_> =
+        seen.iter().map(|seen| (seen.head.word(1), seen.head.get("early-data"))).collect();
+    let firsts = ("/first", None);
+    assert_eq!(marks, [firsts, ("/early", Some("1")), firsts, ("/late", None)]);
 }

@@ -270,6 +270,7 @@ impl Session {
             max_forwards: self.head.max_forwards().map(|hops| hops.saturating_sub(1)),
             framing: self.head.framing(),
             close: false,
+            early: false,
         };
         let mut out = Vec::new();
         write_request_head(&mut out, &buf[..head_bytes], &self.head, &forward);

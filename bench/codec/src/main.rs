@@ -67,6 +67,7 @@ fn main() {
             max_forwards: None,
             framing: head.framing(),
             close: false,
+        early: false,
         };
         show("  ringway: rewrite", text, || {
             out.clear();

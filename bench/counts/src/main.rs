@@ -119,6 +119,7 @@ fn rewrite_request() {
         max_forwards: None,
         framing: head.framing(),
         close: false,
+        early: false,
     };
     let mut out = Vec::with_capacity(4096);
     count(|| {

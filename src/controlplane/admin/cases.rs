@@ -71,7 +71,8 @@ impl Pipeline {
                 (Arc::clone(&rules.snapshot), Arc::clone(&rules.overlay))
             };
             let Edit::With(edit) = &order.change.edit else { panic!("no file was read") };
-            let plan = edit(&Current { snapshot: &snapshot, overlay: &overlay });
+            let plan =
+                edit(&Current { snapshot: &snapshot, overlay: &overlay, names: &Arc::default() });
             let result = plan.and_then(|Plan { overlay, effect }| {
                 if let Effect::Upstreams(upstreams) = effect {
                     assert_eq!(upstreams.len(), 1, "the quick way");

@@ -110,7 +110,8 @@ pub(super) fn object_edit(
         let effect = match quick {
             true => {
                 let upstream = config::load_upstream(&overlay, &name)?;
-                Effect::Upstreams(vec![compile::compile_upstream(upstream)])
+                let dns = &current.snapshot.dns;
+                Effect::Upstreams(vec![compile::compile_upstream(upstream, dns, current.names)])
             }
             false => Effect::Recompile,
         };

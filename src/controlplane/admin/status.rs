@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     base::limits::ENDPOINTS_SHOWN_MAX,
     controlplane::{
+        dns,
         health::Shown,
         state::{Rules, State},
     },
@@ -41,6 +42,9 @@ pub struct Status {
     pub rules: RuleCounts,
     /// Endpoints that are checked.
     pub health: Health,
+    /// Names of endpoints that are looked up, those without an answer to the last question first; up
+    /// to a bound.
+    pub names: Vec<Name>,
     /// Routes that served a request since the start, the busiest first.
     pub routes: Vec<Route>,
     /// How the access log fares.
@@ -125,6 +129,19 @@ pub struct Endpoint {
     pub check_error: Option<String>,
 }
 
+/// A name of endpoints.
+#[derive(Debug, Serialize)]
+pub struct Name {
+    /// What is asked.
+    pub name: String,
+    /// `A` for addresses of both kinds, `SRV` for a service.
+    pub r#type: &'static str,
+    /// What it stands for: the last good answer.
+    pub addresses: Vec<String>,
+    /// Why the last question was not answered, if it was not.
+    pub error: Option<Box<str>>,
+}
+
 /// One route since the start: durations in microseconds, off by 6 % at most.
 #[derive(Debug, Serialize)]
 pub struct Route {
@@ -192,6 +209,7 @@ pub fn status(state: &State) -> Status {
             upstreams: rules.snapshot.upstreams.len(),
         },
         health: health(state),
+        names: names(state),
         routes: routes(state, &rules),
         access_log: AccessLog {
             written,
@@ -216,6 +234,17 @@ fn health(state: &State) -> Health {
         check_error: one.why,
     };
     Health { checked, down, endpoints: shown.into_iter().map(endpoint).collect() }
+}
+
+fn names(state: &State) -> Vec<Name> {
+    let shown = state.names.shown().into_iter().take(ENDPOINTS_SHOWN_MAX);
+    let name = |one: dns::Shown| Name {
+        name: one.query.name().to_owned(),
+        r#type: one.query.kind(),
+        addresses: one.addresses,
+        error: one.error,
+    };
+    shown.map(name).collect()
 }
 
 fn core(core: &CoreStats) -> Core {

@@ -1,6 +1,9 @@
 //! Certificates of authorities: whom to believe.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use super::files;
 use crate::tls::{
@@ -27,4 +30,23 @@ pub fn read(path: &Path) -> Result<(Arc<RootCertStore>, Vec<u8>), (String, Strin
         true => Err(("holds no certificate".into(), hint.into())),
         false => Ok((Arc::new(store), bytes)),
     }
+}
+
+/// The authorities that the system believes, read once.
+///
+/// # Errors
+/// Why there are none.
+pub fn of_the_system() -> Result<Arc<RootCertStore>, String> {
+    static SYSTEM: OnceLock<Result<Arc<RootCertStore>, String>> = OnceLock::new();
+    let read = || {
+        let found = rustls_native_certs::load_native_certs();
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(found.certs);
+        match (store.is_empty(), found.errors.first()) {
+            (false, _) => Ok(Arc::new(store)),
+            (true, Some(error)) => Err(format!("the system's authorities can't be read: {error}")),
+            (true, None) => Err("the system has no authorities (package ca-certificates)".into()),
+        }
+    };
+    SYSTEM.get_or_init(read).clone()
 }

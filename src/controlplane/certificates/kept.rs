@@ -5,18 +5,23 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
-use crate::tls::{Pair, ServerTls, Tickets};
+use crate::tls::{ClientTls, Pair, ServerTls, Tickets};
 
 type Digest = [u8; 32];
 
 /// What was made, by its digest.
 struct Kept<T>(Mutex<Option<HashMap<Digest, Weak<T>>>>);
 
+static EXPIRED_IS_REFUSED: AtomicBool = AtomicBool::new(false);
 static PAIRS: Kept<Pair> = Kept(Mutex::new(None));
 static LISTENERS: Kept<ServerTls> = Kept(Mutex::new(None));
+static UPSTREAMS: Kept<ClientTls> = Kept(Mutex::new(None));
 static TICKETS: Kept<Tickets> = Kept(Mutex::new(None));
 
 impl<T> Kept<T> {
@@ -48,8 +53,19 @@ pub(super) fn keep_pair(digest: Digest, pair: Pair) -> Arc<Pair> {
     PAIRS.keep(digest, pair)
 }
 
-/// Whether some listener is in use: what is read now would replace something.
-pub(super) fn is_serving() -> bool {
+/// From now on no expired certificate is taken: for `ringway check`.
+pub fn refuse_expired() {
+    EXPIRED_IS_REFUSED.store(true, Relaxed);
+}
+
+/// Whether a certificate that has expired is refused: where it would replace one that is in use. A
+/// start takes it, because one of many is no reason to serve nothing.
+pub(super) fn is_expired_refused() -> bool {
+    EXPIRED_IS_REFUSED.load(Relaxed) || is_serving()
+}
+
+/// Whether some listener is in use.
+fn is_serving() -> bool {
     LISTENERS.with(|map| map.values().any(|one| one.strong_count() > 0))
 }
 
@@ -64,6 +80,20 @@ pub fn listener<E>(
     match LISTENERS.get(digest) {
         Some(same) => Ok(same),
         None => Ok(LISTENERS.keep(*digest, make()?)),
+    }
+}
+
+/// What an upstream makes of its settings, as [`listener`]: its sessions are remembered there.
+///
+/// # Errors
+/// Those of `make`.
+pub fn upstream<E>(
+    digest: &Digest,
+    make: impl FnOnce() -> Result<ClientTls, E>,
+) -> Result<Arc<ClientTls>, E> {
+    match UPSTREAMS.get(digest) {
+        Some(same) => Ok(same),
+        None => Ok(UPSTREAMS.keep(*digest, make()?)),
     }
 }
 

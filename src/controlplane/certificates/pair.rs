@@ -89,8 +89,8 @@ pub fn read(of: &PairFiles, now: i64) -> Result<Read, PairError> {
     const RENEW: &str = "have it renewed";
     if left < 0 {
         let message = format!("expired {}", ago(-left));
-        if is_new && kept::is_serving() {
-            return Err(PairError::new(Which::Cert, message, "the one before stays in use"));
+        if is_new && kept::is_expired_refused() {
+            return Err(PairError::new(Which::Cert, message, RENEW));
         }
         warnings.push((message, RENEW));
     } else if left < limits::CERTIFICATE_WARN_DAYS * super::DAY {
@@ -135,6 +135,9 @@ fn make(cert: &[u8], key: &[u8], ocsp: Option<Vec<u8>>) -> Result<Pair, PairErro
         return Err(PairError::new(Which::Key, message, hint));
     }
     let is_slow = signing_takes(&*certified.key) > limits::TLS_SIGN_ON_CORE_MAX;
+    if is_slow {
+        tls::signers::start();
+    }
     Ok(Pair { key: Arc::new(certified), names, not_after, is_slow })
 }
 

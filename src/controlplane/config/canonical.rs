@@ -24,7 +24,7 @@ pub fn meaning(section: &str, keys: &Map<String, Value>) -> Meaning {
     out
 }
 
-/// The sections that can stand only once: `runtime`, `admin`, `log`.
+/// The sections that can stand only once: `runtime`, `admin`, `log`, `dns`.
 pub fn sections() -> impl Iterator<Item = &'static str> {
     ROOT.keys.iter().filter(|key| matches!(key.kind, Kind::One(_))).map(|key| key.name)
 }
@@ -156,6 +156,6 @@ mod tests {
         assert_eq!(route["host_header"], "preserve");
         let upstream = of("upstream", json!({ "endpoints": ["http://127.0.0.1:1"] }));
         assert_eq!(upstream["endpoint 127.0.0.1:1"], "weight 1");
-        assert_eq!(sections().collect::<Vec<_>>(), ["runtime", "admin", "log"]);
+        assert_eq!(sections().collect::<Vec<_>>(), ["runtime", "admin", "log", "dns"]);
     }
 }

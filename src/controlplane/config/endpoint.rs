@@ -3,18 +3,21 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{errors::Place, table::Table, value::Value};
+use crate::tls::pki_types::ServerName;
 
 /// One address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
-    /// `host:port`, lower-case; IPv6 in brackets.
+    /// `host:port`, lower-case; IPv6 in brackets. The name of a service.
     pub authority: Box<str>,
     /// What to connect to.
     pub host: EndpointHost,
-    /// In 1..=65535.
+    /// In 1..=65535; 0 for a service.
     pub port: u16,
     /// At least 1.
     pub weight: u32,
+    /// Whom it has to prove to be, where TLS is spoken with it.
+    pub tls_name: Option<ServerName<'static>>,
     /// Whether it gets new requests.
     pub enabled: bool,
     /// Where its URL stands.
@@ -26,8 +29,10 @@ pub struct EndpointConfig {
 pub enum EndpointHost {
     /// An address.
     Ip(IpAddr),
-    /// A name that is looked up.
+    /// A name whose addresses are looked up.
     Name(Box<str>),
+    /// A service whose hosts and ports are looked up.
+    Service(Box<str>),
 }
 
 /// Reads an element of `endpoints`: a table, or just a URL.
@@ -44,7 +49,7 @@ pub(super) fn read_table(table: &Table<'_>) -> Option<EndpointConfig> {
 
 fn from_url(value: &Value<'_>, weight: u32, enabled: bool) -> Option<EndpointConfig> {
     let text = value.text()?;
-    let (host, port) = match parse_url(&text) {
+    let (is_tls, host, port) = match parse_url(&text) {
         Ok(parsed) => parsed,
         Err((problem, hint)) => {
             let shown = without_userinfo(value.shown(&text));
@@ -53,20 +58,34 @@ fn from_url(value: &Value<'_>, weight: u32, enabled: bool) -> Option<EndpointCon
         }
     };
     let (authority, place) = (authority_of(&host, port).into(), value.place());
-    Some(EndpointConfig { authority, host, port, weight, enabled, place })
+    let tls_name = match (&host, is_tls) {
+        (_, false) => None,
+        (EndpointHost::Ip(address), true) => Some(ServerName::from(*address)),
+        (EndpointHost::Name(name) | EndpointHost::Service(name), true) => {
+            match ServerName::try_from(name.to_string()) {
+                Ok(name) => Some(name),
+                Err(_) => {
+                    let message = format!("\"{name}\" can't be the name in a certificate");
+                    value.error(message, "write a DNS name or an IP address");
+                    return None;
+                }
+            }
+        }
+    };
+    Some(EndpointConfig { authority, host, port, weight, tls_name, enabled, place })
 }
 
 fn authority_of(host: &EndpointHost, port: u16) -> String {
     match host {
         EndpointHost::Ip(IpAddr::V6(address)) => format!("[{address}]:{port}"),
         EndpointHost::Ip(address) => format!("{address}:{port}"),
-        EndpointHost::Name(name) => format!("{name}:{port}"),
+        EndpointHost::Name(name) | EndpointHost::Service(name) => format!("{name}:{port}"),
     }
 }
 
 /// `host:port` of an endpoint's URL, in the form in which endpoints are compared and named.
 pub fn authority(url: &str) -> Option<String> {
-    parse_url(url).ok().map(|(host, port)| authority_of(&host, port))
+    parse_url(url).ok().map(|(_, host, port)| authority_of(&host, port))
 }
 
 /// A URL without its password.
@@ -86,14 +105,15 @@ fn wrong<T>(problem: impl Into<String>, hint: impl Into<String>) -> Result<T, Ur
     Err((problem.into(), hint.into()))
 }
 
-/// `http://host[:port][/]`. Source: RFC 3986 §3.2, RFC 9110 §4.2.1.
-fn parse_url(text: &str) -> Result<(EndpointHost, u16), UrlError> {
+/// `http://host[:port][/]`, or `https://`: whether it is that, host and port. Source: RFC 3986 §3.2,
+/// RFC 9110 §4.2.
+fn parse_url(text: &str) -> Result<(bool, EndpointHost, u16), UrlError> {
     const EXAMPLE: &str = "write \"http://127.0.0.1:8081\"";
     if text.is_empty() {
         return wrong("an empty URL", EXAMPLE);
     }
     let Some((scheme, rest)) = text.split_once("://") else {
-        let hint = if parse_authority(text).is_ok() {
+        let hint = if parse_authority(text, 80).is_ok() {
             format!("write \"http://{text}\"")
         } else {
             EXAMPLE.into()
@@ -101,13 +121,7 @@ fn parse_url(text: &str) -> Result<(EndpointHost, u16), UrlError> {
         return wrong("it has no scheme", hint);
     };
     let scheme = scheme.to_ascii_lowercase();
-    if scheme == "https" {
-        return wrong(
-            Table::later_message("TLS to endpoints (https://)"),
-            format!("write \"http://{rest}\" and a port that speaks plain HTTP"),
-        );
-    }
-    if scheme != "http" {
+    if !matches!(&*scheme, "http" | "https") {
         return wrong(format!("the scheme \"{scheme}\" is not known"), EXAMPLE);
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -125,14 +139,16 @@ fn parse_url(text: &str) -> Result<(EndpointHost, u16), UrlError> {
     if let Some((_, host)) = authority.rsplit_once('@') {
         return wrong("it has a user name or password", format!("write \"http://{host}\""));
     }
-    parse_authority(authority)
+    let is_tls = scheme == "https";
+    let (host, port) = parse_authority(authority, if is_tls { 443 } else { 80 })?;
+    Ok((is_tls, host, port))
 }
 
-/// `host[:port]`, the port 80 without one.
-fn parse_authority(text: &str) -> Result<(EndpointHost, u16), UrlError> {
+/// `host[:port]`, with a port for those without one.
+fn parse_authority(text: &str, default: u16) -> Result<(EndpointHost, u16), UrlError> {
     let (host, port) = split_port(text)?;
     let port = match port {
-        None => 80,
+        None => default,
         Some(digits) => match digits.parse::<u16>() {
             Ok(port) if port > 0 && digits.bytes().all(|byte| byte.is_ascii_digit()) => port,
             _ => {
@@ -209,11 +225,12 @@ mod tests {
     fn urls_of_endpoints() {
         let ip = |text: &str| EndpointHost::Ip(text.parse().unwrap());
         let name = |text: &str| EndpointHost::Name(text.into());
-        assert_eq!(parse_url("http://127.0.0.1:8081"), Ok((ip("127.0.0.1"), 8081)));
-        assert_eq!(parse_url("HTTP://Users.Shop.svc/"), Ok((name("users.shop.svc"), 80)));
-        assert_eq!(parse_url("http://[::1]:81"), Ok((ip("::1"), 81)));
-        assert_eq!(parse_url("http://[::1]"), Ok((ip("::1"), 80)));
-        assert_eq!(parse_url("http://my_app:1"), Ok((name("my_app"), 1)));
+        assert_eq!(parse_url("http://127.0.0.1:8081"), Ok((false, ip("127.0.0.1"), 8081)));
+        assert_eq!(parse_url("HTTP://Users.Shop.svc/"), Ok((false, name("users.shop.svc"), 80)));
+        assert_eq!(parse_url("https://users.shop.svc"), Ok((true, name("users.shop.svc"), 443)));
+        assert_eq!(parse_url("http://[::1]:81"), Ok((false, ip("::1"), 81)));
+        assert_eq!(parse_url("http://[::1]"), Ok((false, ip("::1"), 80)));
+        assert_eq!(parse_url("http://my_app:1"), Ok((false, name("my_app"), 1)));
     }
 
     #[test]
@@ -223,7 +240,6 @@ mod tests {
             "127.0.0.1:80",
             "localhost",
             "//a",
-            "https://a",
             "ftp://a",
             "http://",
             "http://:80",

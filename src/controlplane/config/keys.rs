@@ -3,6 +3,7 @@
 //! [`super::table`] checks against these declarations, [`super::schema`] turns them into JSON
 //! Schema, and the tables of `docs/configuration.md` are made from them.
 
+mod dns;
 pub(super) mod failures;
 mod health_check;
 mod runtime;
@@ -11,9 +12,10 @@ mod tls;
 use std::time::Duration;
 
 use self::{
+    dns::{DISCOVERY, DISCOVERY_DNS, DNS},
     health_check::HEALTH_CHECK,
     runtime::{CORE, RUNTIME},
-    tls::{CERTIFICATE, TLS},
+    tls::{CERTIFICATE, TLS, UPSTREAM_TLS},
 };
 use crate::base::limits;
 
@@ -114,6 +116,7 @@ pub(super) static ROOT: Section = Section {
         key("runtime", Kind::One(&RUNTIME), "", RUNTIME.doc).or(&["worker", "workers", "global"]),
         key("admin", Kind::One(&ADMIN), "", ADMIN.doc),
         key("log", Kind::One(&LOG), "", LOG.doc).or(&["logging", "logs"]),
+        key("dns", Kind::One(&DNS), "", DNS.doc).or(&["resolver", "resolvers", "nameserver"]),
         key("listener", Kind::Many(&LISTENER), "", LISTENER.doc).or(&[
             "listeners",
             "server",
@@ -444,12 +447,19 @@ pub(super) static ROUTE: Section = Section {
             "",
             "For the whole exchange; then 504. None without it.",
         ),
+        key(
+            "early_data",
+            Kind::Boolean,
+            "false",
+            "Whether requests may be served that came as early data of TLS (0-RTT), which anybody \
+            who saw them once can send again: for routes where that changes nothing. Others wait \
+            for the handshake.",
+        ),
         failures::ROUTE_RETRY,
         failures::ROUTE_IMPORTANCE,
         later("split", "name one upstream: upstream = \"...\""),
         later("plugins", "remove it"),
         later("sni", "remove it"),
-        later("early_data", "remove it"),
     ],
 };
 
@@ -466,22 +476,24 @@ pub(super) static UPSTREAM: Section = Section {
             "How an endpoint is picked. \"round-robin\" ignores weights.",
         )
         .or(&["algorithm", "balance", "lb_policy", "policy"]),
-        required(
+        key(
             "endpoints",
             Kind::ManyOrTexts(&ENDPOINT),
+            "",
             "Where the group is: tables, or just \
-            their URLs.",
+            their URLs. Required unless `discovery` names some.",
         )
         .or(&["servers", "targets", "nodes", "urls", "url", "server", "hosts"]),
+        key("discovery", Kind::One(&DISCOVERY), "", DISCOVERY.doc).or(&["dns", "resolve"]),
         key("timeouts", Kind::One(&TIMEOUTS), "", TIMEOUTS.doc),
         key("pool", Kind::One(&POOL), "", POOL.doc).or(&["keepalive"]),
+        key("tls", Kind::One(&UPSTREAM_TLS), "", UPSTREAM_TLS.doc).or(&["ssl", "proxy_ssl"]),
         key("health_check", Kind::One(&HEALTH_CHECK), "", HEALTH_CHECK.doc).or(&[
             "healthcheck",
             "health_checks",
             "healthchecks",
             "check",
         ]),
-        later("discovery", "list the endpoints: endpoints = [{ url = \"http://...\" }]"),
         key("circuit_breaker", Kind::One(&failures::BREAKER), "", failures::BREAKER.doc)
             .or(&["breaker"]),
         key("passive", Kind::One(&failures::PASSIVE), "", failures::PASSIVE.doc)
@@ -489,7 +501,6 @@ pub(super) static UPSTREAM: Section = Section {
         key("overload", Kind::One(&failures::OVERLOAD), "", failures::OVERLOAD.doc)
             .or(&["limits", "concurrency"]),
         later("slow_start", "remove it"),
-        later("tls", "write http:// endpoints"),
         key(
             "http",
             Kind::Choice(&["h1", "h2"]),
@@ -511,8 +522,8 @@ pub(super) static ENDPOINT: Section = Section {
         required(
             "url",
             Kind::Text("http://127.0.0.1:8081"),
-            "\"http://\", a host name or IP \
-            address, and a port (80 without one).",
+            "\"http://\" or \"https://\", a host \
+            name or IP address, and a port (80 or 443 without one).",
         )
         .or(&["address", "host", "addr", "uri"]),
         key(
@@ -582,13 +593,14 @@ pub(super) static POOL: Section = Section {
 };
 
 /// All tables, in the order of the documentation.
-pub(super) static SECTIONS: [&Section; 20] = [
+pub(super) static SECTIONS: &[&Section] = &[
     &ROOT,
     &RUNTIME,
     &CORE,
     &ADMIN,
     &LOG,
     &ACCESS,
+    &DNS,
     &LISTENER,
     &TLS,
     &CERTIFICATE,
@@ -597,8 +609,11 @@ pub(super) static SECTIONS: [&Section; 20] = [
     &failures::RETRY,
     &UPSTREAM,
     &ENDPOINT,
+    &DISCOVERY,
+    &DISCOVERY_DNS,
     &TIMEOUTS,
     &POOL,
+    &UPSTREAM_TLS,
     &HEALTH_CHECK,
     &failures::BREAKER,
     &failures::PASSIVE,

@@ -10,7 +10,9 @@
 mod access;
 mod admin;
 pub mod canonical;
+mod client_tls;
 mod defaults;
+mod dns;
 mod endpoint;
 mod errors;
 mod files;
@@ -68,7 +70,7 @@ use self::{
 };
 use crate::{
     policy::route::RouteTable,
-    snapshot::{AccessLog, AdminSettings, Listener, WorkerSettings},
+    snapshot::{AccessLog, AdminSettings, Listener, WorkerSettings, names::DnsSettings},
 };
 
 /// What the files say. Compiled to a snapshot by [`crate::controlplane::compile`].
@@ -88,6 +90,8 @@ pub struct Config {
     pub upstreams: Vec<UpstreamConfig>,
     /// The routes, compiled while they were checked.
     pub table: Arc<RouteTable>,
+    /// `[dns]`.
+    pub dns: DnsSettings,
     /// Names of the files, for [`Place`].
     pub files: Vec<Box<str>>,
 }
@@ -319,6 +323,7 @@ fn read_config(
     let runtime = runtime::read(links::only(&roots, "runtime"));
     let admin = admin::read(links::only(&roots, "admin"));
     let log = log::read(links::only(&roots, "log"));
+    let dns = dns::read(links::only(&roots, "dns"));
     let listeners = listener::read(&roots, report);
     links::check_addresses(&listeners, &admin, report);
     let upstreams = upstream::read(&roots, report);
@@ -339,6 +344,7 @@ fn read_config(
         routes,
         upstreams: upstreams.complete()?,
         table: Arc::clone(&table.table),
+        dns: dns?,
         files: Vec::new(),
     };
     drop(roots);

@@ -160,6 +160,7 @@ impl Reader<'_> {
         let upstream = self.read_upstream(table);
         let host_header = table.get("host_header").map(|value| host_header(&value));
         let timeout = table.duration_opt("timeout");
+        let early_data = table.boolean("early_data");
         let importance = match table.choice("importance") {
             "low" => Importance::Low,
             "high" => Importance::High,
@@ -179,7 +180,7 @@ impl Reader<'_> {
             return;
         };
         let host_header = host_header.flatten().unwrap_or_default();
-        let extra = RouteExtra { target, host_header, timeout, retry, importance };
+        let extra = RouteExtra { target, host_header, timeout, early_data, retry, importance };
         let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
         let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
         self.routes.push(route);

@@ -109,7 +109,7 @@ pub(super) fn read(
     made.map_err(|failure| table.error(failure.to_string(), "correct it")).ok()
 }
 
-fn min_version(table: &Table<'_>) -> MinVersion {
+pub(super) fn min_version(table: &Table<'_>) -> MinVersion {
     match table.choice("min_version") {
         "1.3" => MinVersion::Tls13,
         _ => MinVersion::Tls12,

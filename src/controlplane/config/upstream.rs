@@ -1,19 +1,21 @@
 //! `[[upstream]]` with its endpoints, timeouts and pool.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    endpoint,
+    client_tls, dns, endpoint,
     errors::{Place, Report},
     guards, health_check,
     links::Named,
     names,
     table::Table,
+    value::Value,
 };
 use crate::{
     base::limits,
     policy::balance::Strategy,
     snapshot::{Guards, health::HealthCheck},
+    tls::ClientTls,
 };
 
 pub use endpoint::{EndpointConfig, EndpointHost};
@@ -39,6 +41,8 @@ pub struct UpstreamConfig {
     pub pool_idle_max_per_core: usize,
     /// Age at which a connection is not used again; `Duration::MAX` for never.
     pub pool_age_max: Duration,
+    /// How TLS is spoken with those endpoints that want it.
+    pub tls: Option<Arc<ClientTls>>,
     /// How its endpoints are checked, if they are.
     pub health_check: Option<HealthCheck>,
     /// What is done when it fails.
@@ -52,7 +56,7 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<UpstreamConfig
     let mut upstreams = Named::new();
     for table in roots.iter().flat_map(|root| root.tables("upstream")) {
         let name = upstreams.add_name(&table, "name");
-        let upstream = read_one(&table, name.as_deref().unwrap_or(""));
+        let upstream = read_one(&table, name.as_deref().unwrap_or(""), report);
         if upstreams.len() == limits::UPSTREAMS_MAX {
             let message = format!("more than {} upstreams", limits::UPSTREAMS_MAX);
             report.error(table.place(), "upstream", message, "remove some");
@@ -63,10 +67,11 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<UpstreamConfig
     upstreams
 }
 
-fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
+fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamConfig> {
     let strategy = strategy(table);
-    let endpoints = endpoints(table);
-    let http2 = table.choice("http") == "h2";
+    let mut endpoints = endpoints(table);
+    let http2 = http2(table, endpoints.as_deref());
+    let tls = client_tls::read(table, name, endpoints.as_deref_mut(), report);
     let timeouts = timeouts(table);
     let pool = pool(table);
     let health_check = match table.table("health_check") {
@@ -85,10 +90,25 @@ fn read_one(table: &Table<'_>, name: &str) -> Option<UpstreamConfig> {
         pool_idle,
         pool_idle_max_per_core,
         pool_age_max,
+        tls: tls?,
         health_check: health_check?,
         guards: guards::read(table),
         place: table.place(),
     })
+}
+
+/// Whether HTTP/2 is spoken to the endpoints.
+fn http2(table: &Table<'_>, endpoints: Option<&[EndpointConfig]>) -> bool {
+    let is_asked = table.choice("http") == "h2";
+    let is_tls = endpoints.is_some_and(|all| all.iter().any(|one| one.tls_name.is_some()));
+    if is_asked
+        && is_tls
+        && let Some(value) = table.get("http")
+    {
+        let message = Table::later_message("HTTP/2 over TLS to endpoints");
+        value.error(message, "write \"h1\", or http:// endpoints");
+    }
+    is_asked
 }
 
 /// The strategies there are.
@@ -130,10 +150,20 @@ fn strategy(table: &Table<'_>) -> Option<Strategy> {
 
 /// At least one endpoint, none twice.
 fn endpoints(table: &Table<'_>) -> Option<Vec<EndpointConfig>> {
-    let value = match table.get("discovery") {
-        Some(_) => table.get("endpoints")?, // it was meant to name them, and was refused
-        None => table.require("endpoints")?,
+    let Some(discovery) = table.get("discovery") else {
+        return listed(table, &table.require("endpoints")?);
     };
+    let discovered = discovery.table().and_then(|table| dns::discovered(&table));
+    let mut endpoints = match table.get("endpoints") {
+        Some(value) => listed(table, &value)?,
+        None => Vec::new(),
+    };
+    endpoints.push(discovered?);
+    Some(endpoints)
+}
+
+/// Those of `endpoints`.
+fn listed(table: &Table<'_>, value: &Value<'_>) -> Option<Vec<EndpointConfig>> {
     if value.elements_len() == Some(0) {
         value.error("an empty list", "write [{ url = \"http://127.0.0.1:8081\" }]");
         return None;

@@ -39,6 +39,7 @@ pub fn render(state: &State) -> Vec<u8> {
     }
     tls(&mut out, state);
     checks(&mut out, state);
+    dns(&mut out, state);
     per_core(&mut out, state);
     control(&mut out, state);
     process_metrics(&mut out, state);
@@ -219,6 +220,15 @@ fn checks(out: &mut Exposition, state: &State) {
     out.begin(&names::HEALTH_CHECKS);
     out.sample(&names::HEALTH_CHECKS, &["passed"], counts.passed.load(Relaxed));
     out.sample(&names::HEALTH_CHECKS, &["failed"], counts.failed.load(Relaxed));
+}
+
+/// How the name servers answer.
+fn dns(out: &mut Exposition, state: &State) {
+    let names = &state.names;
+    out.begin(&names::DNS_QUERIES);
+    out.sample(&names::DNS_QUERIES, &["answered"], names.answered.load(Relaxed));
+    out.sample(&names::DNS_QUERIES, &["failed"], names.failed.load(Relaxed));
+    out.single(&names::DNS_FAILING, names.failing());
 }
 
 /// One sample per core of each of its own numbers.

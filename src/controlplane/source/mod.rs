@@ -3,5 +3,5 @@
 mod stamp;
 mod watch;
 
-pub use stamp::Stamp;
+pub use stamp::{Look, Stamp};
 pub use watch::{Watch, WatchError};

@@ -11,13 +11,28 @@ use std::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp(Vec<(PathBuf, Option<Look>)>);
 
+/// What one file looks like from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Look {
+pub struct Look {
     device: u64,
     inode: u64,
     bytes: u64,
     modified: (i64, i64),
     changed: (i64, i64),
+}
+
+impl Look {
+    /// Looks at a file, through symlinks; `None` if there is none.
+    pub fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+            bytes: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+            changed: (meta.ctime(), meta.ctime_nsec()),
+        })
+    }
 }
 
 impl Stamp {
@@ -32,16 +47,16 @@ impl Stamp {
             files = inside; // the directory itself changes with every swap file
         }
         let look = |path: PathBuf| {
-            let look = fs::metadata(&path).ok().map(|meta| Look {
-                device: meta.dev(),
-                inode: meta.ino(),
-                bytes: meta.size(),
-                modified: (meta.mtime(), meta.mtime_nsec()),
-                changed: (meta.ctime(), meta.ctime_nsec()),
-            });
+            let look = Look::of(&path);
             (path, look)
         };
         Self(files.into_iter().map(look).collect())
+    }
+
+    /// The same with other files that the configuration names.
+    pub fn and(mut self, others: impl IntoIterator<Item = (PathBuf, Option<Look>)>) -> Self {
+        self.0.extend(others);
+        self
     }
 }
 

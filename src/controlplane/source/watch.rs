@@ -42,6 +42,8 @@ enum Kind {
 /// Watches the files of one configuration.
 pub struct Watch {
     path: PathBuf,
+    /// Other files that the configuration names.
+    named: Vec<PathBuf>,
     watcher: RecommendedWatcher,
     events: mpsc::Receiver<Kind>,
     directories: BTreeSet<PathBuf>,
@@ -84,15 +86,27 @@ impl Watch {
         };
         let watcher = notify::recommended_watcher(heard).map_err(WatchError)?;
         let directories = BTreeSet::new();
-        let mut watch = Self { path: path.to_owned(), watcher, events, directories };
+        let mut watch =
+            Self { path: path.to_owned(), named: Vec::new(), watcher, events, directories };
         watch.follow()?;
         Ok(watch)
+    }
+
+    /// Watches these files too, in place of those named before. Whether they are others.
+    pub fn also(&mut self, named: Vec<PathBuf>) -> bool {
+        if self.named == named {
+            return false;
+        }
+        self.named = named;
+        // What cannot be watched is not there; it comes back with an event of a directory that is.
+        let _ = self.follow();
+        true
     }
 
     /// Waits until the files may be others than before, and hold still.
     ///
     /// # Cancel safety
-    /// Not cancel safe: a change could be missed.
+    /// Not cancel safe while something has changed: ask whether it has after a drop.
     pub async fn changed(&mut self) {
         let Some(mut kind) = self.events.recv().await else {
             return std::future::pending().await;
@@ -120,7 +134,8 @@ impl Watch {
 
     /// Watches what the path leads through now, and nothing else.
     fn follow(&mut self) -> Result<(), WatchError> {
-        let wanted = directories(&self.path);
+        let mut wanted = directories(&self.path);
+        wanted.extend(self.named.iter().flat_map(|path| directories(path)));
         for old in self.directories.difference(&wanted) {
             let _ = self.watcher.unwatch(old);
         }

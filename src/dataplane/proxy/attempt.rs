@@ -138,6 +138,7 @@ impl Exchange<'_> {
                 max_forwards: context.head.max_forwards().map(|hops| hops.saturating_sub(1)),
                 framing: context.head.framing(),
                 close: false,
+                early: self.client.socket.is_early(),
             },
         );
     }

@@ -10,10 +10,15 @@ use super::{
 };
 use crate::{
     base::{ids::EndpointIndex, limits, reason::Reason},
-    dataplane::{shard::UpstreamState, upstream::UpstreamConnection},
+    dataplane::{
+        shard::UpstreamState,
+        socket::HandshakeEnd,
+        upstream::{TlsWish, UpstreamConnection},
+    },
     proto::h1::Framing,
     rt,
     snapshot::Upstream,
+    tls::{ClientTls, pki_types::ServerName},
 };
 
 /// The endpoints where this request failed, the latest last.
@@ -46,6 +51,15 @@ impl Tried {
     fn after(&self, skip: usize) -> &[EndpointIndex] {
         &self.endpoints[skip.min(self.count)..self.count]
     }
+}
+
+/// How TLS is spoken with an endpoint, if it is.
+fn tls_of(
+    upstream: &Upstream,
+    endpoint: EndpointIndex,
+) -> Option<(&ClientTls, &ServerName<'static>)> {
+    let name = upstream.endpoints.get(usize::from(endpoint.0))?.tls_name.as_ref()?;
+    Some((upstream.tls.as_deref()?, name))
 }
 
 /// A connection to an endpoint, and leave to use it.
@@ -118,7 +132,15 @@ impl Exchange<'_> {
                 Box::pin(connect_stream(self.shard, pool, upstream, within)).await
             } else {
                 stats.upstream_connects.inc();
-                UpstreamConnection::connect(pool.address, within, deadlines).await
+                let failed =
+                    |end: &HandshakeEnd| self.shard.note_tls_failure(upstream, endpoint, end);
+                let tls = tls_of(upstream, endpoint).map(|(tls, name)| TlsWish {
+                    tls,
+                    name,
+                    buffers: &self.shard.buffers,
+                    failed: &failed,
+                });
+                UpstreamConnection::connect(pool.address, within, deadlines, tls).await
             };
             match connected {
                 Ok(connection) => {

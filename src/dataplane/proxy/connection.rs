@@ -213,11 +213,6 @@ pub(super) async fn serve_request(
         let to_head = context.head.method() == Method::Head;
         return Err((head, to_head));
     };
-    if client.socket.is_early()
-        && !Box::pin(tls::finish(client, listener.limits.header_timeout)).await
-    {
-        return Ok(Reuse::Linger);
-    }
     // In memory of its own: the task of an idle connection stays small.
     let exchange = shard.futures.place(|| {
         Exchange {

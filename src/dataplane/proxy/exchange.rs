@@ -7,6 +7,7 @@ use super::{
     finish::Record,
     respond::Progress,
     target::{self, Fields},
+    tls,
     upload::UploadState,
 };
 use crate::{
@@ -82,6 +83,7 @@ impl Exchange<'_> {
         self.remember_head();
         self.note_call();
         let result = match self.decide() {
+            Ok(route) if self.client.socket.is_early() => self.forward_early(route).await,
             Ok(route) => self.forward(route).await,
             Err(reason) => Err(reason),
         };
@@ -92,6 +94,18 @@ impl Exchange<'_> {
         self.settle();
         self.finish();
         reuse
+    }
+
+    /// A request that came before its TLS handshake had ended: it waits for that, unless its route
+    /// takes it as it is. Source: RFC 8470 §3.
+    async fn forward_early(&mut self, route: RouteIndex) -> Result<Reuse, Reason> {
+        let extra = self.table.snapshot.route(route).extra.as_deref();
+        if !extra.is_some_and(|extra| extra.early_data)
+            && !Box::pin(tls::finish(self.client, self.listener.limits.header_timeout)).await
+        {
+            return Err(Reason::ClientGone);
+        }
+        self.forward(route).await
     }
 
     /// Whether this is a gRPC call; only HTTP/2 carries them.

@@ -58,7 +58,8 @@ fn cause(reason: Reason) -> Option<Cause> {
     match reason {
         Reason::UpstreamConnectRefused
         | Reason::UpstreamConnectTimeout
-        | Reason::UpstreamConnectFailed => Some(Cause::Connect),
+        | Reason::UpstreamConnectFailed
+        | Reason::UpstreamTlsFailed => Some(Cause::Connect),
         Reason::UpstreamClosed | Reason::UpstreamTruncated => Some(Cause::Reset),
         Reason::UpstreamTimeout => Some(Cause::Timeout),
         Reason::UpstreamInvalid | Reason::UpstreamHeaderTooLarge => Some(Cause::Invalid),

@@ -34,7 +34,8 @@ pub(super) async fn accept(
     let within = tls.handshake_timeout();
     client.socket.read_within(within, DEADLINE);
     client.socket.write_within(within, DEADLINE);
-    let accepted = client.socket.accept_tls(tls, &shard.buffers, &mut client.input).await;
+    let accepted =
+        client.socket.accept_tls(tls, &shard.buffers, &shard.signing, &mut client.input).await;
     client.socket.read_without_deadline();
     client.socket.write_without_deadline();
     match accepted {

@@ -33,10 +33,15 @@ pub use upstreams::{UpstreamState, Upstreams};
 
 use super::context::ContextPool;
 use crate::{
-    base::{clock, ids::ListenerId, limits},
+    base::{
+        clock,
+        ids::{EndpointIndex, ListenerId},
+        limits,
+    },
+    dataplane::{signing::Signing, socket::HandshakeEnd},
     rt::{BufPool, Deadlines, FuturePool, PanicPlace, PipePool},
     snapshot::{
-        Snapshot, WorkerSettings,
+        Snapshot, Upstream, WorkerSettings,
         messages::{FromWorker, Gone, ReportSender},
     },
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
@@ -64,6 +69,8 @@ pub struct Shard {
     pub connections: Rc<Connections>,
     /// TLS handshakes of clients.
     pub handshakes: Turns,
+    /// Those whose key is slow.
+    pub signing: Signing,
     /// Balancers and pools.
     pub upstreams: Upstreams,
     /// The value of `Date`, made once a second.
@@ -81,6 +88,8 @@ pub struct Shard {
     random: Cell<u64>,
     now_ms: Cell<u64>,
     draining: Cell<bool>,
+    /// From this tick on a TLS failure is told.
+    tls_told_tick: Cell<u64>,
     idle_ended: Cell<bool>,
 }
 
@@ -112,6 +121,7 @@ impl Shard {
             date: DateCache::new(),
             stats,
             handshakes: Turns::default(),
+            signing: Signing::default(),
             upstreams: Upstreams::new(settings.core),
             table: RefCell::new(Rc::new(Table::new(snapshot, reports.clone()))),
             leaving: leaving::Leaving::default(),
@@ -124,6 +134,7 @@ impl Shard {
             random: Cell::new(0x9E37_79B9_7F4A_7C15 ^ ((settings.core as u64) << 32 | 1)),
             now_ms: Cell::new(clock::now_ms()),
             draining: Cell::new(false),
+            tls_told_tick: Cell::new(0),
             idle_ended: Cell::new(false),
         }
     }
@@ -256,6 +267,26 @@ impl Shard {
             stats.panics.inc();
             reports.send(FromWorker::Panicked { core, place: place.to_string().into() });
         }
+    }
+
+    /// Tells the control plane why TLS with an endpoint could not be begun; once a second at most.
+    pub fn note_tls_failure(
+        &self,
+        upstream: &Upstream,
+        endpoint: EndpointIndex,
+        end: &HandshakeEnd,
+    ) {
+        let now_tick = self.deadlines.now_tick();
+        if now_tick < self.tls_told_tick.get() {
+            return;
+        }
+        self.tls_told_tick.set(now_tick + ticks(limits::TLS_FAILURES_TOLD));
+        let endpoint = upstream.endpoints.get(usize::from(endpoint.0));
+        self.reports.send(FromWorker::TlsFailed {
+            upstream: upstream.name.clone(),
+            endpoint: endpoint.map(|one| one.authority.clone()).unwrap_or_default(),
+            error: end.to_string().into(),
+        });
     }
 
     /// Writes one access log record, if a log is written.

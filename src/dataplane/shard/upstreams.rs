@@ -229,13 +229,16 @@ pub(super) mod tests {
         Upstream {
             name: "u".into(),
             strategy: Strategy::RoundRobin,
+            tls: None,
             endpoints: [Endpoint {
+                tls_name: None,
                 authority: "127.0.0.1:1".into(),
                 address: Some(([127, 0, 0, 1], 1).into()),
                 weight: 1,
                 cell: EndpointCell::new(&cell),
             }]
             .into(),
+            templates: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
             pool_idle: Duration::from_secs(1),

@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     future::{Future, poll_fn},
     io::ErrorKind,
     pin::pin,
@@ -31,6 +32,17 @@ pub enum HandshakeEnd {
     NotTls,
     /// What the other side sent, or did not have, rules it out. It was told so.
     Failed(Failure),
+}
+
+impl fmt::Display for HandshakeEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(Broken::Deadline(_)) => f.write_str("it took too long"),
+            Self::Broken(_) | Self::Silent => f.write_str("the peer closed the connection"),
+            Self::PlainHttp | Self::NotTls => f.write_str("the peer does not speak TLS"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
 }
 
 /// The TLS side of a connection.
@@ -234,7 +246,7 @@ impl Tls {
     ///
     /// # Cancel safety
     /// As [`Tls::send`].
-    async fn flush(&self, wire: &Wire) -> Result<(), Broken> {
+    pub(super) async fn flush(&self, wire: &Wire) -> Result<(), Broken> {
         self.send(wire, &[]).await
     }
 

@@ -3,9 +3,13 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use crate::{
-    base::reason::Reason,
-    dataplane::{socket::Socket, streams::Stream},
-    rt::{self, ConnectError, Deadlines},
+    base::{limits, reason::Reason},
+    dataplane::{
+        socket::{Broken, HandshakeEnd, Socket},
+        streams::Stream,
+    },
+    rt::{self, BufPool, ConnectError, Deadlines},
+    tls::{ClientTls, pki_types::ServerName},
 };
 
 /// A connection to an endpoint, in use by at most one request.
@@ -19,8 +23,20 @@ pub struct UpstreamConnection {
     born_tick: u64,
 }
 
+/// How an endpoint wants to be spoken to by TLS.
+pub struct TlsWish<'a> {
+    /// Whom to believe, and what to show.
+    pub tls: &'a ClientTls,
+    /// Whom it has to prove to be.
+    pub name: &'a ServerName<'static>,
+    /// Buffers of this core.
+    pub buffers: &'a BufPool,
+    /// Is told why it failed.
+    pub failed: &'a dyn Fn(&HandshakeEnd),
+}
+
 impl UpstreamConnection {
-    /// Connects to an endpoint.
+    /// Connects to an endpoint, by TLS if there is a session for it.
     ///
     /// # Errors
     /// The reason that a client is given if no other endpoint can be had.
@@ -31,18 +47,50 @@ impl UpstreamConnection {
         address: SocketAddr,
         within: Duration,
         deadlines: &Deadlines,
+        tls: Option<TlsWish<'_>>,
     ) -> Result<Self, Reason> {
+        let born_tick = deadlines.now_tick();
         match rt::connect(address, within).await {
-            Ok(stream) => Ok(Self {
-                socket: Socket::new(stream, deadlines),
-                reused: false,
-                sent: 0,
-                born_tick: deadlines.now_tick(),
-            }),
+            Ok(stream) => {
+                let socket = Socket::new(stream, deadlines);
+                let mut made = Self { socket, reused: false, sent: 0, born_tick };
+                if let Some(wish) = tls {
+                    let passed = deadlines.now_tick().wrapping_sub(born_tick);
+                    let passed = limits::TICK.saturating_mul(u32::try_from(passed).unwrap_or(0));
+                    // Boxed: it happens once for many requests, and is not small.
+                    Box::pin(made.begin_tls(wish, within.saturating_sub(passed))).await?;
+                }
+                Ok(made)
+            }
             Err(ConnectError::Refused) => Err(Reason::UpstreamConnectRefused),
             Err(ConnectError::TimedOut) => Err(Reason::UpstreamConnectTimeout),
             Err(ConnectError::Other(_)) => Err(Reason::UpstreamConnectFailed),
         }
+    }
+
+    async fn begin_tls(&mut self, wish: TlsWish<'_>, within: Duration) -> Result<(), Reason> {
+        const DEADLINE: u8 = 1;
+        let TlsWish { tls, name, buffers, failed } = wish;
+        let session = match tls.session(name) {
+            Ok(session) => session,
+            Err(failure) => {
+                failed(&HandshakeEnd::Failed(failure));
+                return Err(Reason::UpstreamTlsFailed);
+            }
+        };
+        self.socket.read_within(within, DEADLINE);
+        self.socket.write_within(within, DEADLINE);
+        let made = self.socket.connect_tls(session, buffers).await;
+        self.socket.read_without_deadline();
+        self.socket.write_without_deadline();
+        made.map_err(|end| match end {
+            HandshakeEnd::Broken(Broken::Deadline(_)) => Reason::UpstreamConnectTimeout,
+            HandshakeEnd::Broken(Broken::NoBuffer) => Reason::Overloaded,
+            end => {
+                failed(&end);
+                Reason::UpstreamTlsFailed
+            }
+        })
     }
 
     /// A stream of a connection that others use too. Counts as used before, as its connection was

@@ -112,7 +112,7 @@ impl Links {
         self.is_connecting.set(true);
         let _connecting = Connecting(self);
         let LinkNeeds { address, within, write_within, buffers, deadlines, spawn, .. } = needs;
-        let connection = UpstreamConnection::connect(*address, *within, deadlines).await?;
+        let connection = UpstreamConnection::connect(*address, *within, deadlines, None).await?;
         let socket = Rc::new(connection.socket);
         let opened = Link::open(socket, false, *write_within, buffers, deadlines).await;
         let (link, driver) = opened.ok_or(Reason::UpstreamConnectFailed)?;

@@ -4,6 +4,6 @@ mod connection;
 mod links;
 mod pool;
 
-pub use connection::UpstreamConnection;
+pub use connection::{TlsWish, UpstreamConnection};
 pub use links::{LinkKeep, LinkNeeds, Links};
 pub use pool::{EndpointPool, KeepLimits};

@@ -18,6 +18,8 @@ pub struct RequestForward<'a> {
     pub framing: Framing,
     /// Whether the endpoint is asked to close the connection afterwards.
     pub close: bool,
+    /// Whether it is told that the request came as early data of TLS. Source: RFC 8470 §5.1.
+    pub early: bool,
 }
 
 /// What the endpoint is told about the client.
@@ -67,6 +69,9 @@ pub fn write_request_head(
     //# A proxy MUST send an appropriate Via header field, as described below,
     //# in each message that it forwards.
     out.extend_from_slice(via(head.version(), head.is_over_http2()));
+    if f.early {
+        out.extend_from_slice(b"early-data: 1\r\n");
+    }
     push_connection(out, buf, head, f.close);
     push_framing(out, f.framing);
     out.extend_from_slice(b"\r\n");

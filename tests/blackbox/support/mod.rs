@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 pub(crate) mod config;
+pub(crate) mod dns;
 pub(crate) mod frames;
 pub(crate) mod load;
 pub(crate) mod origin;

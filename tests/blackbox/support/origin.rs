@@ -113,6 +113,15 @@ impl Origin {
         Self::listen(Some(Arc::new(script)))
     }
 
+    /// The same at an address; `None` if somebody else has it.
+    pub(crate) fn auto_at(
+        address: SocketAddr,
+        script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Option<Self> {
+        let listener = TcpListener::bind(address).ok()?;
+        Some(Self::listen_on(listener, Some(Arc::new(script))))
+    }
+
     /// An origin that says what it saw, in the field `x-seen` and as body.
     pub(crate) fn echo() -> Self {
         Self::auto(|seen| {
@@ -130,6 +139,10 @@ impl Origin {
 
     fn listen(script: Option<Arc<Script>>) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        Self::listen_on(listener, script)
+    }
+
+    fn listen_on(listener: TcpListener, script: Option<Arc<Script>>) -> Self {
         let address = listener.local_addr().expect("its address");
         let shared = Arc::<Shared>::default();
         let (sender, requests) = channel();

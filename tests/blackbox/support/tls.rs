@@ -66,6 +66,11 @@ impl Authority {
         self.issue_with(file, names, |_| {})
     }
 
+    /// The same for a key of the test's own.
+    pub(crate) fn issue_for(&self, file: &str, names: &[&str], key: KeyPair) -> Pair {
+        self.issue_all(file, names, key, |_| {})
+    }
+
     /// The same with settings of the test's own.
     pub(crate) fn issue_with(
         &self,
@@ -73,10 +78,19 @@ impl Authority {
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Pair {
+        self.issue_all(file, names, KeyPair::generate().expect("a key"), change)
+    }
+
+    fn issue_all(
+        &self,
+        file: &str,
+        names: &[&str],
+        key: KeyPair,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
         change(&mut params);
-        let key = KeyPair::generate().expect("a key");
         let cert = params.signed_by(&key, &self.issuer).expect("signed");
         let path = |end: &str| self.directory.path().join(format!("{file}.{end}"));
         let pair = Pair { cert: path("pem"), key: path("key") };

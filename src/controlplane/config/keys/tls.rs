@@ -95,3 +95,50 @@ pub(in crate::controlplane::config) static CERTIFICATE: Section = Section {
         ),
     ],
 };
+
+/// `[upstream.tls]`.
+pub(in crate::controlplane::config) static UPSTREAM_TLS: Section = Section {
+    path: "upstream.tls",
+    doc: "TLS with endpoints whose URL begins with https://: see docs/tls.md.",
+    keys: &[
+        key(
+            "ca",
+            Kind::Text("certs/internal.pem"),
+            "",
+            "PEM file with the authorities that certificates of endpoints are checked with; \
+            those of the system without it.",
+        )
+        .or(&["proxy_ssl_trusted_certificate", "roots"]),
+        key(
+            "sni",
+            Kind::Text("users.internal"),
+            "",
+            "The name that is asked for, and that certificates have to be for; the host of the \
+            endpoint's URL without it.",
+        )
+        .or(&["server_name", "proxy_ssl_name"]),
+        key(
+            "verify",
+            Kind::Boolean,
+            "true",
+            "Whether certificates of endpoints are checked. `false` makes TLS worthless against \
+            anybody on the way.",
+        )
+        .or(&["proxy_ssl_verify"]),
+        key(
+            "cert",
+            Kind::Text("certs/gateway.pem"),
+            "",
+            "PEM file with a certificate of our own, for endpoints that ask for one.",
+        )
+        .or(&["certificate", "proxy_ssl_certificate"]),
+        key("key", Kind::Text("certs/gateway.key"), "", "PEM file with its private key.")
+            .or(&["proxy_ssl_certificate_key"]),
+        key(
+            "min_version",
+            Kind::Choice(&["1.2", "1.3"]),
+            "1.2",
+            "The oldest version of TLS that is spoken.",
+        ),
+    ],
+};

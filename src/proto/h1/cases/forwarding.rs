@@ -21,6 +21,7 @@ fn forward(text: &str, change: impl FnOnce(&mut RequestForward<'_>)) -> String {
         max_forwards: None,
         framing: head.framing(),
         close: false,
+        early: false,
     };
     change(&mut f);
     let mut out = b"kept".to_vec();

@@ -99,6 +99,7 @@ proptest! {
             max_forwards: None,
             framing,
             close: false,
+        early: false,
         });
         let written = accept(std::str::from_utf8(&out).unwrap());
         prop_assert_eq!(written.framing(), framing);
