@@ -119,6 +119,8 @@ pub struct Session {
     early: bool,
     /// Whether our own close_notify is among what was to be sent.
     closed: bool,
+    /// An error has ended it: the connection inside must not be asked any more.
+    failed: bool,
 }
 
 enum Connection {
@@ -166,7 +168,7 @@ impl Session {
 
     fn new(connection: Connection) -> Self {
         let pending = Vec::new();
-        Self { connection, pending, peer_closed: false, early: false, closed: false }
+        Self { connection, pending, peer_closed: false, early: false, closed: false, failed: false }
     }
 
     /// Takes in what has arrived: all input that was not used up by earlier calls. Plaintext goes to
@@ -182,6 +184,9 @@ impl Session {
         input: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),
     ) -> Result<usize, Failure> {
+        if self.failed {
+            return Err(Failure::ours("the session is over"));
+        }
         let mut used = 0;
         loop {
             match self.step(&mut input[used..], plain) {
@@ -192,6 +197,7 @@ impl Session {
                     }
                 }
                 Err(error) => {
+                    self.failed = true;
                     self.collect_alert(&mut input[used..]);
                     return Err(Failure(error));
                 }
@@ -223,13 +229,14 @@ impl Session {
         }
     }
 
-    /// Puts the alert that tells the peer of an error among what is to be sent.
+    /// Puts the alert that tells the peer of an error among what is to be sent. Nothing more is taken
+    /// in: after a fatal alert a connection must not be asked to.
     fn collect_alert(&mut self, input: &mut [u8]) {
         let Self { connection, pending, .. } = self;
         either!(connection, connection => {
-            while let Ok(ConnectionState::EncodeTlsData(state)) =
-                connection.process_tls_records(input).state
-            {
+            while connection.wants_write() {
+                let state = connection.process_tls_records(input).state;
+                let Ok(ConnectionState::EncodeTlsData(state)) = state else { return };
                 if encode(state, pending).is_err() {
                     return;
                 }
@@ -304,6 +311,9 @@ impl Session {
         input: &mut [u8],
         with: impl FnOnce(Write<'_>) -> Result<usize, EncryptError>,
     ) -> Result<Option<usize>, Failure> {
+        if self.failed {
+            return Err(Failure::ours("the session is over"));
+        }
         let result = loop {
             // A step of the connection that is not about writing leaves it one step further.
             let step = match &mut self.connection {
@@ -326,7 +336,10 @@ impl Session {
                     }
                 }
             };
-            step?;
+            if let Err(failure) = step {
+                self.failed = true;
+                return Err(failure);
+            }
         };
         match result {
             Ok(count) => Ok(Some(count)),
