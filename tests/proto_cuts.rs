@@ -115,6 +115,7 @@ fn response(text: &[u8], stops: &[usize]) -> Result<String, HeadError> {
             client_version: Version::Http11,
             keep_alive: head.keep_alive(),
             date: b"NOW",
+            fields: b"",
         };
         write_response_head(&mut out, &text[..stop], &head, &forward);
         let fields: Vec<_> = head.fields(text).collect();

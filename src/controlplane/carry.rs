@@ -195,7 +195,10 @@ pub fn find_listener(old: &Snapshot, new: &Listener) -> Option<ListenerId> {
 }
 
 fn is_balanced_alike(a: &Upstream, b: &Upstream) -> bool {
-    a.strategy == b.strategy && a.endpoints == b.endpoints && a.pools == b.pools
+    a.strategy == b.strategy
+        && a.rules == b.rules
+        && a.endpoints == b.endpoints
+        && a.pools == b.pools
 }
 
 /// Whom a connection is with: only such connections are pooled together. With TLS that is also how

@@ -116,12 +116,15 @@ fn upstream(config: UpstreamConfig, resolve: Resolve<'_>) -> Upstream {
         Resolve::With(names) if has_names => names.endpoints(&templates, &cell),
         _ => templates.iter().map(|template| template.endpoint.clone()).collect(),
     };
-    Upstream {
+    let mut upstream = Upstream {
         identity: Identity::default(),
         pools: vec![Identity::default(); endpoints.len()].into(),
         name: config.name,
         stats: UPSTREAM_OTHER,
-        strategy: config.strategy,
+        strategy: config.balance.kind(),
+        rules: config.balance.rules,
+        sticky: config.balance.sticky(),
+        key: config.balance.key,
         http2: config.http2,
         tls: config.tls,
         endpoints,
@@ -134,7 +137,9 @@ fn upstream(config: UpstreamConfig, resolve: Resolve<'_>) -> Upstream {
         health_check: config.health_check.map(Arc::new),
         guards: config.guards,
         cell,
-    }
+    };
+    upstream.rebalance();
+    upstream
 }
 
 fn endpoint(config: &EndpointConfig, upstream: &Arc<UpstreamCell>) -> Endpoint {
@@ -146,7 +151,7 @@ fn endpoint(config: &EndpointConfig, upstream: &Arc<UpstreamCell>) -> Endpoint {
     let weight = if config.enabled { config.weight } else { 0 };
     let cell = EndpointCell::new(upstream);
     let (authority, tls_name) = (config.authority.clone(), config.tls_name.clone());
-    Endpoint { authority, address, tls_name, weight, cell }
+    Endpoint { authority, address, tls_name, weight, level: config.level, cell }
 }
 
 #[cfg(test)]

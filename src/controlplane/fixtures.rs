@@ -13,7 +13,7 @@ use crate::{
         series::Series,
         state::{DriverInfo, Rules, State},
     },
-    policy::{balance::Strategy, route::TableBuilder},
+    policy::{balance::Kind, route::TableBuilder},
     snapshot::{
         Endpoint, Listener, ListenerLimits, Route, Snapshot, Upstream,
         cells::{EndpointCell, UpstreamCell},
@@ -62,12 +62,16 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         authority: "127.0.0.1:9".into(),
         address: None,
         weight: 1,
+        level: 0,
         cell: EndpointCell::new(&cell),
     };
     let upstream = Upstream {
         tls: None,
         name: "first".into(),
-        strategy: Strategy::RoundRobin,
+        strategy: Kind::RoundRobin,
+        rules: Default::default(),
+        key: None,
+        sticky: None,
         endpoints: [endpoint].into(),
         templates: None,
         connect_timeout: seconds(1),

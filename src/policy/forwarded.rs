@@ -94,6 +94,24 @@ fn to_bits(address: IpAddr) -> u128 {
 }
 
 impl TrustedProxies {
+    /// The address of a client whose connection comes from `peer`: the peer itself, or, if it is
+    /// trusted, the last address in the values of X-Forwarded-For that is not. A value that is no
+    /// address says nothing, and neither do those before it.
+    pub fn client<'a>(&self, peer: IpAddr, values: impl Iterator<Item = &'a [u8]>) -> IpAddr {
+        if self.is_empty() || !self.contains(peer) {
+            return peer;
+        }
+        let hops = values.flat_map(|value| value.split(|byte| *byte == b','));
+        hops.fold(peer, |client, hop| {
+            let text = std::str::from_utf8(hop.trim_ascii()).unwrap_or_default();
+            match text.parse() {
+                Ok(address) if self.contains(address) => client,
+                Ok(address) => address,
+                Err(_) => peer,
+            }
+        })
+    }
+
     /// These networks.
     pub fn new(networks: impl IntoIterator<Item = Network>) -> Self {
         Self { networks: networks.into_iter().collect() }
@@ -166,5 +184,19 @@ mod tests {
         assert_eq!(error("10.0.0.1/8"), NetworkError::HostBits);
         assert_eq!(error("2001:db8::1/32"), NetworkError::HostBits);
         assert!(TrustedProxies::parse("10.0.0.0/8, nonsense").is_err());
+    }
+
+    #[test]
+    fn a_client_behind_trusted_proxies_is_the_last_they_do_not_vouch_for() {
+        let trusted = TrustedProxies::new([Network::parse("10.0.0.0/8").expect("a network")]);
+        let client = |peer: &str, values: &[&'static str]| {
+            let values = values.iter().map(|value| value.as_bytes());
+            trusted.client(peer.parse().expect("an address"), values).to_string()
+        };
+        assert_eq!(client("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "nobody trusts it");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
+        assert_eq!(client("10.0.0.1", &["9.9.9.9, 198.51.100.7", "10.3.3.3"]), "198.51.100.7");
+        assert_eq!(client("10.0.0.1", &["198.51.100.7, x"]), "10.0.0.1");
     }
 }

@@ -4,6 +4,7 @@ pub mod balance;
 pub mod breaker;
 pub mod forwarded;
 pub mod health;
+pub mod key;
 pub mod outlier;
 pub mod overload;
 pub mod retry;

@@ -21,7 +21,13 @@ use std::sync::{
 
 use crate::{
     base::limits::TRIAL_MAX,
-    policy::{breaker::BreakerCell, outlier::Window, overload::LoadCell, retry::RetryBudget},
+    policy::{
+        balance::{fade, moving_average},
+        breaker::BreakerCell,
+        outlier::Window,
+        overload::LoadCell,
+        retry::RetryBudget,
+    },
 };
 
 /// A value on cache lines of its own (two, for the prefetcher that fetches pairs).
@@ -99,6 +105,7 @@ const fn health_of(said: u8) -> Health {
 pub struct UpstreamCell {
     /// Rises with each change of which endpoints may be picked.
     epoch: AtomicU32,
+    in_flight: Padded<AtomicU32>,
     /// What its requests have earned for further tries.
     retry_budget: Padded<RetryBudget>,
     breaker: BreakerCell,
@@ -117,6 +124,13 @@ impl UpstreamCell {
     #[inline]
     pub fn epoch(&self) -> u32 {
         self.epoch.load(Acquire)
+    }
+
+    /// Requests that are with its endpoints now, all cores together; kept up like
+    /// [`EndpointCell::in_flight`].
+    #[inline]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.0.load(Relaxed)
     }
 
     /// The breaker of the upstream as a whole.
@@ -159,7 +173,18 @@ pub struct EndpointCell {
     breaker: BreakerCell,
     upstream: Arc<UpstreamCell>,
     window: Padded<Window>,
-    in_flight: Padded<AtomicU32>,
+    busy: Padded<Busy>,
+}
+
+/// What cores write while they serve.
+#[derive(Debug, Default)]
+struct Busy {
+    in_flight: AtomicU32,
+    /// 0: not known.
+    latency_us: AtomicU32,
+    latency_ms: AtomicU64,
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// State is no part of the rules: upstreams are the same rules whatever happened to their endpoints.
@@ -198,7 +223,7 @@ impl EndpointCell {
             breaker: BreakerCell::default(),
             window: Padded::default(),
             upstream: Arc::clone(upstream),
-            in_flight: Padded::default(),
+            busy: Padded::default(),
         })
     }
 
@@ -378,20 +403,51 @@ impl EndpointCell {
     /// or a limit asks for it.
     #[inline]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.0.load(Relaxed)
+        self.busy.0.in_flight.load(Relaxed)
     }
 
     /// A request goes to it; how many that makes. To be followed by one [`EndpointCell::end`].
     #[inline]
     pub fn begin(&self) -> u32 {
-        self.in_flight.0.fetch_add(1, Relaxed).wrapping_add(1)
+        self.upstream.in_flight.0.fetch_add(1, Relaxed);
+        self.busy.0.in_flight.fetch_add(1, Relaxed).wrapping_add(1)
     }
 
     /// A request has left it.
     #[inline]
     pub fn end(&self) {
-        let before = self.in_flight.0.fetch_sub(1, Relaxed);
+        self.upstream.in_flight.0.fetch_sub(1, Relaxed);
+        let before = self.busy.0.in_flight.fetch_sub(1, Relaxed);
         debug_assert!(before > 0, "each end has its begin");
+    }
+
+    /// Takes a latency into the moving average. Of cores that do so at the same moment one may not be
+    /// heard, which an average can bear; they don't wait for each other.
+    #[inline]
+    pub fn learn_latency(&self, us: u32, now_ms: u64) {
+        let average = moving_average(self.busy.0.latency_us.load(Relaxed), us);
+        self.busy.0.latency_us.store(average, Relaxed);
+        self.busy.0.latency_ms.store(now_ms, Relaxed);
+    }
+
+    /// The moving average of the latency, faded since the last request; `None` while none is known.
+    #[inline]
+    pub fn latency_us(&self, now_ms: u64) -> Option<u32> {
+        let idle_ms = now_ms.saturating_sub(self.busy.0.latency_ms.load(Relaxed));
+        Some(fade(self.busy.0.latency_us.load(Relaxed), idle_ms)).filter(|us| *us > 0)
+    }
+
+    /// Adds what a core has counted since its last tick: requests that began and that ended here.
+    pub fn add_counts(&self, begun: u32, ended: u32) {
+        self.busy.0.begun.fetch_add(begun.into(), Relaxed);
+        self.busy.0.ended.fetch_add(ended.into(), Relaxed);
+    }
+
+    /// Requests that began and that ended with it, as of the last ticks of the cores.
+    pub fn counts(&self) -> (u64, u64) {
+        // In this order, so that no more have ended than began.
+        let ended = self.busy.0.ended.load(Relaxed);
+        (self.busy.0.begun.load(Relaxed), ended)
     }
 }
 
@@ -403,7 +459,7 @@ mod tests {
     fn what_is_written_often_lies_apart_from_what_is_read_often() {
         let cell = EndpointCell::new(&UpstreamCell::new());
         let address = |field: *const u8| field as usize / 128;
-        let (health, in_flight) = (&raw const cell.said, &raw const cell.in_flight);
+        let (health, in_flight) = (&raw const cell.said, &raw const cell.busy);
         assert!(address(health.cast()) != address(in_flight.cast()));
         assert_eq!(address(health.cast()), address((&raw const cell.ejected_until_ms).cast()));
         assert_eq!(align_of::<UpstreamCell>(), 128);
@@ -510,9 +566,20 @@ mod tests {
             }
         });
         assert_eq!((cell.in_flight(), cell.consecutive_errors()), (4_000, 4_000));
+        assert_eq!(cell.upstream().in_flight(), 4_000);
         cell.note_success();
         assert_eq!((cell.consecutive_errors(), cell.note_error()), (0, 1));
         (0..4_000).for_each(|_| cell.end());
-        assert_eq!(cell.in_flight(), 0);
+        assert_eq!((cell.in_flight(), cell.upstream().in_flight()), (0, 0));
+    }
+
+    #[test]
+    fn latency_is_an_average_that_fades() {
+        let cell = EndpointCell::new(&UpstreamCell::new());
+        assert_eq!(cell.latency_us(7), None);
+        cell.learn_latency(8_000, 1_000);
+        assert_eq!((cell.latency_us(1_000), cell.latency_us(11_000)), (Some(8_000), Some(2_000)));
+        cell.learn_latency(16_000, 11_000);
+        assert_eq!(cell.latency_us(11_000), Some(9_000));
     }
 }

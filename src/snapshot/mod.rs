@@ -9,7 +9,7 @@ pub mod health;
 pub mod messages;
 pub mod names;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use cells::{EndpointCell, UpstreamCell};
 
@@ -19,9 +19,10 @@ use crate::{
         Identity, ListenerId, ListenerIndex, RouteIndex, RouteKey, StatsSlot, UpstreamIndex,
     },
     policy::{
-        balance::Strategy,
+        balance::{Kind, Rules, StickyCookie},
         breaker::BreakerRule,
         forwarded::TrustedProxies,
+        key::RequestKey,
         outlier::PassiveRule,
         overload::{Importance, OverloadRule},
         retry::RetryRule,
@@ -158,6 +159,8 @@ pub struct RouteExtra {
     pub host_header: HostHeader,
     /// For the whole exchange.
     pub timeout: Option<Duration>,
+    /// Captures that an upstream of the route wants to know by name.
+    pub key_captures: Vec<(Box<str>, u8)>,
     /// Whether early data of TLS is served.
     pub early_data: bool,
     /// When a request that failed is tried again.
@@ -172,6 +175,7 @@ impl RouteExtra {
         target: TargetRule::Keep,
         host_header: HostHeader::Preserve,
         timeout: None,
+        key_captures: Vec::new(),
         early_data: false,
         retry: None,
         importance: Importance::Normal,
@@ -196,7 +200,13 @@ pub struct Upstream {
     /// The name in TOML, metrics and logs.
     pub name: Box<str>,
     /// How an endpoint is picked.
-    pub strategy: Strategy,
+    pub strategy: Kind,
+    /// Who takes part in that.
+    pub rules: Rules,
+    /// What requests are known by, if the strategy wants to know.
+    pub key: Option<RequestKey>,
+    /// The cookie that keeps a client on its endpoint.
+    pub sticky: Option<StickyCookie>,
     /// At least one, in the order of the configuration.
     pub endpoints: Box<[Endpoint]>,
     /// What `endpoints` are made from, if that needs names to be looked up.
@@ -255,6 +265,31 @@ impl Guards {
     }
 }
 
+impl Upstream {
+    /// Makes anew what is made of the list of endpoints: tables of hashes, and what cookies say.
+    /// Takes some milliseconds if there is such a table.
+    pub fn rebalance(&mut self) {
+        let names: Vec<Cow<'_, str>> = self.endpoints.iter().map(Endpoint::name).collect();
+        let weights = self.endpoints.iter().map(|one| one.weight);
+        self.strategy = self.strategy.over(names.iter().map(AsRef::as_ref).zip(weights));
+        let sticky = self.sticky.as_ref();
+        self.sticky = sticky.map(|sticky| sticky.over(names.iter().map(AsRef::as_ref)));
+    }
+}
+
+impl Endpoint {
+    /// What tells it from all others of its upstream: its authority, with the address where that is
+    /// one of several of a name.
+    fn name(&self) -> Cow<'_, str> {
+        match self.address {
+            Some(address) if address.to_string() != *self.authority => {
+                format!("{} {address}", self.authority).into()
+            }
+            _ => Cow::Borrowed(&*self.authority),
+        }
+    }
+}
+
 /// One address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -267,6 +302,8 @@ pub struct Endpoint {
     pub tls_name: Option<ServerName<'static>>,
     /// Share of requests relative to the other endpoints; 0 for one that is disabled.
     pub weight: u32,
+    /// Its level, below [`crate::policy::balance::LEVELS`]: a higher one helps out.
+    pub level: u8,
     /// What all cores know of it: up or not, ejected or not. Carried over as long as its upstream
     /// has this authority at this address.
     pub cell: Arc<EndpointCell>,

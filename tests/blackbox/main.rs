@@ -6,6 +6,7 @@
 mod support;
 
 mod admin;
+mod balancing;
 mod cli;
 mod cores;
 mod dns;

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Add};
 
-use ringway::policy::balance::Strategy;
+use ringway::policy::balance::Kind as Strategy;
 
 use crate::{
     gateway::DATE,

@@ -4,7 +4,7 @@
 use ringway::{
     base::ids::EndpointIndex,
     policy::{
-        balance::Balancer,
+        balance::{self, Ask, Balancer, Kind, Load, Standing},
         route::{Captures, FieldSource, RouteMatch, RouteQuery},
     },
     proto::{
@@ -95,10 +95,38 @@ pub(crate) struct Gateway<'r> {
     captures: Captures,
 }
 
+/// No strategy here looks at the load.
+struct Unloaded;
+
+impl Load for Unloaded {
+    fn in_flight(&self, _: EndpointIndex) -> u32 {
+        0
+    }
+
+    fn in_flight_total(&self) -> u32 {
+        0
+    }
+
+    fn latency_us(&self, _: EndpointIndex) -> Option<u32> {
+        None
+    }
+}
+
 impl<'r> Gateway<'r> {
     pub(crate) fn new(rules: &'r Rules, seed: u64) -> Self {
         let balancer = |one: &crate::routes::Upstream| {
-            Balancer::new(one.strategy, one.weights.iter().copied(), one.offset)
+            let mut balancer = Balancer::new(&one.strategy, one.offset);
+            let standing = |weight: &u32| Standing {
+                weight: *weight,
+                level: 0,
+                is_available: true,
+                available_at_ms: 0,
+                up_since_ms: 0,
+            };
+            let ignore_weights = one.strategy == Kind::RoundRobin;
+            let rules = balance::Rules { ignore_weights, ..balance::Rules::default() };
+            balancer.refresh(rules, one.weights.iter().map(standing), 0, 1);
+            balancer
         };
         let balancers = rules.upstreams.iter().map(balancer).collect();
         Self { rules, balancers, random: Random(seed), captures: Captures::default() }
@@ -108,7 +136,9 @@ impl<'r> Gateway<'r> {
     pub(crate) fn pick(&mut self, upstream: usize) -> usize {
         let mut avoid = Vec::new();
         loop {
-            let picked = self.balancers[upstream].pick(self.random.next(), &avoid, |_| true);
+            let random = self.random.next();
+            let ask = Ask { random, key: None, avoid: &avoid, load: &Unloaded };
+            let picked = self.balancers[upstream].pick(&ask);
             let picked = picked.expect("one endpoint is up");
             assert!(!avoid.contains(&picked), "an endpoint to avoid");
             if self.rules.upstreams[upstream].down != Some(usize::from(picked.0)) {
@@ -379,6 +409,7 @@ impl Exchange {
             client_version: self.version,
             keep_alive,
             date: DATE,
+            fields: b"",
         };
         let mut out = Vec::new();
         write_response_head(&mut out, &self.input, &self.response, &forward);

@@ -3,7 +3,7 @@
 use ringway::{
     base::ids::{ListenerIndex, RouteIndex},
     policy::{
-        balance::Strategy,
+        balance::Kind as Strategy,
         route::{PathSpec, RouteSpec, RouteTable, TableBuilder, TargetRule},
     },
 };
@@ -136,7 +136,7 @@ impl Rules {
         let upstreams = (0..3).map(|_| {
             let count = random.below(4) + 1;
             Upstream {
-                strategy: random.of(&strategies),
+                strategy: strategies[random.below(strategies.len())].clone(),
                 weights: (0..count).map(|_| random.below(5) as u32 + 1).collect(),
                 offset: random.below(4) as u32,
                 down: (count > 1 && random.one_in(4)).then(|| random.below(count)),

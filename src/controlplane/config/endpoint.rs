@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{errors::Place, table::Table, value::Value};
-use crate::tls::pki_types::ServerName;
+use crate::{policy::balance::LEVELS, tls::pki_types::ServerName};
 
 /// One address of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct EndpointConfig {
     pub tls_name: Option<ServerName<'static>>,
     /// Whether it gets new requests.
     pub enabled: bool,
+    /// Its level, below [`LEVELS`]: the lowest is used first.
+    pub level: u8,
     /// Where its URL stands.
     pub place: Place,
 }
@@ -37,17 +39,37 @@ pub enum EndpointHost {
 
 /// Reads an element of `endpoints`: a table, or just a URL.
 pub(super) fn read(value: &Value<'_>) -> Option<EndpointConfig> {
-    if value.is_text() { from_url(value, 1, true) } else { read_table(&value.table()?) }
+    if value.is_text() {
+        from_url(value, Share { weight: 1, enabled: true, level: 0 })
+    } else {
+        read_table(&value.table()?)
+    }
 }
 
 /// Reads an element that is a table.
 pub(super) fn read_table(table: &Table<'_>) -> Option<EndpointConfig> {
     let weight = table.integer("weight") as u32;
     let enabled = table.boolean("enabled");
-    from_url(&table.require("url")?, weight, enabled)
+    let level = match (table.integer("priority") as u8, table.boolean("backup")) {
+        (level, false) => level,
+        (level, true) => {
+            if level != 0 {
+                table.error("it has a priority, and is a backup", "remove one of the two keys");
+            }
+            LEVELS as u8 - 1
+        }
+    };
+    from_url(&table.require("url")?, Share { weight, enabled, level })
 }
 
-fn from_url(value: &Value<'_>, weight: u32, enabled: bool) -> Option<EndpointConfig> {
+/// What an endpoint gets of the requests.
+struct Share {
+    weight: u32,
+    enabled: bool,
+    level: u8,
+}
+
+fn from_url(value: &Value<'_>, share: Share) -> Option<EndpointConfig> {
     let text = value.text()?;
     let (is_tls, host, port) = match parse_url(&text) {
         Ok(parsed) => parsed,
@@ -58,6 +80,7 @@ fn from_url(value: &Value<'_>, weight: u32, enabled: bool) -> Option<EndpointCon
         }
     };
     let (authority, place) = (authority_of(&host, port).into(), value.place());
+    let Share { weight, enabled, level } = share;
     let tls_name = match (&host, is_tls) {
         (_, false) => None,
         (EndpointHost::Ip(address), true) => Some(ServerName::from(*address)),
@@ -72,7 +95,7 @@ fn from_url(value: &Value<'_>, weight: u32, enabled: bool) -> Option<EndpointCon
             }
         }
     };
-    Some(EndpointConfig { authority, host, port, weight, tls_name, enabled, place })
+    Some(EndpointConfig { authority, host, port, weight, tls_name, enabled, level, place })
 }
 
 fn authority_of(host: &EndpointHost, port: u16) -> String {

@@ -3,7 +3,9 @@
 //! [`super::table`] checks against these declarations, [`super::schema`] turns them into JSON
 //! Schema, and the tables of `docs/configuration.md` are made from them.
 
+pub(super) mod balance;
 mod dns;
+mod endpoint;
 pub(super) mod failures;
 mod health_check;
 mod runtime;
@@ -11,7 +13,9 @@ mod tls;
 
 use std::time::Duration;
 
+pub(super) use self::endpoint::ENDPOINT;
 use self::{
+    balance::{HASH, STICKY},
     dns::{DISCOVERY, DISCOVERY_DNS, DNS},
     health_check::HEALTH_CHECK,
     runtime::{CORE, RUNTIME},
@@ -81,6 +85,7 @@ pub(super) enum Kind {
 }
 
 pub(super) const MICROSECOND: Duration = Duration::from_micros(1);
+const SECOND: Duration = Duration::from_secs(1);
 pub(super) const DAY: Duration = Duration::from_secs(86_400);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -471,9 +476,9 @@ pub(super) static UPSTREAM: Section = Section {
         required("name", Kind::Text("users"), "Its name in routes, metrics and logs.").or(&["id"]),
         key(
             "strategy",
-            Kind::Choice(&["round-robin", "weighted-round-robin", "random"]),
+            Kind::Choice(balance::STRATEGIES),
             "round-robin",
-            "How an endpoint is picked. \"round-robin\" ignores weights.",
+            "How an endpoint is picked: see docs/balancing.md. \"round-robin\" ignores weights.",
         )
         .or(&["algorithm", "balance", "lb_policy", "policy"]),
         key(
@@ -484,6 +489,21 @@ pub(super) static UPSTREAM: Section = Section {
             their URLs. Required unless `discovery` names some.",
         )
         .or(&["servers", "targets", "nodes", "urls", "url", "server", "hosts"]),
+        key("hash", Kind::One(&HASH), "", HASH.doc).or(&["hash_on", "hash_policy"]),
+        key("sticky", Kind::One(&STICKY), "", STICKY.doc).or(&["sticky_cookie", "session"]),
+        key(
+            "slow_start",
+            Kind::Duration(MICROSECOND, DAY, false),
+            "",
+            "How long an endpoint that came up takes to its full share; at once without it.",
+        ),
+        key(
+            "failover_below",
+            Kind::Text("50%"),
+            "0%",
+            "The share of endpoints that must be left of a priority and those before it; below \
+            it the next one joins. \"0%\": when nothing is left.",
+        ),
         key("discovery", Kind::One(&DISCOVERY), "", DISCOVERY.doc).or(&["dns", "resolve"]),
         key("timeouts", Kind::One(&TIMEOUTS), "", TIMEOUTS.doc),
         key("pool", Kind::One(&POOL), "", POOL.doc).or(&["keepalive"]),
@@ -500,7 +520,6 @@ pub(super) static UPSTREAM: Section = Section {
             .or(&["outlier_detection", "passive_health_check"]),
         key("overload", Kind::One(&failures::OVERLOAD), "", failures::OVERLOAD.doc)
             .or(&["limits", "concurrency"]),
-        later("slow_start", "remove it"),
         key(
             "http",
             Kind::Choice(&["h1", "h2"]),
@@ -511,33 +530,6 @@ pub(super) static UPSTREAM: Section = Section {
         .or(&["protocol"]),
         later("http2", "write http = \"h2\""),
         later("proxy_protocol", "remove it"),
-    ],
-};
-
-/// An element of `upstream.endpoints`.
-pub(super) static ENDPOINT: Section = Section {
-    path: "upstream.endpoints",
-    doc: "One address of an upstream.",
-    keys: &[
-        required(
-            "url",
-            Kind::Text("http://127.0.0.1:8081"),
-            "\"http://\" or \"https://\", a host \
-            name or IP address, and a port (80 or 443 without one).",
-        )
-        .or(&["address", "host", "addr", "uri"]),
-        key(
-            "weight",
-            Kind::Integer(1, limits::ENDPOINT_WEIGHT_MAX as i64),
-            "1",
-            "Its share of requests relative to the other endpoints.",
-        ),
-        key(
-            "enabled",
-            Kind::Boolean,
-            "true",
-            "false drains it: it gets no new requests, those in flight finish.",
-        ),
     ],
 };
 
@@ -609,6 +601,8 @@ pub(super) static SECTIONS: &[&Section] = &[
     &failures::RETRY,
     &UPSTREAM,
     &ENDPOINT,
+    &HASH,
+    &STICKY,
     &DISCOVERY,
     &DISCOVERY_DNS,
     &TIMEOUTS,

@@ -90,6 +90,12 @@ impl<T> Named<T> {
         None
     }
 
+    /// The value at the position that a reference means, unless it has mistakes.
+    pub(super) fn at(&self, position: usize) -> Option<(&str, &T)> {
+        let item = self.items.get(position)?;
+        Some((&*item.name, item.value.as_ref()?))
+    }
+
     /// The position of a name, which counts as used.
     pub(super) fn find(&self, name: &str) -> Option<usize> {
         let position = *self.by_name.get(name)?;

@@ -9,6 +9,7 @@
 
 mod access;
 mod admin;
+mod balance;
 pub mod canonical;
 mod client_tls;
 mod defaults;

@@ -17,9 +17,10 @@ use crate::{
         ids::{ListenerIndex, RouteIndex, UpstreamIndex},
         limits,
     },
-    policy::overload::Importance,
-    policy::route::{
-        Conflict, PathSpec, RouteError, RouteSpec, TableBuilder, TargetRule, ValueSpec,
+    policy::{
+        key::RequestKey,
+        overload::Importance,
+        route::{Conflict, PathSpec, RouteError, RouteSpec, TableBuilder, TargetRule, ValueSpec},
     },
     snapshot::{HostHeader, Listener, RouteExtra},
 };
@@ -64,6 +65,9 @@ impl Routes {
         (self.table, self.routes)
     }
 }
+
+/// Captures that an upstream knows requests by.
+type KeyCaptures = Vec<(Box<str>, u8)>;
 
 type Listeners = Named<(Listener, Place)>;
 
@@ -144,8 +148,11 @@ impl Reader<'_> {
         }
         let listeners_known =
             reading.listeners.iter().all(|name| self.listeners.find(name).is_some());
-        let Some(upstream) = upstream.filter(|_| is_new && listeners_known && table.is_empty())
-        else {
+        let asks_for_captures = upstream
+            .and_then(|at| self.upstreams.at(at))
+            .is_some_and(|(_, upstream)| matches!(upstream.balance.key, Some(RequestKey::Path(_))));
+        let goes_together = is_new && listeners_known && table.is_empty() && !asks_for_captures;
+        let Some(upstream) = upstream.filter(|_| goes_together) else {
             self.flawed = true;
             return;
         };
@@ -175,12 +182,21 @@ impl Reader<'_> {
         let written_id = id.clone().filter(|_| table.get("id").is_some());
         let id = id.unwrap_or_else(|| self.number());
         let index = upstream.as_ref().map_or(UpstreamIndex(0), |(index, _)| *index);
-        let Some((target, matching)) = self.add_to_table(table) else {
+        let Some((target, matching, key_captures)) = self.add_to_table(table, index) else {
             self.flawed = true;
             return;
         };
         let host_header = host_header.flatten().unwrap_or_default();
-        let extra = RouteExtra { target, host_header, timeout, early_data, retry, importance };
+        let asks_for_captures = !key_captures.is_empty();
+        let extra = RouteExtra {
+            target,
+            host_header,
+            timeout,
+            early_data,
+            retry,
+            importance,
+            key_captures,
+        };
         let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
         let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
         self.routes.push(route);
@@ -193,14 +209,20 @@ impl Reader<'_> {
             matching,
             extra,
         });
-        if let Some(cut) = cut.filter(|_| table.report.problem_count() == problems_before) {
+        // What depends on another table is read again each time.
+        let is_clean = table.report.problem_count() == problems_before && !asks_for_captures;
+        if let Some(cut) = cut.filter(|_| is_clean) {
             cut.keep(table.start(), &reading);
         }
         self.readings.push(reading);
     }
 
     /// Reads the matching keys and adds the route to the table.
-    fn add_to_table(&mut self, table: &Table<'_>) -> Option<(TargetRule, Matching)> {
+    fn add_to_table(
+        &mut self,
+        table: &Table<'_>,
+        upstream: UpstreamIndex,
+    ) -> Option<(TargetRule, Matching, KeyCaptures)> {
         let errors_before = table.report.error_count();
         let keys = Keys::read(table);
         let listeners = self.read_listeners(table);
@@ -215,8 +237,10 @@ impl Reader<'_> {
                     self.builder.set_aside();
                 }
                 let is_regex = matches!(spec.path, PathSpec::Regex(_));
-                let matching = Matching::of(&spec, is_regex && target.uses_captures());
-                Some((target, matching))
+                let key_captures = self.key_captures(table, upstream);
+                let uses_captures = target.uses_captures() || !key_captures.is_empty();
+                let matching = Matching::of(&spec, is_regex && uses_captures);
+                Some((target, matching, key_captures))
             }
             Err(errors) => {
                 errors.iter().for_each(|error| keys.report(table, error));
@@ -265,6 +289,28 @@ impl Reader<'_> {
             self.upstreams.use_all();
         }
         position.map(|position| (UpstreamIndex(position as u32), name.into()))
+    }
+
+    /// The captures of the route added last that its upstream knows requests by.
+    fn key_captures(&mut self, table: &Table<'_>, upstream: UpstreamIndex) -> KeyCaptures {
+        let Some((name, upstream)) = self.upstreams.at(upstream.0 as usize) else {
+            return Vec::new();
+        };
+        let Some(RequestKey::Path(capture)) = &upstream.balance.key else { return Vec::new() };
+        match self.builder.capture(capture) {
+            Some(index) => vec![(capture.clone(), index)],
+            None => {
+                let message = format!(
+                    "the upstream \"{name}\" hashes by the path parameter \"{capture}\", which this \
+                     route does not capture"
+                );
+                let hint = format!(
+                    "name it: path = \"/users/{{{capture}}}\"; without it any endpoint is picked"
+                );
+                table.report.warning(table.place(), "route", message, hint);
+                Vec::new()
+            }
+        }
     }
 
     /// The listeners it is for; `None` if one is not known, which was reported.

@@ -1,19 +1,18 @@
-//! `[[upstream]]` with its endpoints, timeouts and pool.
+//! `[[upstream]]` with its balancing, endpoints, timeouts and pool.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
+    balance::{self, BalanceConfig},
     client_tls, dns, endpoint,
     errors::{Place, Report},
     guards, health_check,
     links::Named,
-    names,
     table::Table,
     value::Value,
 };
 use crate::{
     base::limits,
-    policy::balance::Strategy,
     snapshot::{Guards, health::HealthCheck},
     tls::ClientTls,
 };
@@ -26,7 +25,7 @@ pub struct UpstreamConfig {
     /// Its name in routes, metrics and logs.
     pub name: Box<str>,
     /// How an endpoint is picked.
-    pub strategy: Strategy,
+    pub balance: BalanceConfig,
     /// At least one, in the order of the file.
     pub endpoints: Vec<EndpointConfig>,
     /// Whether HTTP/2 is spoken to them.
@@ -68,7 +67,7 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<UpstreamConfig
 }
 
 fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamConfig> {
-    let strategy = strategy(table);
+    let balance = balance::read(table);
     let mut endpoints = endpoints(table);
     let http2 = http2(table, endpoints.as_deref());
     let tls = client_tls::read(table, name, endpoints.as_deref_mut(), report);
@@ -82,7 +81,7 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
     let (pool_idle, pool_idle_max_per_core, pool_age_max) = pool?;
     Some(UpstreamConfig {
         name: name.into(),
-        strategy: strategy?,
+        balance: balance?,
         endpoints: endpoints?,
         http2,
         connect_timeout,
@@ -109,43 +108,6 @@ fn http2(table: &Table<'_>, endpoints: Option<&[EndpointConfig]>) -> bool {
         value.error(message, "write \"h1\", or http:// endpoints");
     }
     is_asked
-}
-
-/// The strategies there are.
-const STRATEGIES: [&str; 3] = ["round-robin", "weighted-round-robin", "random"];
-
-/// Strategies of later versions, so that they are not called unknown.
-const STRATEGIES_LATER: [&str; 8] = [
-    "least-connections",
-    "p2c-ewma",
-    "consistent-hash",
-    "maglev",
-    "ring",
-    "sticky",
-    "sticky-cookie",
-    "ip-hash",
-];
-
-fn strategy(table: &Table<'_>) -> Option<Strategy> {
-    let Some(value) = table.get("strategy") else { return Some(Strategy::RoundRobin) };
-    if value.is_text() {
-        let text = value.text()?;
-        let mistyped = || {
-            let known = names::nearest(&text, STRATEGIES).is_some();
-            names::nearest(&text, STRATEGIES_LATER).filter(|_| !known)
-        };
-        let later = STRATEGIES_LATER.into_iter().find(|later| *later == &*text).or_else(mistyped);
-        if let Some(later) = later {
-            let message = Table::later_message(&format!("the strategy \"{later}\""));
-            value.error(message, "write \"round-robin\", \"weighted-round-robin\" or \"random\"");
-            return None;
-        }
-    }
-    match value.choice()? {
-        "weighted-round-robin" => Some(Strategy::WeightedRoundRobin),
-        "random" => Some(Strategy::Random),
-        _ => Some(Strategy::RoundRobin),
-    }
 }
 
 /// At least one endpoint, none twice.

@@ -210,7 +210,9 @@ impl Names {
             return None;
         }
         let pools = vec![Identity::default(); endpoints.len()].into();
-        Some(Upstream { endpoints, pools, ..upstream.clone() })
+        let mut renewed = Upstream { endpoints, pools, ..upstream.clone() };
+        renewed.rebalance();
+        Some(renewed)
     }
 
     /// Keeps the answers young that new rules need, and forgets the others. Must be called on the

@@ -29,6 +29,8 @@ pub struct RequestContext {
     pub out: Vec<u8>,
     /// The response head being written; apart from `out`, which a retry needs again.
     pub response_out: Vec<u8>,
+    /// Cookie fields to add to the response.
+    pub cookies: Vec<u8>,
     /// What the access log wants of the head, kept because the head is overwritten in place.
     pub logged: LoggedHead,
     /// Decodes a chunked request body; reset where one begins.
@@ -70,8 +72,10 @@ impl RequestContext {
         self.head.clear();
         self.response.clear();
         self.captures.clear();
-        let Self { host, path, target, out, response_out, logged, .. } = self;
-        for buffer in [host, path, target, out, response_out].into_iter().chain(logged.buffers()) {
+        let Self { host, path, target, out, response_out, cookies, logged, .. } = self;
+        for buffer in
+            [host, path, target, out, response_out, cookies].into_iter().chain(logged.buffers())
+        {
             buffer.clear();
             if buffer.capacity() > limits::CONTEXT_BYTES_KEPT_MAX {
                 buffer.shrink_to(limits::CONTEXT_BYTES_KEPT_MAX);
@@ -86,6 +90,7 @@ impl RequestContext {
             && self.target.is_empty()
             && self.out.is_empty()
             && self.response_out.is_empty()
+            && self.cookies.is_empty()
             && self.logged.method.is_empty()
             && self.logged.target.is_empty()
     }

@@ -40,6 +40,7 @@ impl Exchange<'_> {
         slot: &mut Option<UpstreamConnection>,
     ) -> Result<Attempted, Reason> {
         self.write_head(route, upstream, endpoint);
+        self.write_cookies(upstream, endpoint);
         let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
         let upstream_handle = connection.socket.handle();

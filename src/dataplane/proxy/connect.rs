@@ -11,7 +11,7 @@ use super::{
 use crate::{
     base::{ids::EndpointIndex, limits, reason::Reason},
     dataplane::{
-        shard::UpstreamState,
+        shard::{UpstreamState, Wish},
         socket::HandshakeEnd,
         upstream::{TlsWish, UpstreamConnection},
     },
@@ -103,6 +103,7 @@ impl Exchange<'_> {
             };
             let began = rt::turn_time();
             self.record.endpoint = Some(endpoint);
+            self.lease = Some(Rc::clone(&state).lease(endpoint));
             let Some(pool) = state.pool(endpoint) else {
                 last = Reason::UpstreamConnectFailed; // its name has no address
                 tried.failed(endpoint);
@@ -173,8 +174,8 @@ impl Exchange<'_> {
         refused: usize,
     ) -> Option<EndpointIndex> {
         let pick = |avoid: &[EndpointIndex]| {
-            let allows = |endpoint| usable.allows(endpoint);
-            state.balancer.borrow_mut().pick(self.shard.random(), avoid, allows)
+            let wish = Wish { avoid, ..self.affinity.wish() };
+            usable.pick(state, wish, self.shard.random())
         };
         let before = tried.count - refused;
         let picked = pick(tried.after(0));

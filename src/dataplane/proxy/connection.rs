@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use super::{
+    affinity::Affinity,
     answer::{send, write_refusal},
     exchange::{Exchange, Reuse},
     finish::{self, Record},
@@ -228,6 +229,8 @@ pub(super) async fn serve_request(
             upload: UploadState::default(),
             progress: Progress::default(),
             pool: None,
+            affinity: Affinity::default(),
+            lease: None,
             record: Record::new(),
             call: None,
             replay_bytes_max: 0,

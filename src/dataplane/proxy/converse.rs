@@ -62,6 +62,7 @@ impl Exchange<'_> {
             request,
             response: &mut context.response,
             out: &mut context.response_out,
+            cookies: &context.cookies,
             decoder: &mut context.download,
             progress: &mut self.progress,
             gate: gate.filter(|_| stays),

@@ -4,6 +4,7 @@
 use std::{rc::Rc, time::Duration};
 
 use super::{
+    affinity::Affinity,
     finish::Record,
     respond::Progress,
     target::{self, Fields},
@@ -18,7 +19,7 @@ use crate::{
     dataplane::{
         context::RequestContext,
         downstream::Downstream,
-        shard::{Shard, Table, Watch},
+        shard::{Lease, Shard, Table, Watch},
         upstream::EndpointPool,
     },
     policy::route::{RouteMatch, RouteQuery},
@@ -61,6 +62,10 @@ pub(super) struct Exchange<'a> {
     pub(super) progress: Progress,
     /// Where the connection to the endpoint goes when it is not needed any more.
     pub(super) pool: Option<Rc<EndpointPool>>,
+    /// What ties the request to an endpoint.
+    pub(super) affinity: Affinity,
+    /// The endpoint it is with.
+    pub(super) lease: Option<Lease>,
     pub(super) record: Record,
     /// When it is worth asking again, if that is known: milliseconds, for `Retry-After`.
     pub(super) retry_after_ms: Option<u64>,
@@ -91,6 +96,7 @@ impl Exchange<'_> {
             Ok(reuse) => reuse,
             Err(reason) => self.fail(reason).await,
         };
+        self.lease = None;
         self.settle();
         self.finish();
         reuse

@@ -26,6 +26,7 @@ impl Exchange<'_> {
         let upstream = table.snapshot.shared_upstream(route.upstream);
         self.record.upstream = Some(route.upstream);
         let extra = route.extra.as_deref();
+        self.note_affinity(upstream, extra);
         let of_route = extra.and_then(|extra| extra.timeout);
         let of_call = self.call.and_then(|call| call.timeout);
         let timing = Timing::new(
@@ -131,6 +132,9 @@ impl Exchange<'_> {
         let until = self.progress.head_at.unwrap_or_else(rt::turn_time);
         let micros = u64::try_from((until - began).as_micros()).unwrap_or(u64::MAX);
         self.record.upstream_micros = Some(micros);
+        if let Some(lease) = &self.lease {
+            lease.learn_latency(micros, self.shard.now_ms());
+        }
         self.shard.stats.upstream(upstream.stats).record(micros, failed);
     }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     base::{ids::EndpointIndex, reason::Reason},
-    dataplane::shard::{InFlight, Shard, UpstreamState},
+    dataplane::shard::{InFlight, Now, Shard, UpstreamState, Wish},
     policy::{
         breaker::{Leave, Outcome},
         overload::Importance,
@@ -56,6 +56,18 @@ impl<'a> Usable<'a> {
                 .as_deref()
                 .and_then(Guards::endpoint_breaker)
                 .is_none_or(|rule| !cell.breaker().is_shut(rule, self.now_ms))
+    }
+
+    /// The endpoint for a request, as its upstream's strategy picks it.
+    pub(super) fn pick(
+        &self,
+        state: &UpstreamState,
+        wish: Wish<'_>,
+        random: u64,
+    ) -> Option<EndpointIndex> {
+        let allows = |endpoint| self.allows(endpoint);
+        let now = Now { ms: self.now_ms, is_panic: self.is_panic, allows };
+        state.pick(self.upstream, wish, random, now)
     }
 
     /// Takes leave to try the endpoint that was picked; `None` if others were faster.

@@ -4,6 +4,7 @@
 //! connection, both bodies) or answers, and ends in one `finish`. Bodies of both directions move
 //! through [`relay`].
 
+mod affinity;
 mod answer;
 mod attempt;
 mod connect;

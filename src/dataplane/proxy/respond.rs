@@ -92,6 +92,8 @@ pub(super) struct Respond<'a> {
     pub(super) request: RequestFacts,
     pub(super) response: &'a mut ResponseHead,
     pub(super) out: &'a mut Vec<u8>,
+    /// Fields to add to the final response.
+    pub(super) cookies: &'a [u8],
     pub(super) decoder: &'a mut ChunkDecoder,
     pub(super) progress: &'a mut Progress,
     /// What may ask for another try instead of passing the response on.
@@ -199,6 +201,7 @@ impl Respond<'_> {
                     client_version: self.request.version,
                     keep_alive: true,
                     date: &[],
+                    fields: &[],
                 };
                 write_response_head(self.out, buf.data(), self.response, &forward);
             }
@@ -315,6 +318,7 @@ impl Respond<'_> {
             client_version: self.request.version,
             keep_alive: plan.keep_alive,
             date: &date,
+            fields: self.cookies,
         };
         self.out.clear();
         let bytes = input.as_ref().map_or(&[][..], Buf::data);

@@ -29,7 +29,7 @@ pub use spread::{Handed, Seat, Spread, spread};
 pub use table::Table;
 use tally::Tallies;
 pub use turns::{Turn, Turns};
-pub use upstreams::{UpstreamState, Upstreams};
+pub use upstreams::{Lease, Now, UpstreamState, Upstreams, Wish};
 
 use super::context::ContextPool;
 use crate::{

@@ -1,5 +1,5 @@
-//! What one core keeps for each upstream from version to version: whose turn it is, and unused
-//! connections. Made when a request first needs it, so that upstreams nobody asks for cost nothing.
+//! What one core keeps for each upstream from version to version: whose turn it is, what it counted of
+//! the endpoints, and unused connections. Made when a request first needs it, so that upstreams nobody asks for cost nothing.
 //!
 //! Everything has its place by [`Identity`], given out by the control plane. New rules touch only what
 //! they end ([`Upstreams::retire`]). A request that began under older rules may ask for what is
@@ -9,35 +9,239 @@ use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
     rc::Rc,
+    sync::Arc,
 };
 
 use super::{admission::Waiting, tally::Tally};
 use crate::{
     base::ids::{EndpointIndex, Identity},
     dataplane::upstream::EndpointPool,
-    policy::{balance::Balancer, outlier},
+    policy::{
+        balance::{Ask, Balancer, KeyHash, Load, Standing},
+        outlier,
+    },
     rt::Deadlines,
-    snapshot::{Upstream, messages::Gone},
+    snapshot::{
+        Endpoint, Upstream,
+        cells::{EndpointCell, Health},
+        messages::Gone,
+    },
     telemetry::CoreStats,
 };
 
 /// What this core keeps for one upstream.
 pub struct UpstreamState {
-    /// Whose turn it is.
-    pub balancer: RefCell<Balancer>,
+    balancer: RefCell<Balancer>,
     /// What was seen of it since the last tick.
     pub tally: Tally,
     /// Those who wait on this core for a place among its requests in flight.
     pub waiting: Rc<Waiting>,
     /// Whether too many endpoints can't be used, and as of when.
     panic: Cell<(u64, bool)>,
+    /// Whether there was panic when the balancer looked at the endpoints.
+    rotated_in_panic: Cell<bool>,
     pools: Box<[Option<Rc<EndpointPool>>]>,
+    counts: Box<[Count]>,
+    /// Whether its counts are among those to be told of at the next tick.
+    is_due: Cell<bool>,
+    due: Due,
+    /// Whether requests in flight are counted for all cores to see.
+    shares_load: bool,
 }
+
+/// What this core has counted of one endpoint since the last tick.
+struct Count {
+    begun: Cell<u32>,
+    ended: Cell<u32>,
+    cell: Arc<EndpointCell>,
+}
+
+/// Upstreams that have something to tell at the next tick.
+type Due = Rc<RefCell<Vec<Rc<UpstreamState>>>>;
 
 impl UpstreamState {
     /// The pool of an endpoint; none while its name has no address.
     pub fn pool(&self, endpoint: EndpointIndex) -> Option<&Rc<EndpointPool>> {
         self.pools.get(usize::from(endpoint.0))?.as_ref()
+    }
+
+    /// The endpoint for a request; none if there is none that may be picked and that is not in
+    /// `avoid`. Neither allocates nor waits, but that a change of the endpoints is looked at here.
+    pub fn pick(
+        &self,
+        upstream: &Upstream,
+        wish: Wish<'_>,
+        random: u64,
+        now: Now<impl Fn(EndpointIndex) -> bool>,
+    ) -> Option<EndpointIndex> {
+        let mut balancer = self.balancer.borrow_mut();
+        let is_current = balancer.is_current(upstream.cell.epoch(), now.ms)
+            && self.rotated_in_panic.get() == now.is_panic;
+        if !is_current {
+            self.refresh(&mut balancer, upstream, &now);
+        }
+        let picked = Self::pick_in(&mut balancer, upstream, wish, random, now.ms);
+        if picked.is_none_or(|endpoint| (now.allows)(endpoint)) {
+            return picked;
+        }
+        // Its breaker has opened since.
+        self.refresh(&mut balancer, upstream, &now);
+        Self::pick_in(&mut balancer, upstream, wish, random, now.ms)
+    }
+
+    #[cold]
+    fn refresh(
+        &self,
+        balancer: &mut Balancer,
+        upstream: &Upstream,
+        now: &Now<impl Fn(EndpointIndex) -> bool>,
+    ) {
+        // Read before what it stands for, so that no change is missed.
+        let epoch = upstream.cell.epoch();
+        self.rotated_in_panic.set(now.is_panic);
+        let standings =
+            upstream.endpoints.iter().enumerate().map(|(index, one)| {
+                standing(one, now.ms, (now.allows)(EndpointIndex(index as u16)))
+            });
+        balancer.refresh(upstream.rules, standings, epoch, now.ms);
+    }
+
+    fn pick_in(
+        balancer: &mut Balancer,
+        upstream: &Upstream,
+        wish: Wish<'_>,
+        random: u64,
+        now_ms: u64,
+    ) -> Option<EndpointIndex> {
+        if let Some(sticky) = wish.sticky
+            && balancer.rotation().contains(sticky)
+            && !wish.avoid.contains(&sticky)
+        {
+            return Some(sticky);
+        }
+        let load = Loads { upstream, now_ms };
+        balancer.pick(&Ask { random, key: wish.key, avoid: wish.avoid, load: &load })
+    }
+
+    /// A request goes to an endpoint, until the lease is dropped.
+    pub fn lease(self: Rc<Self>, endpoint: EndpointIndex) -> Lease {
+        if let Some(count) = self.count(endpoint) {
+            count.begun.set(count.begun.get().wrapping_add(1));
+            if self.shares_load {
+                count.cell.begin();
+            }
+        }
+        Lease { state: self, endpoint }
+    }
+
+    fn count(&self, endpoint: EndpointIndex) -> Option<&Count> {
+        self.counts.get(usize::from(endpoint.0))
+    }
+
+    /// Adds what was counted since the last tick to what all cores know.
+    fn tell(&self) {
+        self.is_due.set(false);
+        for count in &self.counts {
+            let (begun, ended) = (count.begun.take(), count.ended.take());
+            if begun != 0 || ended != 0 {
+                count.cell.add_counts(begun, ended);
+            }
+        }
+    }
+}
+
+/// Which endpoints may be picked now.
+pub struct Now<F> {
+    /// Milliseconds of the shard's clock.
+    pub ms: u64,
+    /// Whether so many can't be used that ejections don't count.
+    pub is_panic: bool,
+    /// Whether one may be.
+    pub allows: F,
+}
+
+/// What a request wants of an endpoint.
+#[derive(Clone, Copy)]
+pub struct Wish<'a> {
+    /// What it is known by.
+    pub key: Option<KeyHash>,
+    /// The endpoint its client was given before.
+    pub sticky: Option<EndpointIndex>,
+    /// Endpoints tried for it already.
+    pub avoid: &'a [EndpointIndex],
+}
+
+/// One request that is with an endpoint.
+pub struct Lease {
+    state: Rc<UpstreamState>,
+    endpoint: EndpointIndex,
+}
+
+impl Lease {
+    /// Notes how long the endpoint took to answer.
+    pub fn learn_latency(&self, micros: u64, now_ms: u64) {
+        if self.state.shares_load
+            && let Some(count) = self.state.count(self.endpoint)
+        {
+            count.cell.learn_latency(u32::try_from(micros).unwrap_or(u32::MAX), now_ms);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(count) = self.state.count(self.endpoint) else { return };
+        count.ended.set(count.ended.get().wrapping_add(1));
+        if self.state.shares_load {
+            count.cell.end();
+        }
+        // Once per tick: the list keeps its room.
+        if !self.state.is_due.replace(true) {
+            self.state.due.borrow_mut().push(Rc::clone(&self.state));
+        }
+    }
+}
+
+/// The load of an upstream's endpoints, as all cores see it.
+struct Loads<'a> {
+    upstream: &'a Upstream,
+    now_ms: u64,
+}
+
+impl Loads<'_> {
+    fn cell(&self, endpoint: EndpointIndex) -> Option<&EndpointCell> {
+        self.upstream.endpoints.get(usize::from(endpoint.0)).map(|one| &*one.cell)
+    }
+}
+
+impl Load for Loads<'_> {
+    fn in_flight(&self, endpoint: EndpointIndex) -> u32 {
+        self.cell(endpoint).map_or(0, EndpointCell::in_flight)
+    }
+
+    fn in_flight_total(&self) -> u32 {
+        self.upstream.cell.in_flight()
+    }
+
+    fn latency_us(&self, endpoint: EndpointIndex) -> Option<u32> {
+        self.cell(endpoint)?.latency_us(self.now_ms)
+    }
+}
+
+fn standing(endpoint: &Endpoint, now_ms: u64, is_allowed: bool) -> Standing {
+    let cell = &endpoint.cell;
+    let until_ms = cell.ejected_until_ms();
+    let is_up = cell.health() == Health::Up;
+    Standing {
+        weight: endpoint.weight,
+        level: endpoint.level,
+        is_available: is_allowed,
+        available_at_ms: match (is_up, until_ms > now_ms) {
+            (false, _) => u64::MAX,
+            (true, true) => until_ms,
+            (true, false) => now_ms + 1, // its breaker is open: to be asked again at the next tick
+        },
+        up_since_ms: cell.up_since_ms(now_ms),
     }
 }
 
@@ -130,6 +334,7 @@ pub struct Upstreams {
     core: u32,
     states: Slots<UpstreamState>,
     pools: Slots<EndpointPool>,
+    due: Due,
 }
 
 impl Upstreams {
@@ -139,6 +344,7 @@ impl Upstreams {
             core: u32::try_from(core).unwrap_or(0),
             states: Slots::default(),
             pools: Slots::default(),
+            due: Due::default(),
         }
     }
 
@@ -156,16 +362,25 @@ impl Upstreams {
     }
 
     fn make(&self, upstream: &Upstream) -> UpstreamState {
-        let weights = upstream.endpoints.iter().map(|one| one.weight);
         let pools = upstream.endpoints.iter().zip(&upstream.pools);
+        let count = |one: &Endpoint| Count {
+            begun: Cell::new(0),
+            ended: Cell::new(0),
+            cell: Arc::clone(&one.cell),
+        };
         UpstreamState {
+            balancer: RefCell::new(Balancer::new(&upstream.strategy, self.core)),
             tally: Tally::default(),
             waiting: Rc::default(),
             panic: Cell::default(),
-            balancer: RefCell::new(Balancer::new(upstream.strategy, weights, self.core)),
+            rotated_in_panic: Cell::new(false),
             pools: pools
                 .map(|(endpoint, identity)| Some(self.pool(*identity, endpoint.address?)))
                 .collect(),
+            counts: upstream.endpoints.iter().map(count).collect(),
+            is_due: Cell::new(false),
+            due: Rc::clone(&self.due),
+            shares_load: upstream.strategy.needs_load(),
         }
     }
 
@@ -199,6 +414,13 @@ impl Upstreams {
         }
     }
 
+    /// Tells all cores what this one counted of endpoints since the last tick. Called each tick.
+    pub fn tell(&self) {
+        for state in self.due.borrow_mut().drain(..) {
+            state.tell();
+        }
+    }
+
     /// Closes unused connections that are too old or dead, in every pool.
     pub fn sweep(&self, deadlines: &Deadlines, stats: &CoreStats) {
         for slot in &*self.pools.slots.borrow() {
@@ -216,11 +438,8 @@ pub(super) mod tests {
     use super::*;
     use crate::{
         base::ids::StatsSlot,
-        policy::balance::Strategy,
-        snapshot::{
-            Endpoint,
-            cells::{EndpointCell, UpstreamCell},
-        },
+        policy::balance::{Kind, Rules},
+        snapshot::cells::UpstreamCell,
     };
 
     pub(in crate::dataplane::shard) fn upstream(place: u32, generation: u32) -> Upstream {
@@ -228,13 +447,17 @@ pub(super) mod tests {
         let cell = UpstreamCell::new();
         Upstream {
             name: "u".into(),
-            strategy: Strategy::RoundRobin,
+            strategy: Kind::RoundRobin,
+            rules: Rules::default(),
+            key: None,
+            sticky: None,
             tls: None,
             endpoints: [Endpoint {
                 tls_name: None,
                 authority: "127.0.0.1:1".into(),
                 address: Some(([127, 0, 0, 1], 1).into()),
                 weight: 1,
+                level: 0,
                 cell: EndpointCell::new(&cell),
             }]
             .into(),

@@ -32,6 +32,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             shard.advance_clock();
             shard.connections.cancel_gone(shard.deadlines.now_tick());
             shard.end_leaving();
+            shard.upstreams.tell();
             shard.bring_tallies();
             shard.date.refresh();
             shard.flush_log();

@@ -38,6 +38,10 @@ pub struct TableBuilder {
     pub(super) routes: Vec<BuiltRoute>,
     /// Canonical texts of host lists and paths, to see which routes are alike.
     pub(super) likeness: Interner,
+    /// The captures of the route added last.
+    names: Vec<Box<str>>,
+    /// Whether a regex makes them.
+    by_regex: bool,
 }
 
 /// A guard by value: its methods, and each condition as sorted text.
@@ -96,6 +100,8 @@ impl TableBuilder {
     ) -> Result<TargetRule, Vec<RouteError>> {
         let (checked, target) = check::check(self, spec)?;
         self.place(route, spec, &checked);
+        self.by_regex = matches!(checked.path, CheckedPath::Search { .. });
+        self.names = checked.names;
         Ok(target)
     }
 
@@ -144,6 +150,15 @@ impl TableBuilder {
             groups: checked.groups,
             set_aside: false,
         });
+    }
+
+    /// The number of a capture of the route added last, by its name; from now on that route's regex
+    /// captures its groups.
+    pub fn capture(&mut self, name: &str) -> Option<u8> {
+        let index = self.names.iter().position(|known| **known == *name)?;
+        let route = self.routes.last_mut()?;
+        route.groups |= self.by_regex;
+        Some(index as u8) // at most CAPTURES_MAX
     }
 
     /// Leaves the last route out of [`Self::conflicts`]: a condition of it is not known, because of

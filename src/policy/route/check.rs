@@ -27,6 +27,8 @@ pub(super) struct CheckedRoute<'a> {
     pub(super) guard: u32,
     /// Whether named groups of its regex are used.
     pub(super) groups: bool,
+    /// Its captures, in their order.
+    pub(super) names: Vec<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -58,8 +60,8 @@ pub(super) fn check<'a>(
     let guard = check_conditions(builder, spec, &mut errors);
     let target = path.as_ref().and_then(|(_, names)| check_target(spec, names, &mut errors));
     match (path, target) {
-        (Some((path, _)), Some((target, groups))) if errors.is_empty() => {
-            Ok((CheckedRoute { listeners, hosts, path, guard, groups }, target))
+        (Some((path, names)), Some((target, groups))) if errors.is_empty() => {
+            Ok((CheckedRoute { listeners, hosts, path, guard, groups, names }, target))
         }
         _ => Err(errors),
     }

@@ -180,7 +180,7 @@ fn text(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// The value, still encoded, of the first pair whose key is `name` once decoded.
-fn query_value<'a>(query: Option<&'a [u8]>, name: &[u8]) -> Option<&'a [u8]> {
+pub(in crate::policy) fn query_value<'a>(query: Option<&'a [u8]>, name: &[u8]) -> Option<&'a [u8]> {
     let pairs = query?.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
     for pair in pairs {
         let equals = pair.iter().position(|byte| *byte == b'=');

@@ -4,7 +4,7 @@
 //! find the longest chain but not make one, and no secret seed is needed.
 
 /// A hash of `bytes` within the key space `seed`. Quick for short keys; not against an adversary.
-pub(super) fn hash(seed: u32, bytes: &[u8]) -> u64 {
+pub(in crate::policy) fn hash(seed: u32, bytes: &[u8]) -> u64 {
     const A: u64 = 0x9E37_79B9_7F4A_7C15;
     const B: u64 = 0xD6E8_FEB8_6659_FD93;
     let mut state = (u64::from(seed) ^ A).wrapping_add((bytes.len() as u64) << 32);

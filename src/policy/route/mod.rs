@@ -40,3 +40,4 @@ pub use request::{FieldSource, RouteMatch, RouteQuery};
 pub use spec::{PathSpec, RouteSpec, ValueSpec};
 pub use table::RouteTable;
 pub use target::TargetRule;
+pub(super) use {condition::query_value, hash::hash as hash_bytes};

@@ -21,6 +21,8 @@ pub struct ResponseForward<'a> {
     pub keep_alive: bool,
     /// The Date to add when the endpoint sent none.
     pub date: &'a [u8],
+    /// Whole field lines to add to a final response.
+    pub fields: &'a [u8],
 }
 
 /// Appends the head to send to the client, always as HTTP/1.1. Runs of lines that need no change
@@ -85,6 +87,7 @@ fn push_final(out: &mut Vec<u8>, head: &ResponseHead, f: &ResponseForward<'_>) {
         out.extend_from_slice(f.date);
         out.extend_from_slice(b"\r\n");
     }
+    out.extend_from_slice(f.fields);
     out.extend_from_slice(via(head.version(), head.is_over_http2()));
     push_keep_alive(out, f.client_version, f.keep_alive);
     push_framing(out, head, f);

@@ -198,6 +198,7 @@ const TO_CLIENT: ResponseForward<'static> = ResponseForward {
     client_version: Version::Http11,
     keep_alive: true,
     date: b"NOW",
+    fields: b"",
 };
 
 fn answer(text: &str, of: ResponseTo, f: ResponseForward<'_>) -> String {

@@ -127,7 +127,8 @@ proptest! {
             client_version: Version::Http11,
             keep_alive: head.framing() != Framing::UntilClose,
             date: b"NOW",
-        });
+                fields: b"",
+            });
         let (written, length) = parse_response(&out, GET).unwrap().unwrap();
         prop_assert_eq!(length, out.len());
         prop_assert_eq!(written.status(), status);
