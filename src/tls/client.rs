@@ -24,8 +24,8 @@ pub struct ClientTlsSettings {
     pub certificate: Option<Arc<CertifiedKey>>,
     /// The oldest version that is spoken.
     pub min_version: MinVersion,
-    /// Protocols that are offered, the preferred one first.
-    pub alpn: Vec<Alpn>,
+    /// The protocol that is offered.
+    pub alpn: Alpn,
     /// Of everything it is made of: equal digests mean the same thing.
     pub digest: [u8; 32],
 }
@@ -33,6 +33,7 @@ pub struct ClientTlsSettings {
 /// `[upstream.tls]`, ready to be used. Remembers the sessions of its endpoints, for all cores.
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    alpn: Alpn,
     digest: [u8; 32],
 }
 
@@ -64,9 +65,9 @@ impl ClientTls {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from((*key).clone())))
             }
         };
-        config.alpn_protocols = settings.alpn.iter().map(|one| one.name().to_vec()).collect();
+        config.alpn_protocols = vec![settings.alpn.name().to_vec()];
         config.resumption = Resumption::in_memory_sessions(limits::TLS_UPSTREAM_SESSIONS_MAX);
-        Ok(Self { config: Arc::new(config), digest: settings.digest })
+        Ok(Self { config: Arc::new(config), alpn: settings.alpn, digest: settings.digest })
     }
 
     /// A session with an endpoint that must prove to be `name`.
@@ -75,6 +76,20 @@ impl ClientTls {
     /// When the configuration can't be used.
     pub fn session(&self, name: &ServerName<'static>) -> Result<Session, Failure> {
         Session::client(&self.config, name.clone())
+    }
+
+    /// Whether the endpoint may be spoken to after a handshake.
+    ///
+    /// # Errors
+    /// HTTP/2 was offered, and it has not taken it up.
+    pub fn check_agreed(&self, agreed: Alpn) -> Result<(), Failure> {
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-3.2
+        //# A client that makes a request to an "https" URI uses TLS [TLS13] with
+        //# the ALPN extension [TLS-ALPN].
+        match agreed == self.alpn {
+            true => Ok(()),
+            false => Err(Failure::ours("the endpoint did not agree to HTTP/2 (ALPN h2)")),
+        }
     }
 
     /// Of everything it is made of.

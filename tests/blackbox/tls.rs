@@ -9,11 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-
 use crate::support::{
     Client, Conf, End, Origin, Ringway, Step, eventually, pattern, skipped,
-    tls::{Authority, Pair},
+    tls::{Authority, Pair, server},
 };
 
 fn conf(origin: &Origin, tls: &str) -> Conf {
@@ -415,19 +413,7 @@ fn what_an_endpoint_cuts_off_is_incomplete() {
     let pair = authority.issue("b", &["127.0.0.1"]);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
-    let chain = CertificateDer::pem_file_iter(&pair.cert).expect("PEM");
-    let config = rustls::ServerConfig::builder_with_provider(
-        rustls::crypto::aws_lc_rs::default_provider().into(),
-    )
-    .with_safe_default_protocol_versions()
-    .expect("versions")
-    .with_no_client_auth()
-    .with_single_cert(
-        chain.map(|one| one.expect("PEM")).collect(),
-        PrivateKeyDer::from_pem_file(&pair.key).expect("PEM"),
-    )
-    .expect("a pair");
-    let config = std::sync::Arc::new(config);
+    let config = server(&pair);
     std::thread::spawn(move || {
         for (number, stream) in listener.incoming().enumerate() {
             let mut stream = stream.expect("accepted");

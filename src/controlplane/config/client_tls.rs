@@ -22,6 +22,7 @@ pub(super) fn read(
     upstream: &Table<'_>,
     name: &str,
     endpoints: Option<&mut [EndpointConfig]>,
+    http2: bool,
     report: &Report,
 ) -> Option<Option<Arc<ClientTls>>> {
     let given = match upstream.get("tls") {
@@ -38,7 +39,7 @@ pub(super) fn read(
     }
     let Some(given) = given else {
         let read = super::defaults::with("[[upstream]]\n[upstream.tls]", |root| {
-            from_table(root.tables("upstream").first()?.table("tls").as_ref()?, "", report)
+            from_table(root.tables("upstream").first()?.table("tls").as_ref()?, "", http2, report)
         });
         return read.map(Some);
     };
@@ -53,10 +54,15 @@ pub(super) fn read(
             endpoint.tls_name = Some(sni.clone());
         }
     }
-    from_table(&given, name, report).map(Some)
+    from_table(&given, name, http2, report).map(Some)
 }
 
-fn from_table(table: &Table<'_>, name: &str, report: &Report) -> Option<Arc<ClientTls>> {
+fn from_table(
+    table: &Table<'_>,
+    name: &str,
+    http2: bool,
+    report: &Report,
+) -> Option<Arc<ClientTls>> {
     let min_version = min_version(table);
     let verify = table.boolean("verify");
     if !verify {
@@ -85,7 +91,7 @@ fn from_table(table: &Table<'_>, name: &str, report: &Report) -> Option<Arc<Clie
         None => None,
     };
     let (certificate, pair_digest) = certificate(table, report)?;
-    let alpn = vec![Alpn::Http11];
+    let alpn = if http2 { Alpn::Http2 } else { Alpn::Http11 };
     let settings = format!("{min_version:?} {verify} {alpn:?}");
     let roots_digest = roots.as_ref().map_or([1; 32], |(_, digest)| *digest);
     let digest = tls::digest([settings.as_bytes(), &roots_digest, &pair_digest]);

@@ -69,8 +69,8 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<UpstreamConfig
 fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamConfig> {
     let balance = balance::read(table);
     let mut endpoints = endpoints(table);
-    let http2 = http2(table, endpoints.as_deref());
-    let tls = client_tls::read(table, name, endpoints.as_deref_mut(), report);
+    let http2 = table.choice("http") == "h2";
+    let tls = client_tls::read(table, name, endpoints.as_deref_mut(), http2, report);
     let timeouts = timeouts(table);
     let pool = pool(table);
     let health_check = match table.table("health_check") {
@@ -94,20 +94,6 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
         guards: guards::read(table),
         place: table.place(),
     })
-}
-
-/// Whether HTTP/2 is spoken to the endpoints.
-fn http2(table: &Table<'_>, endpoints: Option<&[EndpointConfig]>) -> bool {
-    let is_asked = table.choice("http") == "h2";
-    let is_tls = endpoints.is_some_and(|all| all.iter().any(|one| one.tls_name.is_some()));
-    if is_asked
-        && is_tls
-        && let Some(value) = table.get("http")
-    {
-        let message = Table::later_message("HTTP/2 over TLS to endpoints");
-        value.error(message, "write \"h1\", or http:// endpoints");
-    }
-    is_asked
 }
 
 /// At least one endpoint, none twice.

@@ -128,19 +128,15 @@ impl Exchange<'_> {
                 return Ok(Connected { endpoint, connection, admitted, began });
             }
             let (within, tag) = timing.of_try(upstream.connect_timeout, deadlines.now_tick());
+            let failed = |end: &HandshakeEnd| self.shard.note_tls_failure(upstream, endpoint, end);
+            let buffers = &self.shard.buffers;
+            let tls = tls_of(upstream, endpoint);
+            let tls = tls.map(|(tls, name)| TlsWish { tls, name, buffers, failed: &failed });
             let connected = if upstream.http2 {
                 // Boxed: requests over HTTP/1 do not carry its room.
-                Box::pin(connect_stream(self.shard, pool, upstream, within)).await
+                Box::pin(connect_stream(self.shard, pool, upstream, tls, within)).await
             } else {
                 stats.upstream_connects.inc();
-                let failed =
-                    |end: &HandshakeEnd| self.shard.note_tls_failure(upstream, endpoint, end);
-                let tls = tls_of(upstream, endpoint).map(|(tls, name)| TlsWish {
-                    tls,
-                    name,
-                    buffers: &self.shard.buffers,
-                    failed: &failed,
-                });
                 UpstreamConnection::connect(pool.address, within, deadlines, tls).await
             };
             match connected {

@@ -7,7 +7,7 @@ use crate::{
     dataplane::{
         shard::Shard,
         streams::LinkDriver,
-        upstream::{EndpointPool, KeepLimits, LinkNeeds, UpstreamConnection},
+        upstream::{EndpointPool, KeepLimits, LinkNeeds, TlsWish, UpstreamConnection},
     },
     rt,
     snapshot::Upstream,
@@ -24,6 +24,7 @@ pub(super) async fn connect_stream(
     shard: &Shard,
     pool: &EndpointPool,
     upstream: &Upstream,
+    tls: Option<TlsWish<'_>>,
     within: Duration,
 ) -> Result<UpstreamConnection, Reason> {
     let Shard { buffers, deadlines, stats, .. } = shard;
@@ -33,6 +34,7 @@ pub(super) async fn connect_stream(
     };
     let needs = LinkNeeds {
         address: pool.address,
+        tls,
         within,
         write_within: upstream.response_timeout,
         keep: keep_limits(upstream).of_links(),

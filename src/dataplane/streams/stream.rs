@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use ::h2::{Reason, RecvStream, client::SendRequest, server::SendResponse};
+use ::h2::{RecvStream, client::SendRequest, server::SendResponse};
 
 use super::{
     chunk::Chunk,
@@ -223,10 +223,5 @@ impl Stream {
     /// Why a write that failed did so.
     fn broken_write(&self) -> Broken {
         self.write_deadline.fired().map_or(Broken::Reset, Broken::Deadline)
-    }
-
-    /// What the peer is told if the message is given up before its end.
-    pub fn give_up_with(&self, reason: Reason) {
-        self.writing.borrow_mut().give_up = reason;
     }
 }

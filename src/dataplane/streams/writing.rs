@@ -46,7 +46,7 @@ pub(super) struct Writing {
     waiting: Option<(Chunk, bool)>,
     is_failed: bool,
     /// What the peer is told if the message is given up before its end.
-    pub(super) give_up: Reason,
+    give_up: Reason,
 }
 
 impl Writing {

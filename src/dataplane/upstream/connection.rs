@@ -24,6 +24,7 @@ pub struct UpstreamConnection {
 }
 
 /// How an endpoint wants to be spoken to by TLS.
+#[derive(Clone, Copy)]
 pub struct TlsWish<'a> {
     /// Whom to believe, and what to show.
     pub tls: &'a ClientTls,
@@ -83,7 +84,8 @@ impl UpstreamConnection {
         let made = self.socket.connect_tls(session, buffers).await;
         self.socket.read_without_deadline();
         self.socket.write_without_deadline();
-        made.map_err(|end| match end {
+        let agreed = |()| tls.check_agreed(self.socket.alpn()).map_err(HandshakeEnd::Failed);
+        made.and_then(agreed).map_err(|end| match end {
             HandshakeEnd::Broken(Broken::Deadline(_)) => Reason::UpstreamConnectTimeout,
             HandshakeEnd::Broken(Broken::NoBuffer) => Reason::Overloaded,
             end => {

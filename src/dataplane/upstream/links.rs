@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::UpstreamConnection;
+use super::{TlsWish, UpstreamConnection};
 use crate::{
     base::{limits, reason::Reason},
     dataplane::streams::{Link, LinkDriver, Room, Stream},
@@ -21,6 +21,8 @@ use crate::{
 pub struct LinkNeeds<'a> {
     /// Where the endpoint is.
     pub address: SocketAddr,
+    /// How TLS is spoken with it, if it is.
+    pub tls: Option<TlsWish<'a>>,
     /// For a stream, a connection made for it included.
     pub within: Duration,
     /// For the endpoint to take what is sent.
@@ -111,10 +113,10 @@ impl Links {
     async fn connect(&self, needs: &LinkNeeds<'_>) -> Result<(), Reason> {
         self.is_connecting.set(true);
         let _connecting = Connecting(self);
-        let LinkNeeds { address, within, write_within, buffers, deadlines, spawn, .. } = needs;
-        let connection = UpstreamConnection::connect(*address, *within, deadlines, None).await?;
+        let LinkNeeds { address, tls, within, write_within, buffers, deadlines, spawn, .. } = needs;
+        let connection = UpstreamConnection::connect(*address, *within, deadlines, *tls).await?;
         let socket = Rc::new(connection.socket);
-        let opened = Link::open(socket, false, *write_within, buffers, deadlines).await;
+        let opened = Link::open(socket, tls.is_some(), *write_within, buffers, deadlines).await;
         let (link, driver) = opened.ok_or(Reason::UpstreamConnectFailed)?;
         spawn(driver);
         self.links.borrow_mut().push(link);

@@ -258,7 +258,11 @@ pub(crate) struct Http2 {
 impl Http2 {
     /// Connects; must be called within [`block_on`].
     pub(crate) async fn connect(to: SocketAddr) -> Self {
-        let stream = tokio::net::TcpStream::connect(to).await.expect("ringway listens");
+        Self::over(tokio::net::TcpStream::connect(to).await.expect("ringway listens")).await
+    }
+
+    /// Over a connection that is there; as [`Http2::connect`].
+    pub(crate) async fn over(stream: tokio::net::TcpStream) -> Self {
         let (send, connection) = h2::client::handshake(stream).await.expect("a greeting");
         tokio::spawn(async move {
             let _ = connection.await;

@@ -15,10 +15,25 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore,
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use socket2::SockRef;
+
+/// What a server that shows this certificate needs. It offers no ALPN.
+pub(crate) fn server(pair: &Pair) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let chain = CertificateDer::pem_file_iter(&pair.cert).expect("PEM");
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(
+            chain.map(|one| one.expect("PEM")).collect(),
+            PrivateKeyDer::from_pem_file(&pair.key).expect("PEM"),
+        );
+    Arc::new(config.expect("a pair"))
+}
 
 /// An authority that lives as long as the test.
 pub(crate) struct Authority {
