@@ -255,6 +255,28 @@ fn a_client_that_left_resets_the_stream_at_the_endpoint() {
     assert_eq!(endpoint.resets.recv_timeout(PATIENCE), Ok(CANCEL));
 }
 
+/// A WebSocket is not turned into a plain request.
+#[test]
+fn an_upgrade_is_not_left_out_in_silence() {
+    let endpoint = Endpoint::start(100, |_| Deed::Echo);
+    let proxy = start(&endpoint);
+    let mut client = proxy.connect();
+    client.send(
+        "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    client.response().assert_own(501, "upgrade_unsupported");
+    block_on(async {
+        let client = Http2::connect(proxy.address()).await;
+        assert_eq!(client.get("/").await.unwrap().status, 200); // its settings are known from here on
+        let request = Request::connect("http://a.test/ws");
+        let request = request.extension(h2::ext::Protocol::from_static("websocket"));
+        let answer = client.request(request.body(()).unwrap(), Some("".into()), None).await;
+        assert_eq!(answer.unwrap().status, 501);
+    });
+    assert_eq!(endpoint.streams(), 1, "of the plain one");
+}
+
 #[test]
 fn an_endpoint_that_does_not_speak_it_is_a_bad_gateway() {
     let origin = Origin::auto(|_| vec![Step::Close]);

@@ -25,6 +25,10 @@ impl Exchange<'_> {
         let route = table.snapshot.route(index);
         let upstream = table.snapshot.shared_upstream(route.upstream);
         self.record.upstream = Some(route.upstream);
+        if upstream.http2 && self.context.head.upgrade() {
+            // Without the upgrade it would be another request, which nobody has made.
+            return Err(Reason::UpgradeUnsupported);
+        }
         let extra = route.extra.as_deref();
         self.note_affinity(upstream, extra);
         let of_route = extra.and_then(|extra| extra.timeout);
