@@ -1,6 +1,8 @@
 //! HTTP/2 of clients without TLS: what a real client gets, and what becomes of messages that break
 //! the rules of RFC 9113 §8.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Request};
 
@@ -8,7 +10,7 @@ use crate::support::{
     Conf, Origin, PATIENCE, Ringway, Step,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING, RST_STREAM, Raw,
-        SETTINGS, block_on, fields, get,
+        SETTINGS, block_on, fields, frame, get,
     },
     origin::reply,
 };
@@ -351,6 +353,37 @@ fn a_preface_that_does_not_come_is_not_waited_for() {
     let mut client = proxy.connect();
     client.send("PRI * HTTP/2.0\r\n\r\nSM");
     assert!(client.closes_within(PATIENCE));
+}
+
+#[test]
+fn a_header_block_that_does_not_end_is_not_waited_for() {
+    let origin = Origin::echo();
+    let conf = conf(&origin).limit("header_timeout = \"300ms\"");
+    let proxy = Ringway::start(&conf);
+    let whole = frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/"));
+    let half = frame(HEADERS, END_STREAM, 1, &get("/"));
+    for sent in [&whole[..12], &half[..]] {
+        let mut raw = Raw::connect(proxy.address());
+        raw.send(sent);
+        assert!(raw.read_to_end(PATIENCE).1, "{} bytes", sent.len());
+    }
+    // Bytes that trickle in don't help, nor does a stream that is open: nothing else can arrive on
+    // this connection.
+    let mut raw = Raw::connect(proxy.address());
+    let upload = fields(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ]);
+    raw.frame(HEADERS, END_HEADERS, 1, &upload);
+    let slow = frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/"));
+    let went_on = slow.iter().take(12).chain([&0; 200]).all(|byte| {
+        std::thread::sleep(Duration::from_millis(25));
+        raw.try_send(std::slice::from_ref(byte))
+    });
+    assert!(!went_on, "a trickle holds the connection");
+    assert_eq!(proxy.metric("ringway_http2_streams_total", ""), 1.0);
 }
 
 #[test]

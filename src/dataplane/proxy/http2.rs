@@ -73,7 +73,7 @@ fn carrier_limits(limits: &ListenerLimits) -> CarrierLimits {
     CarrierLimits {
         streams_max: limits.streams_max,
         header_bytes_max: limits.header_bytes_max,
-        preface_within: limits.header_timeout,
+        head_within: limits.header_timeout,
         idle: limits.idle_timeout,
         write_within: limits.body_timeout,
     }

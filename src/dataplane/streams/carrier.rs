@@ -37,6 +37,7 @@ mod tag {
     pub(super) const IDLE: u8 = 21;
     pub(super) const WRITE: u8 = 22;
     pub(super) const LINGER: u8 = 23;
+    pub(super) const HEAD: u8 = 24;
 }
 
 /// What a listener allows its HTTP/2 connections.
@@ -46,8 +47,8 @@ pub struct CarrierLimits {
     pub streams_max: u32,
     /// Bytes of a request's fields, as RFC 9113 §6.5.2 counts them.
     pub header_bytes_max: usize,
-    /// For the preface and the first SETTINGS.
-    pub preface_within: Duration,
+    /// For the preface and the first SETTINGS, and for each header block that has begun.
+    pub head_within: Duration,
     /// Without a stream.
     pub idle: Duration,
     /// For the client to take what is sent.
@@ -60,6 +61,17 @@ pub enum Accepted {
     Stream(Rc<Stream>, StreamGuard),
     /// It broke the rules; its stream was reset.
     Malformed(Malformed),
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// It has streams, and no hurry.
+    Streams,
+    /// A first stream.
+    Idle,
+    /// The rest of the header block of this number.
+    Head(u32),
 }
 
 /// Why a connection ended.
@@ -106,7 +118,7 @@ pub struct Carrier {
     ping: Option<PingPong>,
     silence: Pin<Box<dyn Future<Output = ()>>>,
     is_asked: bool,
-    is_idle: bool,
+    waits: Waits,
     is_leaving: bool,
     has_said_goodbye: bool,
 }
@@ -131,7 +143,7 @@ impl Carrier {
         let sending =
             send_all(Rc::clone(&socket), Rc::clone(&shared), limits.write_within, tag::WRITE);
         let mut writer: Pin<Box<dyn Future<Output = ()>>> = Box::pin(sending);
-        socket.read_within(limits.preface_within, tag::PREFACE);
+        socket.read_within(limits.head_within, tag::PREFACE);
         let mut handshake = Box::pin(builder(&limits).handshake::<_, Chunk>(io));
         let greeted = poll_fn(|cx| {
             let greeted = handshake.as_mut().poll(cx);
@@ -153,7 +165,7 @@ impl Carrier {
             limits,
             silence: Box::pin(rt::sleep(limits::H2_SILENCE_MAX)),
             is_asked: false,
-            is_idle: false,
+            waits: Waits::Streams,
             is_leaving: false,
             has_said_goodbye: false,
         })
@@ -191,6 +203,7 @@ impl Carrier {
                 Poll::Ready(None) => return Poll::Ready(Err(CarrierEnd::Closed)),
                 Poll::Pending => {}
             }
+            self.note_waits();
             self.poll_writer(cx); // what this turn wrote leaves now
             if !self.has_goodbye_to_say() {
                 return Poll::Pending;
@@ -202,7 +215,7 @@ impl Carrier {
     fn prepare(&mut self, cx: &mut Context<'_>, leaving: bool) {
         self.poll_writer(cx);
         self.poll_silence(cx);
-        self.note_idle();
+        self.note_waits();
         if leaving && !self.is_leaving {
             self.is_leaving = true;
             //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
@@ -230,19 +243,27 @@ impl Carrier {
         has_ended && !self.has_said_goodbye && (self.open_count() == 0 || self.is_flooded())
     }
 
-    /// A connection without streams has a deadline and little memory.
-    fn note_idle(&mut self) {
+    /// A connection without streams has a deadline and little memory, a header block that has begun
+    /// has a deadline too: nothing else can arrive before its end.
+    fn note_waits(&mut self) {
         let is_idle = self.open_count() == 0;
         self.shared.holds_end.set(is_idle);
-        if is_idle == self.is_idle {
+        let waits = match self.shared.unfinished_head.get() {
+            Some(head) => Waits::Head(head),
+            None if is_idle => Waits::Idle,
+            None => Waits::Streams,
+        };
+        if waits == self.waits {
             return;
         }
-        self.is_idle = is_idle;
-        if is_idle {
-            self.socket.read_within(self.limits.idle, tag::IDLE);
-            self.shared.trim();
-        } else {
-            self.socket.read_without_deadline();
+        self.waits = waits;
+        match waits {
+            Waits::Streams => self.socket.read_without_deadline(),
+            Waits::Idle => {
+                self.socket.read_within(self.limits.idle, tag::IDLE);
+                self.shared.trim();
+            }
+            Waits::Head(_) => self.socket.read_within(self.limits.head_within, tag::HEAD),
         }
     }
 
@@ -256,7 +277,7 @@ impl Carrier {
         while self.silence.as_mut().poll(cx).is_ready() {
             self.silence = Box::pin(rt::sleep(limits::H2_SILENCE_MAX));
             let was_heard = self.shared.was_heard.replace(false);
-            if was_heard || self.is_idle {
+            if was_heard || self.waits == Waits::Idle {
                 continue;
             }
             if self.is_asked {

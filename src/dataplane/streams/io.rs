@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) holds_end: Cell<bool>,
     /// Something was read since this was last looked at.
     pub(super) was_heard: Cell<bool>,
+    /// The header block that has begun and is not here as a whole.
+    pub(super) unfinished_head: Cell<Option<u32>>,
 }
 
 impl Shared {
@@ -154,6 +156,7 @@ impl Io {
         let mut meter = FrameMeter::new(preface_bytes, now_tick);
         if let Some(buf) = &input {
             let _ = meter.pass(buf.data(), now_tick); // one buffer is no flood
+            shared.unfinished_head.set(meter.unfinished_head());
         }
         Self { socket, pool: pool.clone(), deadlines: deadlines.clone(), input, meter, shared }
     }
@@ -200,8 +203,11 @@ impl AsyncRead for Io {
         }
         let Some(buf) = &mut this.input else { return this.end(ReadEnd::Closed) };
         this.shared.was_heard.set(true);
-        if is_new && this.meter.pass(buf.data(), this.deadlines.now_tick()).is_err() {
-            return this.end(ReadEnd::Flooded);
+        if is_new {
+            if this.meter.pass(buf.data(), this.deadlines.now_tick()).is_err() {
+                return this.end(ReadEnd::Flooded);
+            }
+            this.shared.unfinished_head.set(this.meter.unfinished_head());
         }
         let count = buf.len().min(out.remaining());
         out.put_slice(&buf.data()[..count]);

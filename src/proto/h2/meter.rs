@@ -21,6 +21,12 @@ pub struct FrameMeter {
     payload_left: usize,
     tokens: u32,
     last_tick: u64,
+    /// Header blocks that have begun.
+    heads: u32,
+    /// Frames of the last one are still to come.
+    head_goes_on: bool,
+    /// The payload that passes belongs to it.
+    payload_is_head: bool,
 }
 
 impl FrameMeter {
@@ -32,7 +38,16 @@ impl FrameMeter {
             payload_left: skip,
             tokens: limits::H2_EMPTY_FRAMES_MAX,
             last_tick: now_tick,
+            heads: 0,
+            head_goes_on: false,
+            payload_is_head: false,
         }
+    }
+
+    /// The number of the header block that has begun and is not here as a whole.
+    pub fn unfinished_head(&self) -> Option<u32> {
+        let is_cut = self.payload_is_head && self.payload_left > 0;
+        (self.head_goes_on || is_cut).then_some(self.heads)
     }
 
     /// Takes the next bytes of the connection.
@@ -73,8 +88,14 @@ impl FrameMeter {
         const HEADERS: u8 = 1;
         const WINDOW_UPDATE: u8 = 8;
         const CONTINUATION: u8 = 9;
+        const END_HEADERS: u8 = 4;
         let [a, b, c, kind, flags, ..] = self.header;
         self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.payload_is_head = matches!(kind, HEADERS | CONTINUATION);
+        if self.payload_is_head {
+            self.heads = self.heads.wrapping_add(u32::from(kind == HEADERS));
+            self.head_goes_on = flags & END_HEADERS == 0;
+        }
         let is_empty = match kind {
             DATA => self.payload_left == 0 && flags & 1 == 0,
             // Window updates answer what we sent; the rest is the crate's to bound.
@@ -110,6 +131,30 @@ mod tests {
                 meter.pass(piece, 0).unwrap();
             }
             assert_eq!(meter.tokens, limits::H2_EMPTY_FRAMES_MAX - 2, "cut every {step}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_unfinished_until_its_last_byte() {
+        let mut bytes = vec![0, 0, 2, 1, 0, 0, 0, 0, 1, 0, 0]; // HEADERS without END_HEADERS
+        bytes.extend([0, 0, 1, 9, 4, 0, 0, 0, 1, 0]); // CONTINUATION with it
+        bytes.extend(frame(6, b"12345678"));
+        bytes.extend([0, 0, 1, 1, 4, 0, 0, 0, 3, 0]); // HEADERS with it
+        let mut meter = FrameMeter::new(0, 0);
+        let seen: Vec<_> = bytes
+            .iter()
+            .map(|byte| {
+                meter.pass(std::slice::from_ref(byte), 0).unwrap();
+                meter.unfinished_head()
+            })
+            .collect();
+        let expected = |at: usize| match at {
+            8..20 => Some(1),
+            46 => Some(2),
+            _ => None,
+        };
+        for (at, seen) in seen.into_iter().enumerate() {
+            assert_eq!(seen, expected(at), "after byte {at}");
         }
     }
 
