@@ -18,9 +18,15 @@ const HTTP_ONLY: [&str; 6] = ["path", "method", "host", "headers", "status", "bo
 const FIELDS_OWN: [&str; 6] =
     ["connection", "content-length", "host", "transfer-encoding", "upgrade", "expect"];
 
-/// Reads the table.
-pub(super) fn read(table: &Table<'_>) -> Option<HealthCheck> {
+/// Reads the table. `is_tls`: of endpoints that speak TLS.
+pub(super) fn read(table: &Table<'_>, is_tls: bool) -> Option<HealthCheck> {
     let kind = table.choice("type");
+    if is_tls && kind == "http" {
+        // In plain text it would find every endpoint down.
+        let message = Table::later_message("an HTTP check of https:// endpoints");
+        table.error(message, "write type = \"tcp\"");
+        return None;
+    }
     let interval = table.duration("interval");
     let probe = match kind {
         "tcp" => {
