@@ -61,6 +61,7 @@ fn rewritten_reads_the_same(head: &RequestHead, text: &[u8]) {
         max_forwards: head.max_forwards(),
         framing: head.framing(),
         close: !head.keep_alive(),
+        early: false,
     };
     let mut out = Vec::new();
     write_request_head(&mut out, text, head, &forward);

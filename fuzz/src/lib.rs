@@ -43,7 +43,7 @@ mod tests {
     /// Each seed, and each of its beginnings, passes its target's check.
     #[test]
     fn seeds_pass() {
-        let targets: [(&str, fn(&[u8])); 8] = [
+        let targets: [(&str, fn(&[u8])); 9] = [
             ("head", super::head::check),
             ("response_head", super::response_head::check),
             ("h2_request", super::h2_request::check),

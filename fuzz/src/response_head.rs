@@ -39,6 +39,7 @@ fn rewritten_reads_the_same(head: &ResponseHead, text: &[u8], of: ResponseTo) {
         client_version: Version::Http11,
         keep_alive: head.keep_alive(),
         date: b"NOW",
+        fields: b"",
     };
     let mut out = Vec::new();
     write_response_head(&mut out, text, head, &forward);

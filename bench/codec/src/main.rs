@@ -99,6 +99,7 @@ fn main() {
         client_version: Version::Http11,
         keep_alive: true,
         date: b"Fri, 20 Nov 2026 10:00:00 GMT",
+        fields: b"",
     };
     let mut out = Vec::with_capacity(4096);
     show("  ringway: rewrite", RESPONSE, || {

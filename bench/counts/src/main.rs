@@ -138,6 +138,7 @@ fn rewrite_response() {
         client_version: Version::Http11,
         keep_alive: true,
         date: b"Fri, 20 Nov 2026 10:00:00 GMT",
+        fields: b"",
     };
     let mut out = Vec::with_capacity(4096);
     count(|| {

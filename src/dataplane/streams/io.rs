@@ -1,7 +1,7 @@
 //! The `h2` crate's view of a socket: polled reads and writes over our own receives and sends.
 //!
 //! The crate wants tokio's io traits (not its runtime, of which nothing is linked into a core). Reads
-//! copy from the buffer that the ring received into. Writes gather in an [`Outbox`]; a future of our
+//! copy from the buffer that the ring received into. Writes gather in an outbox; a future of our
 //! own sends it, so that a send under way is never dropped, and all that one turn of the connection
 //! wrote leaves in one send.
 

@@ -87,7 +87,9 @@ fn push_final(out: &mut Vec<u8>, head: &ResponseHead, f: &ResponseForward<'_>) {
         out.extend_from_slice(f.date);
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(f.fields);
+    if !f.fields.is_empty() {
+        out.extend_from_slice(f.fields);
+    }
     out.extend_from_slice(via(head.version(), head.is_over_http2()));
     push_keep_alive(out, f.client_version, f.keep_alive);
     push_framing(out, head, f);

@@ -9,8 +9,8 @@
 //! What a task waits to receive is received before it is woken, for all of them one behind the
 //! other; then the tasks run; then what they send is sent, one behind the other: a send waits until
 //! all tasks that are ready have run, unless there is no other. Done task by task, receive, work,
-//! send, the same system calls cost a tenth more with 64 connections, and a quarter with 512: each
-//! of the three throws the others out of the caches. (docs/adr/0010-fallback-driver.md)
+//! send, the same system calls cost a tenth more with 64 connections, and a quarter with 512; the
+//! likely reason is that each of the three throws the others out of the caches. (docs/adr/0010-fallback-driver.md)
 //!
 //! # Nobody eats the turn
 //! An operation that succeeds at once does not give the others a turn. So a descriptor has
