@@ -63,7 +63,11 @@ fn request(data: &[u8]) -> Option<(Request<()>, bool)> {
                 let name = HeaderName::from_lowercase(name).ok()?;
                 is_sane &= !matches!(
                     name.as_str(),
-                    "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+                    "connection"
+                        | "keep-alive"
+                        | "proxy-connection"
+                        | "transfer-encoding"
+                        | "upgrade"
                 );
                 fields.append(name, HeaderValue::from_bytes(value).ok()?);
             }

@@ -34,11 +34,7 @@ fn ends() -> &'static Ends {
         };
         let tickets = Some(Arc::new(Tickets::new(false).unwrap()));
         let server = ServerTls::new(ServerTlsSettings {
-            certificates: vec![Certificate {
-                pair: Arc::new(pair),
-                label: "a".into(),
-                profile: 0,
-            }],
+            certificates: vec![Certificate { pair: Arc::new(pair), label: "a".into(), profile: 0 }],
             profiles: vec![ProfileSettings { client_auth: ClientAuth::None, tickets }],
             min_version: MinVersion::Tls12,
             alpn: vec![Alpn::Http11],

@@ -47,6 +47,8 @@ pub struct Watch {
     watcher: RecommendedWatcher,
     events: mpsc::Receiver<Kind>,
     directories: BTreeSet<PathBuf>,
+    /// What was heard last and is not told yet, and when it is told at the latest.
+    heard: Option<(Kind, Instant)>,
 }
 
 impl fmt::Debug for Watch {
@@ -86,8 +88,8 @@ impl Watch {
         };
         let watcher = notify::recommended_watcher(heard).map_err(WatchError)?;
         let directories = BTreeSet::new();
-        let mut watch =
-            Self { path: path.to_owned(), named: Vec::new(), watcher, events, directories };
+        let (path, named) = (path.to_owned(), Vec::new());
+        let mut watch = Self { path, named, watcher, events, directories, heard: None };
         watch.follow()?;
         Ok(watch)
     }
@@ -106,13 +108,15 @@ impl Watch {
     /// Waits until the files may be others than before, and hold still.
     ///
     /// # Cancel safety
-    /// Not cancel safe while something has changed: ask whether it has after a drop.
+    /// Cancel safe: what was heard before a drop is told by the next call.
     pub async fn changed(&mut self) {
-        let Some(mut kind) = self.events.recv().await else {
-            return std::future::pending().await;
-        };
-        let late = Instant::now() + WATCH_LATE;
-        loop {
+        if self.heard.is_none() {
+            let Some(kind) = self.events.recv().await else {
+                return std::future::pending().await;
+            };
+            self.heard = Some((kind, Instant::now() + WATCH_LATE));
+        }
+        while let Some((kind, late)) = self.heard {
             let quiet = match kind {
                 Kind::Whole => WATCH_RENAME_QUIET,
                 Kind::Partial => WATCH_QUIET,
@@ -122,11 +126,12 @@ impl Watch {
                 biased;
                 () = sleep_until(until) => break,
                 next = self.events.recv() => match next {
-                    Some(next) => kind = next,
+                    Some(next) => self.heard = Some((next, late)),
                     None => break,
                 },
             }
         }
+        self.heard = None;
         // Links may lead elsewhere now. What cannot be watched is gone, or comes back with an event
         // of a directory that can.
         let _ = self.follow();
@@ -242,6 +247,20 @@ mod tests {
             fs::rename(&new, &file).expect("renamed");
             hears(&mut watch, &format!("rename {round}")).await;
         }
+    }
+
+    /// Who waits with a time-out must not lose what was heard just before it.
+    #[tokio::test]
+    async fn a_change_is_heard_by_who_gives_up_and_comes_back() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("a.toml");
+        fs::write(&file, "one").expect("written");
+        let mut watch = Watch::start(&file).expect("watched");
+        fs::write(&file, "two").expect("written");
+        let heard = async {
+            while tokio::time::timeout(Duration::from_millis(1), watch.changed()).await.is_err() {}
+        };
+        tokio::time::timeout(PATIENCE, heard).await.expect("heard");
     }
 
     #[tokio::test]
