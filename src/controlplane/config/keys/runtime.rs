@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, Kind, Section, key, required};
+use super::{DAY, Key, Kind, Section, key, required};
 use crate::base::limits;
 
 /// `[runtime]`.
@@ -18,67 +18,21 @@ pub(in crate::controlplane::config) static RUNTIME: Section = Section {
             \"all\" that the process may use.",
         )
         .or(&["threads", "worker_processes"]),
-        key("pin", Kind::Boolean, "true", "Whether the thread of each core is bound to it."),
+        PIN,
         key(
             "driver",
             Kind::Choice(&["auto", "io_uring", "epoll"]),
             "auto",
             "How a core waits for the kernel; \"auto\" takes epoll where io_uring is refused.",
         ),
-        key(
-            "ring_entries",
-            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
-            "4096",
-            "Entries of a core's submission queue; a power of two.",
-        ),
-        key(
-            "connections_max",
-            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
-            "65536",
-            "Connections of clients on one core, all listeners together. Beyond it new \
-            ones are answered 503 and closed.",
-        )
-        .or(&["worker_connections", "maxconn"]),
-        key(
-            "accept_batch",
-            Kind::Integer(1, limits::ACCEPT_BATCH_MAX as i64),
-            "32",
-            "Connections taken from the accept queue before other work gets its turn.",
-        )
-        .or(&["multi_accept", "tune.maxaccept"]),
-        key(
-            "buffer_bytes",
-            Kind::Size(limits::BUFFER_BYTES_MIN as u64, limits::BUFFER_BYTES_MAX as u64, false),
-            "32KiB",
-            "One buffer for received bytes; more if a listener takes longer heads. An idle \
-            connection holds none.",
-        )
-        .or(&["bufsize", "tune.bufsize"]),
-        key(
-            "buffers_max",
-            Kind::Integer(64, limits::BUFFERS_MAX_PER_CORE_MAX as i64),
-            "65536",
-            "Buffers of one core in use at a time. Beyond it requests are answered 503.",
-        ),
-        key(
-            "splice_bytes_min",
-            Kind::Size(16 * 1024, 1 << 30, false),
-            "64KiB",
-            "Bodies with at least this much to go move inside the kernel by splice(2).",
-        ),
-        key(
-            "pipes_max",
-            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
-            "64",
-            "Pipes of one core for moving bodies inside the kernel; 0 copies instead.",
-        ),
-        key(
-            "busy_poll",
-            Kind::Duration(Duration::ZERO, limits::BUSY_POLL_MAX, false),
-            "0s",
-            "How long a core that has nothing to do asks the kernel again and again before it \
-            sleeps.",
-        ),
+        RING_ENTRIES,
+        CONNECTIONS_MAX,
+        ACCEPT_BATCH,
+        BUFFER_BYTES,
+        BUFFERS_MAX,
+        SPLICE_BYTES_MIN,
+        PIPES_MAX,
+        BUSY_POLL,
         key(
             "spread",
             Kind::Choice(&["connections", "off"]),
@@ -106,49 +60,84 @@ pub(in crate::controlplane::config) static CORE: Section = Section {
             Kind::Integer(0, limits::CORE_ID_MAX as i64),
             "The core; one of `runtime.cores`.",
         ),
-        key("pin", Kind::Boolean, "", "As in [runtime]."),
-        key(
-            "ring_entries",
-            Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
-        key(
-            "connections_max",
-            Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
-        key(
-            "accept_batch",
-            Kind::Integer(1, limits::ACCEPT_BATCH_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
-        key(
-            "buffer_bytes",
-            Kind::Size(limits::BUFFER_BYTES_MIN as u64, limits::BUFFER_BYTES_MAX as u64, false),
-            "",
-            "As in [runtime].",
-        ),
-        key(
-            "buffers_max",
-            Kind::Integer(64, limits::BUFFERS_MAX_PER_CORE_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
-        key("splice_bytes_min", Kind::Size(16 * 1024, 1 << 30, false), "", "As in [runtime]."),
-        key(
-            "pipes_max",
-            Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
-            "",
-            "As in [runtime].",
-        ),
-        key(
-            "busy_poll",
-            Kind::Duration(Duration::ZERO, limits::BUSY_POLL_MAX, false),
-            "",
-            "As in [runtime].",
-        ),
+        of_one_core(PIN),
+        of_one_core(RING_ENTRIES),
+        of_one_core(CONNECTIONS_MAX),
+        of_one_core(ACCEPT_BATCH),
+        of_one_core(BUFFER_BYTES),
+        of_one_core(BUFFERS_MAX),
+        of_one_core(SPLICE_BYTES_MIN),
+        of_one_core(PIPES_MAX),
+        of_one_core(BUSY_POLL),
     ],
 };
+
+/// The same key in `[[runtime.core]]`.
+const fn of_one_core(key: Key) -> Key {
+    Key { default: "", doc: "As in [runtime].", aliases: &[], ..key }
+}
+
+const PIN: Key =
+    key("pin", Kind::Boolean, "true", "Whether the thread of each core is bound to it.");
+
+const RING_ENTRIES: Key = key(
+    "ring_entries",
+    Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
+    "4096",
+    "Entries of a core's submission queue; a power of two.",
+);
+
+const CONNECTIONS_MAX: Key = key(
+    "connections_max",
+    Kind::Integer(1, limits::CONNECTIONS_MAX_PER_CORE_MAX as i64),
+    "65536",
+    "Connections of clients on one core, all listeners together. Beyond it new \
+    ones are answered 503 and closed.",
+)
+.or(&["worker_connections", "maxconn"]);
+
+const ACCEPT_BATCH: Key = key(
+    "accept_batch",
+    Kind::Integer(1, limits::ACCEPT_BATCH_MAX as i64),
+    "32",
+    "Connections taken from the accept queue before other work gets its turn.",
+)
+.or(&["multi_accept", "tune.maxaccept"]);
+
+const BUFFER_BYTES: Key = key(
+    "buffer_bytes",
+    Kind::Size(limits::BUFFER_BYTES_MIN as u64, limits::BUFFER_BYTES_MAX as u64, false),
+    "32KiB",
+    "One buffer for received bytes; more if a listener takes longer heads. An idle \
+    connection holds none.",
+)
+.or(&["bufsize", "tune.bufsize"]);
+
+const BUFFERS_MAX: Key = key(
+    "buffers_max",
+    Kind::Integer(64, limits::BUFFERS_MAX_PER_CORE_MAX as i64),
+    "65536",
+    "Buffers of one core in use at a time. Beyond it requests are answered 503.",
+);
+
+const SPLICE_BYTES_MIN: Key = key(
+    "splice_bytes_min",
+    Kind::Size(16 * 1024, 1 << 30, false),
+    "64KiB",
+    "Bodies with at least this much to go move inside the kernel by splice(2).",
+);
+
+const PIPES_MAX: Key = key(
+    "pipes_max",
+    Kind::Integer(0, limits::PIPES_MAX_PER_CORE_MAX as i64),
+    "64",
+    "Pipes of one core for moving bodies inside the kernel; 0 copies instead.",
+);
+
+const BUSY_POLL: Key = key(
+    "busy_poll",
+    Kind::Duration(Duration::ZERO, limits::BUSY_POLL_MAX, false),
+    "0s",
+    "How long a core that has nothing to do asks the kernel again and again before it \
+    sleeps.",
+);
