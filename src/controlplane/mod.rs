@@ -19,5 +19,6 @@ pub mod health;
 pub mod log;
 pub mod series;
 pub mod source;
+pub mod standing;
 pub mod state;
 pub mod store;

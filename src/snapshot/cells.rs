@@ -69,6 +69,18 @@ pub enum Voice {
 }
 
 impl Voice {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 3] = [Self::Check, Self::Heartbeat, Self::Hand];
+
+    /// The word in the Admin API: who keeps requests from an endpoint.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Check => "health_check",
+            Self::Heartbeat => "heartbeat",
+            Self::Hand => "hand",
+        }
+    }
+
     /// Two bits of a byte: down, draining.
     const fn bits(self, health: Health) -> u8 {
         let said = match health {
@@ -185,6 +197,28 @@ struct Busy {
     latency_ms: AtomicU64,
     begun: AtomicU64,
     ended: AtomicU64,
+    failed: AtomicU64,
+    retried: AtomicU64,
+}
+
+/// Tries of an endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// That began.
+    pub begun: u64,
+    /// That ended.
+    pub ended: u64,
+    /// That were the endpoint's failure: no usable response, or a status from 500 on.
+    pub failed: u64,
+    /// That were not the first one of their request.
+    pub retried: u64,
+}
+
+impl Counts {
+    /// Those that are with the endpoint now.
+    pub fn in_flight(&self) -> u64 {
+        self.begun.saturating_sub(self.ended)
+    }
 }
 
 /// State is no part of the rules: upstreams are the same rules whatever happened to their endpoints.
@@ -235,6 +269,11 @@ impl EndpointCell {
     /// What the control plane says: the worst of what its voices say.
     pub fn health(&self) -> Health {
         health_of(self.said.load(Relaxed))
+    }
+
+    /// What one of the voices says.
+    pub fn said_by(&self, voice: Voice) -> Health {
+        health_of(self.said.load(Relaxed) & voice.mask())
     }
 
     /// One of the voices says what an endpoint is; whether that changes what it is. One that comes up
@@ -437,17 +476,25 @@ impl EndpointCell {
         Some(fade(self.busy.0.latency_us.load(Relaxed), idle_ms)).filter(|us| *us > 0)
     }
 
-    /// Adds what a core has counted since its last tick: requests that began and that ended here.
-    pub fn add_counts(&self, begun: u32, ended: u32) {
-        self.busy.0.begun.fetch_add(begun.into(), Relaxed);
-        self.busy.0.ended.fetch_add(ended.into(), Relaxed);
+    /// Adds what a core has counted since its last tick.
+    pub fn add_counts(&self, counts: Counts) {
+        let Busy { begun, ended, failed, retried, .. } = &self.busy.0;
+        begun.fetch_add(counts.begun, Relaxed);
+        ended.fetch_add(counts.ended, Relaxed);
+        for (sum, count) in [(failed, counts.failed), (retried, counts.retried)] {
+            if count > 0 {
+                sum.fetch_add(count, Relaxed);
+            }
+        }
     }
 
-    /// Requests that began and that ended with it, as of the last ticks of the cores.
-    pub fn counts(&self) -> (u64, u64) {
+    /// Tries since it is an endpoint of its upstream, as of the last ticks of the cores.
+    pub fn counts(&self) -> Counts {
+        let Busy { begun, ended, failed, retried, .. } = &self.busy.0;
         // In this order, so that no more have ended than began.
-        let ended = self.busy.0.ended.load(Relaxed);
-        (self.busy.0.begun.load(Relaxed), ended)
+        let ended = ended.load(Relaxed);
+        let (failed, retried) = (failed.load(Relaxed), retried.load(Relaxed));
+        Counts { begun: begun.load(Relaxed), ended, failed, retried }
     }
 }
 

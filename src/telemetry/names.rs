@@ -88,7 +88,7 @@ metrics! {
     BREAKERS_OPEN = "ringway_breakers_open", Gauge, ["upstream"],
         "Circuit breakers that are open or half-open, of the upstream and its endpoints.";
     SHED = "ringway_shed_total", Counter, ["upstream", "why"],
-        "Requests refused because the upstream had enough to do.";
+        "Requests refused before an endpoint was tried, by who refused them.";
     LIMITED_IN_FLIGHT = "ringway_upstream_requests_in_flight", Gauge, ["upstream"],
         "Requests with an upstream whose number is limited.";
     LIMITED_PENDING = "ringway_upstream_requests_pending", Gauge, ["upstream"],
@@ -101,6 +101,21 @@ metrics! {
         "Pooled connections found dead when they were to be used.";
     ENDPOINT_UP = "ringway_endpoint_up", Gauge, ["upstream", "endpoint", "address"],
         "1 if the checks of an endpoint say that it is up, 0 if not.";
+    ENDPOINT_STATE = "ringway_endpoint_state", Gauge, ["upstream", "endpoint", "address", "state"],
+        "Always 1; the label says what an endpoint is.";
+    ENDPOINT_BREAKER = "ringway_endpoint_breaker", Gauge,
+        ["upstream", "endpoint", "address", "state"],
+        "Always 1; the label says what the circuit breaker of an endpoint is.";
+    ENDPOINT_IN_FLIGHT = "ringway_endpoint_requests_in_flight", Gauge,
+        ["upstream", "endpoint", "address"], "Tries that are with an endpoint.";
+    ENDPOINT_REQUESTS = "ringway_endpoint_requests_total", Counter,
+        ["upstream", "endpoint", "address"], "Tries of an endpoint.";
+    ENDPOINT_ERRORS = "ringway_endpoint_errors_total", Counter,
+        ["upstream", "endpoint", "address"],
+        "Tries that an endpoint failed: no usable response, or a status from 500 on.";
+    ENDPOINT_RETRIES = "ringway_endpoint_retries_total", Counter,
+        ["upstream", "endpoint", "address"],
+        "Tries of an endpoint that were not the first one of their request.";
     HEALTH_CHECKS = "ringway_health_checks_total", Counter, ["result"],
         "Health checks: passed or failed.";
     DNS_QUERIES = "ringway_dns_queries_total", Counter, ["result"],

@@ -14,9 +14,8 @@ pub struct UpstreamStats {
     pub ejections: [Counter; EJECTION_REASONS.len()],
     /// Ejections that the ceiling did not allow.
     pub ejections_denied: Counter,
-    /// Requests refused because the upstream had enough to do, by the place of the reason in
-    /// [`SHED_REASONS`].
-    pub shed: [Counter; SHED_REASONS.len()],
+    /// Requests refused before an endpoint was tried, by who refused them.
+    pub refused: [Counter; Refuser::NAMES.len()],
     /// How often a breaker opened, that of the upstream or of an endpoint.
     pub breaker_opened: Counter,
     /// Further tries that the budget did not allow.
@@ -27,9 +26,26 @@ pub struct UpstreamStats {
 pub const EJECTION_REASONS: [&str; 5] =
     ["consecutive_errors", "error_rate", "success_rate", "latency", "trial"];
 
-/// Why a request was refused by `[upstream.overload]`: no place and none to wait, or it waited in
-/// vain.
-pub const SHED_REASONS: [&str; 2] = ["limit", "pending_timeout"];
+/// Who refused a request before an endpoint was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refuser {
+    /// `[upstream.overload]`: no place, and none to wait.
+    Limit,
+    /// `[upstream.overload]`: it waited for a place in vain.
+    PendingTimeout,
+    /// The circuit breaker of the upstream.
+    Breaker,
+    /// Nothing can be picked, and breakers of endpoints are open.
+    EndpointBreakers,
+    /// Nothing can be picked: all endpoints are down, draining, ejected or disabled.
+    NoEndpoint,
+}
+
+impl Refuser {
+    /// Their words in metrics, by discriminant.
+    pub const NAMES: [&str; 5] =
+        ["limit", "pending_timeout", "breaker", "endpoint_breakers", "no_endpoint"];
+}
 
 /// Why a request was tried again: the causes that `route.retry.on` names, and a pooled connection
 /// that had died unseen.
@@ -44,6 +60,11 @@ impl UpstreamStats {
         self.exchanges.inc();
         self.failures.add(u64::from(failed));
         self.micros.add(micros);
+    }
+
+    /// Counts a request that was refused before an endpoint was tried.
+    pub fn note_refused(&self, by: Refuser) {
+        self.refused[by as usize].inc();
     }
 
     /// Exchanges, failed ones included.

@@ -217,3 +217,26 @@ fn the_breaker_opens_and_closes() {
         assert_eq!(errors(&fetch(&proxy, 20)), 0, "{scope}");
     }
 }
+
+/// What keeps requests from an endpoint, and who refused one, is there to be seen.
+#[test]
+fn who_keeps_requests_away_is_shown() {
+    let bad = Origin::auto(|_| vec![Step::Send(reply(500, "no"))]);
+    let conf = Conf::to(bad.address).one_core();
+    let proxy = Ringway::start(
+        &conf.more("[upstream.circuit_breaker]\nconsecutive_failures = 2\nscope = \"endpoint\""),
+    );
+    assert_eq!(fetch(&proxy, 3), [500, 500, 503]);
+    let shown = eventually("the counts of a tick", PATIENCE, || {
+        let page = proxy.admin("/v1/upstreams/origin/status").body;
+        let page: serde_json::Value = serde_json::from_slice(&page).expect("JSON");
+        Some(page["endpoints"][0].clone()).filter(|one| one["errors"] == 2)
+    });
+    assert_eq!((&shown["state"], &shown["breaker"]), (&"up".into(), &"open".into()));
+    assert_eq!(shown["kept_by"], serde_json::json!(["breaker"]));
+    assert_eq!((&shown["requests"], &shown["in_flight"]), (&2.into(), &0.into()));
+    assert_eq!(proxy.metric("ringway_shed_total", "endpoint_breakers"), 1.0);
+    assert_eq!(proxy.metric("ringway_endpoint_breaker", "state=\"open\""), 1.0);
+    assert_eq!(proxy.metric("ringway_endpoint_state", "state=\"up\""), 1.0);
+    assert_eq!(proxy.metric("ringway_endpoint_errors_total", &bad.address.to_string()), 2.0);
+}

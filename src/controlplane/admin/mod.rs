@@ -18,6 +18,7 @@ mod openapi;
 mod operations;
 mod question;
 mod serve;
+mod standings;
 pub mod status;
 mod whole;
 

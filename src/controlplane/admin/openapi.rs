@@ -304,6 +304,7 @@ fn schemas() -> Value {
             }),
         );
     }
+    add("UpstreamStatus", upstream_status());
     add(
         "Endpoints",
         json!({
@@ -315,6 +316,42 @@ fn schemas() -> Value {
         }),
     );
     Value::Object(all)
+}
+
+/// `controlplane::standing::Shown`, and what holds for all of them.
+fn upstream_status() -> Value {
+    let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer" }));
+    let breaker = json!({ "enum": ["closed", "open", "half_open", null] });
+    let word = json!({
+        "enum": [
+            "disabled", "no_address", "ejected", "breaker", "health_check", "heartbeat", "hand",
+        ],
+    });
+    let endpoint = json!({
+        "type": "object",
+        "properties": {
+            "endpoint": text, "address": { "type": ["string", "null"] },
+            "state": { "enum": ["up", "down", "draining", "ejected", "disabled"] },
+            "kept_by": {
+                "type": "array", "items": word,
+                "description": "Everybody who keeps requests from it.",
+            },
+            "ejected_for_ms": { "type": ["integer", "null"] }, "ejections": number,
+            "breaker": breaker, "in_flight": number, "requests": number, "errors": number,
+            "retries": number,
+        },
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "upstream": text, "breaker": breaker,
+            "overload": {
+                "type": ["object", "null"],
+                "properties": { "in_flight": number, "pending": number, "limit": number },
+            },
+            "endpoints": { "type": "array", "items": endpoint },
+        },
+    })
 }
 
 #[cfg(test)]

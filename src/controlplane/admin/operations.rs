@@ -4,7 +4,8 @@
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::{
-    Api, endpoints, healthy, metrics, objects, openapi, question, ready, show_status, whole,
+    Api, endpoints, healthy, metrics, objects, openapi, question, ready, show_status, standings,
+    whole,
 };
 
 /// One call.
@@ -108,7 +109,7 @@ const UPSTREAM: &str = "/v1/upstreams/{name}";
 const ENDPOINT: &str = "/v1/upstreams/{name}/endpoints/{endpoint}";
 
 /// All calls.
-pub(super) static OPERATIONS: [Operation; 24] = [
+pub(super) static OPERATIONS: [Operation; 25] = [
     read("/healthz", "The process runs", Gives::Text).by(|| get(healthy)).open(),
     read("/readyz", "All cores serve", Gives::Text)
         .takes(Takes::Nothing, &[503])
@@ -158,6 +159,13 @@ pub(super) static OPERATIONS: [Operation; 24] = [
     change("delete", UPSTREAM, "Removes an upstream", Takes::Change, || {
         delete(objects::delete_upstream)
     }),
+    read(
+        "/v1/upstreams/{name}/status",
+        "What its endpoints are now, and who keeps requests from them",
+        Gives::Json("UpstreamStatus"),
+    )
+    .takes(Takes::Nothing, &[404])
+    .by(|| get(standings::get)),
     read("/v1/upstreams/{name}/endpoints", "Endpoints of an upstream", Gives::Json("Endpoints"))
         .takes(Takes::Read, &[404])
         .by(|| get(endpoints::list)),

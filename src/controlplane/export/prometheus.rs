@@ -9,7 +9,7 @@ use crate::{
         reason::Reason,
     },
     controlplane::{
-        export::{exposition::Exposition, process},
+        export::{endpoints, exposition::Exposition, process},
         series::Series,
         state::{Phase, State},
     },
@@ -22,7 +22,7 @@ use crate::{
         CoreStats, UpstreamStats,
         histogram::BOUNDS_MICROS,
         names::{self, Metric, OTHER},
-        upstream_stats::{EJECTION_REASONS, RETRY_CAUSES, SHED_REASONS},
+        upstream_stats::{EJECTION_REASONS, RETRY_CAUSES, Refuser},
     },
 };
 
@@ -36,6 +36,7 @@ pub fn render(state: &State) -> Vec<u8> {
         out.single(&names::HTTP_IN_FLIGHT, sum_gauge(state, |core| core.requests_in_flight.get()));
         answers(&mut out, state);
         upstreams(&mut out, state, &rules.series, &rules.snapshot);
+        endpoints::write(&mut out, &rules.snapshot);
     }
     tls(&mut out, state);
     checks(&mut out, state);
@@ -158,7 +159,7 @@ fn upstreams(out: &mut Exposition, state: &State, series: &Series, snapshot: &Sn
         let open = all.filter(|breaker| breaker.state() != breaker::State::Closed).count();
         out.sample(&names::BREAKERS_OPEN, &[&one.name], open);
     }
-    by_word(out, &used, &names::SHED, &SHED_REASONS, |stats, at| stats.shed[at].get());
+    by_word(out, &used, &names::SHED, &Refuser::NAMES, |stats, at| stats.refused[at].get());
     loads(out, snapshot);
 }
 

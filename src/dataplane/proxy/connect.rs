@@ -89,7 +89,7 @@ impl Exchange<'_> {
             let usable = Usable::new(upstream, &state, self.shard);
             let Some(endpoint) = self.pick(&usable, &state, tried, refused) else {
                 if last == Reason::NoEndpoint {
-                    (last, self.retry_after_ms) = usable.refusal();
+                    (last, self.retry_after_ms) = usable.refusal(self.shard);
                 }
                 return Err(last);
             };
@@ -99,7 +99,7 @@ impl Exchange<'_> {
                 if refused < limits::CONNECT_TRIES_MAX {
                     continue;
                 }
-                return Err(usable.refusal().0);
+                return Err(usable.refusal(self.shard).0);
             };
             let began = rt::turn_time();
             self.record.endpoint = Some(endpoint);

@@ -99,6 +99,11 @@ impl Exchange<'_> {
     ) -> Result<Attempted, Reason> {
         let Connected { endpoint, connection, admitted, began } =
             self.connect(upstream, timing, *fresh_only, tried).await?;
+        if self.record.retries > 0
+            && let Some(lease) = &self.lease
+        {
+            lease.note_retry();
+        }
         let was_reused = connection.reused;
         let sent_before = connection.sent;
         let gate = retries.filter(|retries| self.is_gated(retries));

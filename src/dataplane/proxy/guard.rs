@@ -16,6 +16,7 @@ use crate::{
         overload::Importance,
     },
     snapshot::{Guards, Upstream},
+    telemetry::upstream_stats::Refuser,
 };
 
 /// Leave to try one endpoint, given back by [`Exchange::learn`].
@@ -87,17 +88,21 @@ impl<'a> Usable<'a> {
         Some(Admitted { leave, is_trial })
     }
 
-    /// Why nothing could be picked, and in how many milliseconds it may be different.
-    pub(super) fn refusal(&self) -> (Reason, Option<u64>) {
+    /// Why nothing could be picked, and in how many milliseconds it may be different; counted.
+    pub(super) fn refusal(&self, shard: &Shard) -> (Reason, Option<u64>) {
         let rule = self.upstream.guards.as_deref().and_then(Guards::endpoint_breaker);
         let is_shut = rule.is_some_and(|rule| {
             let mut cells = self.upstream.endpoints.iter().map(|one| &one.cell);
             cells.any(|cell| cell.breaker().is_shut(rule, self.now_ms))
         });
-        match rule {
-            Some(rule) if is_shut => (Reason::CircuitOpen, Some(rule.open_for_ms)),
-            _ => (Reason::NoEndpoint, None),
-        }
+        let (by, refusal) = match rule {
+            Some(rule) if is_shut => {
+                (Refuser::EndpointBreakers, (Reason::CircuitOpen, Some(rule.open_for_ms)))
+            }
+            _ => (Refuser::NoEndpoint, (Reason::NoEndpoint, None)),
+        };
+        shard.stats.upstream(self.upstream.stats).note_refused(by);
+        refusal
     }
 }
 
@@ -140,11 +145,9 @@ impl Exchange<'_> {
         let place = Box::pin(waiting.enter(&upstream.cell, rule, importance)).await;
         if let Err(reason) = place {
             self.retry_after_ms = Some(1_000);
-            let stats = self.shard.stats.upstream(upstream.stats);
-            let why = usize::from(reason == Reason::PendingTimeout);
-            if let Some(counter) = stats.shed.get(why) {
-                counter.inc();
-            }
+            let waited = reason == Reason::PendingTimeout;
+            let by = if waited { Refuser::PendingTimeout } else { Refuser::Limit };
+            self.shard.stats.upstream(upstream.stats).note_refused(by);
         }
         place.map(Some)
     }
@@ -160,6 +163,7 @@ impl Exchange<'_> {
             Ok(leave) => Ok(Some(leave)),
             Err(wait_ms) => {
                 self.retry_after_ms = Some(wait_ms);
+                self.shard.stats.upstream(upstream.stats).note_refused(Refuser::Breaker);
                 Err(Reason::CircuitOpen)
             }
         }
@@ -201,15 +205,20 @@ impl Exchange<'_> {
         began: Instant,
         result: &Result<Attempted, Reason>,
     ) {
-        if upstream.guards.is_none() {
-            return;
-        }
         let outcome = match result {
             Ok(Attempted::Done(_)) => outcome_of_status(self.progress.status),
             Ok(Attempted::Refused(status)) => outcome_of_status(*status),
             Ok(Attempted::Stale) => Outcome::Unknown,
             Err(reason) => self.outcome(*reason),
         };
+        if outcome == Outcome::Failed
+            && let Some(lease) = &self.lease
+        {
+            lease.note_failure();
+        }
+        if upstream.guards.is_none() {
+            return;
+        }
         let until = self.progress.head_at.unwrap_or_else(Instant::now);
         let micros = u64::try_from((until - began).as_micros()).unwrap_or(u64::MAX);
         let state = self.shard.tallied(upstream);

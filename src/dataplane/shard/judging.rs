@@ -45,10 +45,10 @@ impl Shard {
             (Outcome::Failed, true) => self.eject(upstream, rule, endpoint, Why::Trial),
             (Outcome::Good, false) => {
                 endpoint.cell.note_success();
-                state.tally.note(index, false, micros);
+                state.note_seen(index, false, micros);
             }
             (Outcome::Failed, false) => {
-                state.tally.note(index, true, micros);
+                state.note_seen(index, true, micros);
                 let row = endpoint.cell.note_error();
                 if rule.consecutive_errors > 0
                     && row >= rule.consecutive_errors

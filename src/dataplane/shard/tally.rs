@@ -8,11 +8,7 @@ use std::{
 };
 
 use super::{Shard, judging, upstreams::UpstreamState};
-use crate::{
-    base::ids::EndpointIndex,
-    policy::{breaker::Outcome, outlier::Seen},
-    snapshot::Upstream,
-};
+use crate::{base::ids::EndpointIndex, policy::breaker::Outcome, snapshot::Upstream};
 
 /// What one core saw of one upstream since the last tick.
 #[derive(Default)]
@@ -21,25 +17,12 @@ pub struct Tally {
     earned: Cell<u64>,
     /// Tries that say something of how busy the upstream is, and their time to the response head.
     latencies: Cell<(u64, u64)>,
-    /// Of endpoints, by their index; as many as were ever noted.
-    seen: RefCell<Vec<Seen>>,
 }
 
 impl Tally {
     /// A request earned this many parts of 10,000 of a further try.
     pub fn earn(&self, per_10k: u16) {
         self.earned.set(self.earned.get() + u64::from(per_10k));
-    }
-
-    /// A try of an endpoint ended; `micros` to its response head or its failure.
-    pub fn note(&self, endpoint: EndpointIndex, is_error: bool, micros: u64) {
-        let (mut seen, index) = (self.seen.borrow_mut(), usize::from(endpoint.0));
-        if seen.len() <= index {
-            seen.resize(index + 1, Seen::default());
-        }
-        if let Some(seen) = seen.get_mut(index) {
-            seen.note(is_error, micros);
-        }
     }
 
     /// A try ended that says something of how busy the upstream is. Failures do only if they took
@@ -52,8 +35,8 @@ impl Tally {
         }
     }
 
-    /// Brings it to the process.
-    fn bring(&self, shard: &Shard, upstream: &Upstream) {
+    /// Brings it to the process, with what was seen of the endpoints.
+    fn bring(&self, shard: &Shard, state: &UpstreamState, upstream: &Upstream) {
         let now_ms = shard.now_ms();
         self.is_listed.set(false);
         upstream.cell.retry_budget().earn(self.earned.take(), now_ms);
@@ -62,12 +45,11 @@ impl Tally {
         if let Some(rule) = guards.overload.as_ref().filter(|rule| rule.adaptive && count > 0) {
             upstream.cell.load().learn(rule, count, micros, now_ms);
         }
-        let mut all = self.seen.borrow_mut();
-        for (index, (seen, endpoint)) in all.iter_mut().zip(&upstream.endpoints).enumerate() {
+        for (index, (seen, endpoint)) in state.take_seen().zip(&upstream.endpoints).enumerate() {
             if seen.requests == 0 {
                 continue;
             }
-            judging::bring(guards, endpoint, std::mem::take(seen), now_ms);
+            judging::bring(guards, endpoint, seen, now_ms);
             if let Some(rule) = &guards.passive {
                 shard.judge(upstream, rule, EndpointIndex(index as u16));
             }
@@ -101,7 +83,7 @@ impl Shard {
     /// Brings to the process what this core saw of upstreams. Called each tick.
     pub fn bring_tallies(&self) {
         for (state, upstream) in self.tallies.listed.borrow_mut().drain(..) {
-            state.tally.bring(self, &upstream);
+            state.tally.bring(self, &state, &upstream);
         }
     }
 }

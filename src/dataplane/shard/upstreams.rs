@@ -18,12 +18,12 @@ use crate::{
     dataplane::upstream::EndpointPool,
     policy::{
         balance::{Ask, Balancer, KeyHash, Load, Standing},
-        outlier,
+        outlier::{self, Seen},
     },
     rt::Deadlines,
     snapshot::{
         Endpoint, Upstream,
-        cells::{EndpointCell, Health},
+        cells::{Counts, EndpointCell, Health},
         messages::Gone,
     },
     telemetry::CoreStats,
@@ -53,7 +53,43 @@ pub struct UpstreamState {
 struct Count {
     begun: Cell<u32>,
     ended: Cell<u32>,
+    failed: Cell<u32>,
+    retried: Cell<u32>,
+    /// What verdicts are made of, where the upstream has rules for them.
+    seen: Cell<Seen>,
     cell: Arc<EndpointCell>,
+}
+
+impl Count {
+    fn of(endpoint: &Endpoint) -> Self {
+        Self {
+            begun: Cell::default(),
+            ended: Cell::default(),
+            failed: Cell::default(),
+            retried: Cell::default(),
+            seen: Cell::default(),
+            cell: Arc::clone(&endpoint.cell),
+        }
+    }
+
+    /// Adds it to what all cores know.
+    fn tell(&self) {
+        let (begun, ended) = (self.begun.take(), self.ended.take());
+        if begun != 0 || ended != 0 {
+            let (failed, retried) = (self.failed.take(), self.retried.take());
+            self.cell.add_counts(Counts {
+                begun: begun.into(),
+                ended: ended.into(),
+                failed: failed.into(),
+                retried: retried.into(),
+            });
+        }
+    }
+}
+
+/// One more.
+fn count_one(count: &Cell<u32>) {
+    count.set(count.get().wrapping_add(1));
 }
 
 /// Upstreams that have something to tell at the next tick.
@@ -126,7 +162,7 @@ impl UpstreamState {
     /// A request goes to an endpoint, until the lease is dropped.
     pub fn lease(self: Rc<Self>, endpoint: EndpointIndex) -> Lease {
         if let Some(count) = self.count(endpoint) {
-            count.begun.set(count.begun.get().wrapping_add(1));
+            count_one(&count.begun);
             if self.shares_load {
                 count.cell.begin();
             }
@@ -141,12 +177,21 @@ impl UpstreamState {
     /// Adds what was counted since the last tick to what all cores know.
     fn tell(&self) {
         self.is_due.set(false);
-        for count in &self.counts {
-            let (begun, ended) = (count.begun.take(), count.ended.take());
-            if begun != 0 || ended != 0 {
-                count.cell.add_counts(begun, ended);
-            }
+        self.counts.iter().for_each(Count::tell);
+    }
+
+    /// A try of an endpoint ended, `micros` to its response head or its failure.
+    pub fn note_seen(&self, endpoint: EndpointIndex, is_error: bool, micros: u64) {
+        if let Some(count) = self.count(endpoint) {
+            let mut seen = count.seen.get();
+            seen.note(is_error, micros);
+            count.seen.set(seen);
         }
+    }
+
+    /// What was seen of each endpoint since the last tick, in the order of the endpoints.
+    pub(super) fn take_seen(&self) -> impl Iterator<Item = Seen> {
+        self.counts.iter().map(|count| count.seen.take())
     }
 }
 
@@ -186,12 +231,26 @@ impl Lease {
             count.cell.learn_latency(u32::try_from(micros).unwrap_or(u32::MAX), now_ms);
         }
     }
+
+    /// Notes that it is with the endpoint because an earlier try of it failed.
+    pub fn note_retry(&self) {
+        if let Some(count) = self.state.count(self.endpoint) {
+            count_one(&count.retried);
+        }
+    }
+
+    /// Notes that the endpoint failed it.
+    pub fn note_failure(&self) {
+        if let Some(count) = self.state.count(self.endpoint) {
+            count_one(&count.failed);
+        }
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let Some(count) = self.state.count(self.endpoint) else { return };
-        count.ended.set(count.ended.get().wrapping_add(1));
+        count_one(&count.ended);
         if self.state.shares_load {
             count.cell.end();
         }
@@ -363,11 +422,6 @@ impl Upstreams {
 
     fn make(&self, upstream: &Upstream) -> UpstreamState {
         let pools = upstream.endpoints.iter().zip(&upstream.pools);
-        let count = |one: &Endpoint| Count {
-            begun: Cell::new(0),
-            ended: Cell::new(0),
-            cell: Arc::clone(&one.cell),
-        };
         UpstreamState {
             balancer: RefCell::new(Balancer::new(&upstream.strategy, self.core)),
             tally: Tally::default(),
@@ -377,7 +431,7 @@ impl Upstreams {
             pools: pools
                 .map(|(endpoint, identity)| Some(self.pool(*identity, endpoint.address?)))
                 .collect(),
-            counts: upstream.endpoints.iter().map(count).collect(),
+            counts: upstream.endpoints.iter().map(Count::of).collect(),
             is_due: Cell::new(false),
             due: Rc::clone(&self.due),
             shares_load: upstream.strategy.needs_load(),

@@ -194,7 +194,8 @@ impl Ringway {
     fn try_admin(&self, path: &str) -> Option<Message> {
         let stream = std::net::TcpStream::connect_timeout(&self.admin, PATIENCE).ok()?;
         let mut wire = Wire::new(stream);
-        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", self.admin);
         if !wire.try_send(request) {
             return None;
         }
