@@ -106,11 +106,10 @@ pub fn run(
     let kept = rules::kept(&source).map_err(ServerError::Config)?;
     let reader = Reader::start().map_err(ServerError::Control)?;
     let (base, version) = (OwnBase::Source(source.clone()), origin.inherited.version + 1);
-    let loaded = rules::load(&reader, base, &kept.overlay, Default::default(), version)
-        .map_err(ServerError::Config)?;
+    let read = || rules::load(&reader, base, &kept.overlay, Default::default(), version);
+    let loaded = rt::memory::sparingly(read).map_err(ServerError::Config)?;
     let stamp = stamp.map(|stamp| stamp.and(files::as_read()));
     reader.yield_to_workers();
-    reader.tidy();
     log::set_level(loaded.level);
     for warning in &loaded.warnings {
         log::warn(format_args!("{warning}"));
@@ -264,6 +263,7 @@ impl Boot {
             let seen = self.preparer.stamp.clone();
             watch::start(&self.preparer.source, seen, &self.state.changes);
         }
+        rt::memory::give_back_program();
         on_ready(Running { listeners, admin, stop: stop.clone() });
         let control = Control {
             broadcast: Broadcast::new(Arc::clone(&self.snapshot), mailboxes),

@@ -14,6 +14,7 @@ use crate::{
         changes::{Applied, Edit, Order, Orders, Refused, Wait, Why, leaving},
         log,
     },
+    rt,
     server::{
         prepare::{self, Done, Outcome, Preparer},
         reader::Reader,
@@ -55,7 +56,7 @@ impl Changing {
             waiting: VecDeque::new(),
             alone: 0,
             preparing: None,
-            prepared_at: None,
+            prepared_at: Some(Instant::now()), // the start was one
             accepted: Vec::new(),
         }
     }
@@ -108,6 +109,8 @@ impl Changing {
         let is_due = |at: &mut Instant| at.elapsed() >= QUIET && self.preparing.is_none();
         if self.prepared_at.take_if(is_due).is_some() {
             self.reader.tidy();
+            rt::memory::give_back(); // here old rules were freed
+            rt::memory::give_back_program();
         }
     }
 

@@ -25,6 +25,7 @@ mod http2_tls;
 mod http2_upstream;
 mod limits;
 mod listeners;
+mod memory;
 mod mutations;
 mod observe;
 mod overload;

@@ -1,6 +1,8 @@
 //! TOML text to a tree with places. Text that is not TOML is repaired line by line, so that one
 //! slip does not hide the other mistakes of a file.
 
+use std::{panic::resume_unwind, thread};
+
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -11,8 +13,28 @@ use super::{errors::Report, text::Source};
 /// Slips repaired in one file before its rest is given up.
 const REPAIRS_MAX: usize = 64;
 
+/// Bytes of a text from which on its tree is made on a thread of its own.
+const APART_BYTES_MIN: usize = 32 * 1024;
+
 /// The tree of a text, if it is TOML.
+///
+/// The allocator gives each thread pages of its own. A tree takes 30 times the memory of its text and
+/// is gone when it has been read; what was read from it stays. On one thread the two would share
+/// pages, none of which could be given back.
 pub(super) fn parse(text: &str) -> Option<Spanned<DeTable<'_>>> {
+    if text.len() < APART_BYTES_MIN {
+        return parse_here(text);
+    }
+    thread::scope(|scope| {
+        let apart = thread::Builder::new().name("ringway-parse".into());
+        match apart.spawn_scoped(scope, || parse_here(text)) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => parse_here(text),
+        }
+    })
+}
+
+fn parse_here(text: &str) -> Option<Spanned<DeTable<'_>>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
     errors.is_empty().then_some(tree)
 }
