@@ -109,6 +109,12 @@ pub const ROUTE_STATUS_SERIES_MAX: usize = 32;
 /// Upstreams with metric series of their own; later ones share the series `other`.
 pub const UPSTREAM_SERIES_MAX: usize = 256;
 
+/// Routes whose split has metric series; those of further ones are left out.
+pub const SPLIT_SERIES_MAX: usize = 256;
+
+/// Largest `weight` of an upstream in a split: a share of one in a million can be written.
+pub const SPLIT_WEIGHT_MAX: u32 = 1_000_000;
+
 /// Endpoints tried for one request while none of them accepted a connection. Nothing of the
 /// request was sent, so trying is safe; three keep the worst case at three connect timeouts.
 pub const CONNECT_TRIES_MAX: usize = 3;

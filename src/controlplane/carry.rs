@@ -73,6 +73,7 @@ impl Carry {
     pub fn assign(&mut self, old: Option<&Snapshot>, new: &mut Snapshot) {
         self.listeners(old, new);
         self.routes(old, new);
+        carry_splits(old, new);
         let before: HashMap<&str, &Arc<Upstream>> = old
             .into_iter()
             .flat_map(|old| old.upstreams.iter().map(|upstream| (&*upstream.name, upstream)))
@@ -158,6 +159,26 @@ impl Carry {
         }
         for upstream in before.values().filter(|old| !kept.contains(&old.identity.place)) {
             self.upstreams.give_back(upstream.identity);
+        }
+    }
+}
+
+/// The shares in force, and whose turn it is, go along with the id of the route, as long as it is shared
+/// out the same way.
+fn carry_splits(old: Option<&Snapshot>, new: &mut Snapshot) {
+    let (Some(old), Some(routes)) = (old, Arc::get_mut(&mut new.routes)) else { return };
+    for (index, route) in routes.iter_mut().enumerate() {
+        let Some(extra) = route.extra.as_mut().filter(|extra| extra.split.is_some()) else {
+            continue;
+        };
+        let same = old.routes.get(index).filter(|one| one.id == route.id);
+        let before = same.or_else(|| old.routes.iter().find(|one| one.id == route.id));
+        let before = before.and_then(|one| one.extra.as_ref()?.split.as_ref());
+        let split = Arc::make_mut(extra).split.as_mut();
+        if let (Some(before), Some(split)) = (before, split)
+            && before.is_shared_out_like(split)
+        {
+            Arc::make_mut(split).cell = Arc::clone(&before.cell);
         }
     }
 }

@@ -12,15 +12,16 @@ use crate::{
         ids::{ListenerIndex, RouteIndex},
         reason::Reason,
     },
-    policy::route::{
-        Candidate, Captures, FieldSource, RouteMatch, RouteQuery, RouteTable, TargetRule,
+    policy::{
+        route::{Candidate, Captures, FieldSource, RouteMatch, RouteQuery, RouteTable, TargetRule},
+        split::WHOLE,
     },
     proto::{
         h1::{HeadLimits, Method, Parse, RequestHead, TargetForm},
         host::{normalise_host, parse_authority},
         uri::normalise_path,
     },
-    snapshot::{Listener, Snapshot},
+    snapshot::{Listener, Snapshot, split::Split},
 };
 
 /// Rules that can be asked: those of files, or those in force.
@@ -37,6 +38,29 @@ pub trait Rules {
     fn upstream_name(&self, route: RouteIndex) -> &str;
     /// How the path that is sent is made.
     fn target_rule(&self, route: RouteIndex) -> &TargetRule;
+    /// The upstreams a route shares its requests out over, if it does.
+    fn split(&self, route: RouteIndex) -> Option<&Split>;
+
+    /// Where requests of a route go, in words.
+    fn goes_to(&self, route: RouteIndex) -> String {
+        match self.split(route) {
+            None => format!("upstream \"{}\"", self.upstream_name(route)),
+            Some(split) => {
+                let one = |(name, share)| format!("\"{name}\" ({share})");
+                format!("upstreams {}", shares(split).map(one).collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+}
+
+/// The upstreams of a split, with their shares as percentages.
+fn shares(split: &Split) -> impl Iterator<Item = (&str, String)> {
+    let percent = |share: u64| {
+        let percent = format!("{:.3}", share as f64 * 100.0 / WHOLE as f64);
+        format!("{}%", percent.trim_end_matches('0').trim_end_matches('.'))
+    };
+    let names = split.choices.iter().map(|choice| &*choice.name);
+    names.zip(split.cell.shares().map(percent))
 }
 
 impl Rules for Config {
@@ -65,6 +89,10 @@ impl Rules for Config {
         let extra = &self.routes[route.0 as usize].extra;
         extra.as_ref().map_or(&TargetRule::Keep, |extra| &extra.target)
     }
+
+    fn split(&self, route: RouteIndex) -> Option<&Split> {
+        self.routes[route.0 as usize].extra.as_ref()?.split.as_deref()
+    }
 }
 
 impl Rules for Snapshot {
@@ -90,6 +118,10 @@ impl Rules for Snapshot {
 
     fn target_rule(&self, route: RouteIndex) -> &TargetRule {
         self.route(route).extra.as_ref().map_or(&TargetRule::Keep, |extra| &extra.target)
+    }
+
+    fn split(&self, route: RouteIndex) -> Option<&Split> {
+        self.route(route).extra.as_ref()?.split.as_deref()
     }
 }
 
@@ -135,7 +167,8 @@ pub fn explain<'a>(
 }
 
 impl Explanation<'_> {
-    /// `{"route", "status", "target", "upstream", "candidates": [{"route", "failed"}]}`.
+    /// `{"route", "status", "target", "upstream", "candidates": [{"route", "failed"}]}`. `upstream` is
+    /// `null` where a split decides, whose shares are in `split` then.
     pub fn to_json(&self) -> Value {
         self.answer.to_json(self.rules)
     }
@@ -236,6 +269,18 @@ struct Taken {
     route: RouteIndex,
     /// Path and query as they are sent.
     target: String,
+    /// The choice of a split that the request's own fields lead to.
+    choice: Option<usize>,
+}
+
+impl Taken {
+    /// Where it goes; `None` if the shares of a split decide.
+    fn upstream<'r>(&self, rules: &'r dyn Rules) -> Option<&'r str> {
+        match rules.split(self.route) {
+            None => Some(rules.upstream_name(self.route)),
+            Some(split) => Some(&split.choices.get(self.choice?)?.name),
+        }
+    }
 }
 
 impl Answer {
@@ -295,7 +340,9 @@ fn look_up<F: FieldSource>(rules: &dyn Rules, query: &RouteQuery<'_, F>) -> Answ
                 target.push(b'?');
                 target.extend_from_slice(query);
             }
-            Ok(Taken { route, target: String::from_utf8_lossy(&target).into_owned() })
+            let target = String::from_utf8_lossy(&target).into_owned();
+            let choice = rules.split(route).and_then(|split| split.by_conditions(query.fields));
+            Ok(Taken { route, target, choice })
         }
         RouteMatch::MethodNotAllowed => {
             rules.table().allow(query, &mut allow);
@@ -326,24 +373,31 @@ impl Answer {
             .iter()
             .map(|one| json!({ "route": rules.route_id(one.route), "failed": one.failed }))
             .collect();
-        json!({
+        let mut out = json!({
             "route": taken.map(|taken| rules.route_id(taken.route)),
             "status": self.result.as_ref().map_or_else(|reason| reason.status(), |_| 200),
             "target": taken.map(|taken| &taken.target),
-            "upstream": taken.map(|taken| rules.upstream_name(taken.route)),
+            "upstream": taken.and_then(|taken| taken.upstream(rules)),
             "candidates": candidates,
-        })
+        });
+        if let Some(split) = taken.and_then(|taken| rules.split(taken.route)) {
+            let one = |(upstream, share)| json!({ "upstream": upstream, "share": share });
+            out["split"] = shares(split).map(one).collect();
+        }
+        out
     }
 
     fn to_text(&self, rules: &dyn Rules, listener: ListenerIndex) -> String {
         let listener = &rules.listeners()[usize::from(listener.0)];
         let mut lines = vec![match &self.result {
-            Ok(taken) => format!(
-                "route {} sends {} to upstream {}",
-                rules.route_id(taken.route),
-                taken.target,
-                rules.upstream_name(taken.route)
-            ),
+            Ok(taken) => {
+                let to = match (taken.upstream(rules), taken.choice) {
+                    (Some(name), None) => format!("upstream {name}"),
+                    (Some(name), Some(_)) => format!("upstream {name}, as its fields say"),
+                    (None, _) => format!("one of {}", rules.goes_to(taken.route)),
+                };
+                format!("route {} sends {} to {to}", rules.route_id(taken.route), taken.target)
+            }
             Err(Reason::MethodNotAllowed) => {
                 format!("405 method_not_allowed: no route takes the method; allow: {}", self.allow)
             }
@@ -519,5 +573,30 @@ endpoints = [{ url = "http://127.0.0.1:9000" }]
         assert!(
             text(("GET", "http://a.test/", &[], Some("x"))).unwrap_err().contains("edge, inside")
         );
+    }
+
+    #[test]
+    fn a_split_is_told_by_its_shares_or_by_the_fields_that_decide() {
+        let more = "[[route]]\nid = \"s\"\npath = \"/s\"\npriority = 1\nsplit = [\
+                    { upstream = \"users\", weight = 2 }, { upstream = \"v2\", weight = 1 }, \
+                    { upstream = \"v3\", headers = { x-v = \"3\" } }]\n\
+                    [[upstream]]\nname = \"v2\"\nendpoints = [\"http://127.0.0.1:1\"]\n\
+                    [[upstream]]\nname = \"v3\"\nendpoints = [\"http://127.0.0.1:2\"]\n";
+        let config = config::load_str("x.toml", &format!("{CONFIG}{more}")).unwrap().config;
+        let told = |headers: &[String]| {
+            let question =
+                Question { method: "GET", url: "http://a.test/s", headers, listener: None };
+            let told = explain(&config, &question).unwrap();
+            (told.to_json(), told.to_text())
+        };
+        let (json, text) = told(&[]);
+        assert_eq!(json["upstream"], Value::Null);
+        assert_eq!(json["split"][1], json!({ "upstream": "v2", "share": "33.333%" }));
+        let line = "route s sends /s to one of upstreams \"users\" (66.667%), \"v2\" (33.333%), \
+                    \"v3\" (0%)";
+        assert_eq!(text.lines().next(), Some(line));
+        let (json, text) = told(&["x-v: 3".into()]);
+        assert_eq!(json["upstream"], "v3");
+        assert!(text.starts_with("route s sends /s to upstream v3, as its fields say"), "{text}");
     }
 }

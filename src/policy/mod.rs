@@ -9,3 +9,4 @@ pub mod outlier;
 pub mod overload;
 pub mod retry;
 pub mod route;
+pub mod split;

@@ -8,6 +8,7 @@ pub mod cells;
 pub mod health;
 pub mod messages;
 pub mod names;
+pub mod split;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -167,6 +168,8 @@ pub struct RouteExtra {
     pub retry: Option<RetryRule>,
     /// Who is refused first when the upstream has too much to do.
     pub importance: Importance,
+    /// The upstreams its requests are shared out over; [`Route::upstream`] is the first of them.
+    pub split: Option<Arc<split::Split>>,
 }
 
 impl RouteExtra {
@@ -179,6 +182,7 @@ impl RouteExtra {
         early_data: false,
         retry: None,
         importance: Importance::Normal,
+        split: None,
     };
 }
 

@@ -95,6 +95,8 @@ metrics! {
         "Requests that wait for a place.";
     REQUEST_LIMIT = "ringway_upstream_requests_limit", Gauge, ["upstream"],
         "The limit in force, which follows latency if it is adaptive.";
+    SPLIT_SHARE = "ringway_split_share_ratio", Gauge, ["route", "upstream"],
+        "The share of a route's requests that an upstream of its split gets now.";
     POOL_IDLE = "ringway_pool_idle_connections", Gauge, ["core"],
         "Idle connections to endpoints kept.";
     POOL_STALE = "ringway_pool_stale_total", Counter, ["core"],

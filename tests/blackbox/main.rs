@@ -37,6 +37,7 @@ mod responses;
 mod retries;
 mod routing;
 mod smuggling;
+mod split;
 mod streams;
 mod systemd;
 mod takeover;

@@ -32,11 +32,8 @@ struct HashConfig {
     bounded_percent: Option<u32>,
 }
 
-#[derive(Clone, Debug)]
-struct StickyConfig {
-    cookie: Box<str>,
-    attributes: Box<str>,
-}
+/// The name of a cookie, and what follows its value.
+type StickyConfig = (Box<str>, Box<str>);
 
 impl BalanceConfig {
     /// How an endpoint is picked; over no endpoints yet.
@@ -52,8 +49,8 @@ impl BalanceConfig {
 
     /// The cookie that keeps clients where they are; for no endpoints yet.
     pub fn sticky(&self) -> Option<StickyCookie> {
-        let sticky = self.sticky.as_ref()?;
-        Some(StickyCookie::new(&sticky.cookie, &sticky.attributes, std::iter::empty()))
+        let (cookie, attributes) = self.sticky.as_ref()?;
+        Some(StickyCookie::new(cookie, attributes, std::iter::empty()))
     }
 }
 
@@ -195,7 +192,8 @@ pub(super) fn percent(value: &Value<'_>, min: u32, max: u32) -> Option<u32> {
     }
 }
 
-fn read_sticky(table: &Table<'_>) -> Option<StickyConfig> {
+/// A cookie that keeps a client somewhere.
+pub(super) fn read_sticky(table: &Table<'_>) -> Option<StickyConfig> {
     let cookie = table.require("cookie").and_then(|value| cookie_name(&value));
     let path = match table.get("path") {
         Some(value) => cookie_path(&value),
@@ -210,7 +208,7 @@ fn read_sticky(table: &Table<'_>) -> Option<StickyConfig> {
         "none" => "; HttpOnly; SameSite=None",
         _ => "; HttpOnly; SameSite=Lax",
     });
-    Some(StickyConfig { cookie: cookie?, attributes: attributes.into() })
+    Some((cookie?, attributes.into()))
 }
 
 /// The name of a cookie. Source: RFC 6265 §4.1.1.

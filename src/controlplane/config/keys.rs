@@ -9,6 +9,7 @@ mod endpoint;
 pub(super) mod failures;
 mod health_check;
 mod runtime;
+mod split;
 mod tls;
 
 use std::time::Duration;
@@ -420,8 +421,16 @@ pub(super) static ROUTE: Section = Section {
             "0",
             "The higher one is tried first, before everything else that orders routes.",
         ),
-        required("upstream", Kind::Text("users"), "Name of the upstream the request goes to.")
-            .or(&["backend", "service", "cluster", "proxy_pass", "to", "target"]),
+        key(
+            "upstream",
+            Kind::Text("users"),
+            "",
+            "Name of the upstream the request goes to. Required unless there is a `split`.",
+        )
+        .or(&["backend", "service", "cluster", "proxy_pass", "to", "target"]),
+        split::ROUTE_SPLIT,
+        split::ROUTE_SPLIT_KEY,
+        split::ROUTE_SPLIT_STICKY,
         key(
             "strip_path",
             Kind::Boolean,
@@ -462,7 +471,6 @@ pub(super) static ROUTE: Section = Section {
         ),
         failures::ROUTE_RETRY,
         failures::ROUTE_IMPORTANCE,
-        later("split", "name one upstream: upstream = \"...\""),
         later("plugins", "remove it"),
         later("sni", "remove it"),
     ],
@@ -598,6 +606,8 @@ pub(super) static SECTIONS: &[&Section] = &[
     &CERTIFICATE,
     &LIMITS,
     &ROUTE,
+    &split::SPLIT,
+    &split::SPLIT_STICKY,
     &failures::RETRY,
     &UPSTREAM,
     &ENDPOINT,

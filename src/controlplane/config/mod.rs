@@ -33,6 +33,7 @@ mod retry;
 mod route;
 mod runtime;
 pub mod schema;
+mod split;
 mod syntax;
 mod table;
 mod text;
@@ -331,7 +332,10 @@ fn read_config(
     let mut by_file: HashMap<u32, &Cut> = cuts.iter().map(|(file, cut)| (*file, cut)).collect();
     by_file.extend(added.iter().map(|(source, cut)| (source.file, cut)));
     let before = route::Before { kept: before, cuts: by_file };
-    let routes = route::read(&roots, &listeners, &upstreams, &before, report);
+    let workers = runtime.iter().flat_map(|runtime| &runtime.workers);
+    let cores = workers.map(|worker| worker.core + 1).max().unwrap_or(1);
+    let others = route::Others { listeners: &listeners, upstreams: &upstreams, cores };
+    let routes = route::read(&roots, others, &before, report);
     if !report.is_incomplete() {
         links::check_presence(files.place(report), &listeners, &routes, report);
     }

@@ -7,7 +7,7 @@ use super::{
     errors::{Place, Report},
     kept::{Cut, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
-    names, retry,
+    names, retry, split,
     table::Table,
     upstream::UpstreamConfig,
     value::{Pair, Value},
@@ -22,7 +22,10 @@ use crate::{
         overload::Importance,
         route::{Conflict, PathSpec, RouteError, RouteSpec, TableBuilder, TargetRule, ValueSpec},
     },
-    snapshot::{HostHeader, Listener, RouteExtra},
+    snapshot::{
+        HostHeader, Listener, RouteExtra,
+        split::{Split, Sticky},
+    },
 };
 
 /// One `[[route]]`; what it matches is in the table.
@@ -66,15 +69,25 @@ impl Routes {
     }
 }
 
-/// Captures that an upstream knows requests by.
+/// What routes refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Others<'a> {
+    pub(super) listeners: &'a Listeners,
+    pub(super) upstreams: &'a Named<UpstreamConfig>,
+    /// One more than the highest number of a core.
+    pub(super) cores: usize,
+}
+
+/// Captures that an upstream or a split knows requests by.
 type KeyCaptures = Vec<(Box<str>, u8)>;
 
-type Listeners = Named<(Listener, Place)>;
+pub(super) type Listeners = Named<(Listener, Place)>;
 
 /// What the routes read so far have left behind.
 struct Reader<'a> {
     listeners: &'a Listeners,
     upstreams: &'a Named<UpstreamConfig>,
+    cores: usize,
     builder: TableBuilder,
     /// Those that the builder took, by the index it was told.
     routes: Vec<RouteConfig>,
@@ -90,15 +103,16 @@ struct Reader<'a> {
 /// Reads the routes of all files.
 pub(super) fn read(
     roots: &[Table<'_>],
-    listeners: &Listeners,
-    upstreams: &Named<UpstreamConfig>,
+    others: Others<'_>,
     before: &Before<'_>,
     report: &Report,
 ) -> Routes {
+    let Others { listeners, upstreams, cores } = others;
     let builder = new_builder(listeners);
     let mut reader = Reader {
         listeners,
         upstreams,
+        cores,
         builder,
         routes: Vec::new(),
         ids: HashMap::new(),
@@ -164,7 +178,13 @@ impl Reader<'_> {
     fn read_route(&mut self, table: &Table<'_>, cut: Option<&Cut>) {
         let problems_before = table.report.problem_count();
         let id = self.read_id(table);
-        let upstream = self.read_upstream(table);
+        let split = split::read(table, self.upstreams, self.cores);
+        let upstream = match &split {
+            Ok(None) => self.read_upstream(table),
+            Ok(Some(split)) => split.choices.first().map(|one| (one.upstream, one.name.clone())),
+            Err(()) => None,
+        };
+        let split = split.ok().flatten();
         let host_header = table.get("host_header").map(|value| host_header(&value));
         let timeout = table.duration_opt("timeout");
         let early_data = table.boolean("early_data");
@@ -182,7 +202,8 @@ impl Reader<'_> {
         let written_id = id.clone().filter(|_| table.get("id").is_some());
         let id = id.unwrap_or_else(|| self.number());
         let index = upstream.as_ref().map_or(UpstreamIndex(0), |(index, _)| *index);
-        let Some((target, matching, key_captures)) = self.add_to_table(table, index) else {
+        let asks = self.captures_asked(index, split.as_ref());
+        let Some((target, matching, key_captures)) = self.add_to_table(table, &asks) else {
             self.flawed = true;
             return;
         };
@@ -196,7 +217,10 @@ impl Reader<'_> {
             retry,
             importance,
             key_captures,
+            split: split.map(Arc::new),
         };
+        // Both are of the configuration as a whole.
+        let asks_for_others = asks_for_captures || extra.split.is_some();
         let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
         let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
         self.routes.push(route);
@@ -210,7 +234,7 @@ impl Reader<'_> {
             extra,
         });
         // What depends on another table is read again each time.
-        let is_clean = table.report.problem_count() == problems_before && !asks_for_captures;
+        let is_clean = table.report.problem_count() == problems_before && !asks_for_others;
         if let Some(cut) = cut.filter(|_| is_clean) {
             cut.keep(table.start(), &reading);
         }
@@ -221,7 +245,7 @@ impl Reader<'_> {
     fn add_to_table(
         &mut self,
         table: &Table<'_>,
-        upstream: UpstreamIndex,
+        asks: &[(Box<str>, String)],
     ) -> Option<(TargetRule, Matching, KeyCaptures)> {
         let errors_before = table.report.error_count();
         let keys = Keys::read(table);
@@ -237,7 +261,7 @@ impl Reader<'_> {
                     self.builder.set_aside();
                 }
                 let is_regex = matches!(spec.path, PathSpec::Regex(_));
-                let key_captures = self.key_captures(table, upstream);
+                let key_captures = self.key_captures(table, asks);
                 let uses_captures = target.uses_captures() || !key_captures.is_empty();
                 let matching = Matching::of(&spec, is_regex && uses_captures);
                 Some((target, matching, key_captures))
@@ -275,42 +299,61 @@ impl Reader<'_> {
     }
 
     fn read_upstream(&self, table: &Table<'_>) -> Option<(UpstreamIndex, Box<str>)> {
-        let value = table.get("upstream");
-        if value.is_none() && table.get("split").is_none() {
-            table.report_missing("upstream");
-        }
-        let name = value.and_then(|value| Some((value.text()?, value)));
-        let Some((name, value)) = name else {
+        let Some(value) = table.require("upstream") else {
             self.upstreams.use_all(); // which one was meant is not known
             return None;
         };
-        let position = self.upstreams.resolve(&name, &value, "upstream");
+        let position = value.text().and_then(|name| {
+            let position = self.upstreams.resolve(&name, &value, "upstream")?;
+            Some((UpstreamIndex(position as u32), name.into()))
+        });
         if position.is_none() {
             self.upstreams.use_all();
         }
-        position.map(|position| (UpstreamIndex(position as u32), name.into()))
+        position
     }
 
-    /// The captures of the route added last that its upstream knows requests by.
-    fn key_captures(&mut self, table: &Table<'_>, upstream: UpstreamIndex) -> KeyCaptures {
-        let Some((name, upstream)) = self.upstreams.at(upstream.0 as usize) else {
-            return Vec::new();
-        };
-        let Some(RequestKey::Path(capture)) = &upstream.balance.key else { return Vec::new() };
-        match self.builder.capture(capture) {
-            Some(index) => vec![(capture.clone(), index)],
-            None => {
-                let message = format!(
-                    "the upstream \"{name}\" hashes by the path parameter \"{capture}\", which this \
-                     route does not capture"
-                );
-                let hint = format!(
-                    "name it: path = \"/users/{{{capture}}}\"; without it any endpoint is picked"
-                );
-                table.report.warning(table.place(), "route", message, hint);
-                Vec::new()
+    /// The captures by which a split and the upstreams of a route know requests, and who that is.
+    fn captures_asked(
+        &self,
+        upstream: UpstreamIndex,
+        split: Option<&Split>,
+    ) -> Vec<(Box<str>, String)> {
+        let mut asked = Vec::new();
+        if let Some(Sticky::Key(RequestKey::Path(capture))) = split.map(|split| &split.sticky) {
+            asked.push((capture.clone(), "split_key goes".to_owned()));
+        }
+        let choices = split.map_or(&[][..], |split| &split.choices);
+        let others = choices.iter().skip(1).map(|choice| choice.upstream);
+        for index in std::iter::once(upstream).chain(others) {
+            let Some((name, upstream)) = self.upstreams.at(index.0 as usize) else { continue };
+            if let Some(RequestKey::Path(capture)) = &upstream.balance.key {
+                asked.push((capture.clone(), format!("the upstream \"{name}\" hashes")));
             }
         }
+        asked
+    }
+
+    /// The captures of the route added last that are asked for.
+    fn key_captures(&mut self, table: &Table<'_>, asks: &[(Box<str>, String)]) -> KeyCaptures {
+        let mut found = KeyCaptures::new();
+        for (capture, who) in asks {
+            match self.builder.capture(capture) {
+                Some(_) if found.iter().any(|(known, _)| known == capture) => {}
+                Some(index) => found.push((capture.clone(), index)),
+                None => {
+                    let message = format!(
+                        "{who} by the path parameter \"{capture}\", which this route does not \
+                         capture"
+                    );
+                    let hint = format!(
+                        "name it: path = \"/users/{{{capture}}}\"; without it any endpoint is picked"
+                    );
+                    table.report.warning(table.place(), "route", message, hint);
+                }
+            }
+        }
+        found
     }
 
     /// The listeners it is for; `None` if one is not known, which was reported.

@@ -148,7 +148,8 @@ mod tests {
     fn the_schema_knows_all_sections() {
         let schema = schema();
         let route = &schema["properties"]["route"]["items"];
-        assert_eq!(route["required"], json!(["upstream"]));
+        assert_eq!(route["required"], json!([]), "an upstream, or a split");
+        assert_eq!(route["properties"]["split"]["items"]["required"], json!(["upstream"]));
         assert_eq!(route["properties"]["priority"]["default"], 0);
         assert_eq!(route["additionalProperties"], false);
         assert!(route["properties"].get("plugins").is_none(), "what is refused is not completed");

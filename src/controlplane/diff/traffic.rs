@@ -186,11 +186,8 @@ impl Side {
         match fate {
             Fate::Refused(why) => (*why).to_owned(),
             Fate::Taken(route, target) => {
-                let mut text = format!(
-                    "{} to upstream \"{}\"",
-                    self.labels[route.0 as usize],
-                    self.config.upstream_name(*route)
-                );
+                let mut text =
+                    format!("{} to {}", self.labels[route.0 as usize], self.config.goes_to(*route));
                 if same_route {
                     text += &format!(" as {}", shape(target));
                 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering::Relaxed};
 use crate::{
     base::{
         clock::now_ms,
-        limits::{ENDPOINT_SERIES_MAX, UPSTREAM_SERIES_MAX},
+        limits::{ENDPOINT_SERIES_MAX, SPLIT_SERIES_MAX, UPSTREAM_SERIES_MAX},
         reason::Reason,
     },
     controlplane::{
@@ -16,8 +16,9 @@ use crate::{
     policy::{
         breaker,
         overload::{LoadCell, OverloadRule},
+        split::WHOLE,
     },
-    snapshot::Snapshot,
+    snapshot::{Route, Snapshot},
     telemetry::{
         CoreStats, UpstreamStats,
         histogram::BOUNDS_MICROS,
@@ -161,6 +162,20 @@ fn upstreams(out: &mut Exposition, state: &State, series: &Series, snapshot: &Sn
     }
     by_word(out, &used, &names::SHED, &Refuser::NAMES, |stats, at| stats.refused[at].get());
     loads(out, snapshot);
+    splits(out, snapshot);
+}
+
+/// The shares in force of routes with a split.
+fn splits(out: &mut Exposition, snapshot: &Snapshot) {
+    out.begin(&names::SPLIT_SHARE);
+    let with_split = |route: &'_ Route| route.extra.as_ref().and_then(|extra| extra.split.clone());
+    let splits = snapshot.routes.iter().filter_map(|one| Some((one, with_split(one)?)));
+    for (route, split) in splits.take(SPLIT_SERIES_MAX) {
+        for (choice, share) in split.choices.iter().zip(split.cell.shares()) {
+            let ratio = share as f64 / WHOLE as f64;
+            out.sample(&names::SPLIT_SHARE, &[&route.id, &choice.name], ratio);
+        }
+    }
 }
 
 /// What upstreams with a limit have to do.

@@ -31,6 +31,9 @@ pub struct RequestContext {
     pub response_out: Vec<u8>,
     /// Cookie fields to add to the response.
     pub cookies: Vec<u8>,
+    /// The cookie field that gives the client a place in the route's split; apart from `cookies`,
+    /// which each try writes anew.
+    pub place_cookie: Vec<u8>,
     /// What the access log wants of the head, kept because the head is overwritten in place.
     pub logged: LoggedHead,
     /// Decodes a chunked request body; reset where one begins.
@@ -72,9 +75,11 @@ impl RequestContext {
         self.head.clear();
         self.response.clear();
         self.captures.clear();
-        let Self { host, path, target, out, response_out, cookies, logged, .. } = self;
-        for buffer in
-            [host, path, target, out, response_out, cookies].into_iter().chain(logged.buffers())
+        let Self { host, path, target, out, response_out, cookies, place_cookie, logged, .. } =
+            self;
+        for buffer in [host, path, target, out, response_out, cookies, place_cookie]
+            .into_iter()
+            .chain(logged.buffers())
         {
             buffer.clear();
             if buffer.capacity() > limits::CONTEXT_BYTES_KEPT_MAX {
@@ -91,6 +96,7 @@ impl RequestContext {
             && self.out.is_empty()
             && self.response_out.is_empty()
             && self.cookies.is_empty()
+            && self.place_cookie.is_empty()
             && self.logged.method.is_empty()
             && self.logged.target.is_empty()
     }

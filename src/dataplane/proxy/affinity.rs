@@ -43,7 +43,7 @@ impl Exchange<'_> {
     }
 
     /// The hash of what the request is known by.
-    fn hash_of(&self, key: &RequestKey, names: &NamedCaptures) -> Option<KeyHash> {
+    pub(super) fn hash_of(&self, key: &RequestKey, names: &NamedCaptures) -> Option<KeyHash> {
         let bytes = self.client.input_bytes();
         let head = &self.context.head;
         let fields = Fields { head, bytes };
@@ -64,9 +64,11 @@ impl Exchange<'_> {
         })
     }
 
-    /// Writes the cookie that keeps the client on this endpoint, if it has another one or none.
+    /// Writes the cookies that keep the client on this endpoint, if it has another one or none, and in
+    /// its place of a split.
     pub(super) fn write_cookies(&mut self, upstream: &Upstream, endpoint: EndpointIndex) {
         self.context.cookies.clear();
+        self.context.cookies.extend_from_slice(&self.context.place_cookie);
         if let Some(sticky) = &upstream.sticky
             && self.affinity.sticky != Some(endpoint)
         {

@@ -23,13 +23,17 @@ impl Exchange<'_> {
     pub(super) async fn forward(&mut self, index: RouteIndex) -> Result<Reuse, Reason> {
         let table = self.table;
         let route = table.snapshot.route(index);
-        let upstream = table.snapshot.shared_upstream(route.upstream);
-        self.record.upstream = Some(route.upstream);
+        let extra = route.extra.as_deref();
+        let index = match extra.and_then(|extra| extra.split.as_deref()) {
+            None => route.upstream,
+            Some(split) => self.choose(split, extra).unwrap_or(route.upstream),
+        };
+        let upstream = table.snapshot.shared_upstream(index);
+        self.record.upstream = Some(index);
         if upstream.http2 && self.context.head.upgrade() {
             // Without the upgrade it would be another request, which nobody has made.
             return Err(Reason::UpgradeUnsupported);
         }
-        let extra = route.extra.as_deref();
         self.note_affinity(upstream, extra);
         let of_route = extra.and_then(|extra| extra.timeout);
         let of_call = self.call.and_then(|call| call.timeout);

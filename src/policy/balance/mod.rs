@@ -20,12 +20,13 @@ mod rotation;
 mod sticky;
 mod turns;
 
+pub(super) use self::sticky::{read_token, write_token};
 pub use self::{
     foreign::{Factory, find_registered, register, registered},
     hash::{HashAlgorithm, HashTable, KeyHash, hash_address, hash_key},
     latency::{fade, moving_average},
     rotation::{LEVELS, Member, Rotation, Rules, Standing},
-    sticky::{StickyCookie, cookie},
+    sticky::{StickyCookie, cookie, token_of},
 };
 use crate::base::ids::EndpointIndex;
 
@@ -225,7 +226,7 @@ fn below(random: u64, count: u64) -> u64 {
 /// Another number from a random one. Source: Steele, Lea, Flood, "Fast splittable pseudorandom
 /// number generators", 2014 (SplitMix64).
 #[inline]
-fn next_random(random: u64) -> u64 {
+pub(super) fn next_random(random: u64) -> u64 {
     let mut mixed = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

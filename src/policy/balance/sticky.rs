@@ -9,12 +9,12 @@ const TOKEN_SEED: u32 = 3;
 
 /// What stands in a cookie for an endpoint or upstream: a hash of its name, so that the name isn't
 /// told. The same on every ringway and after a restart; no secret, so who guesses the name can check it.
-fn token_of(name: &str) -> u64 {
+pub fn token_of(name: &str) -> u64 {
     hash_bytes(TOKEN_SEED, name.as_bytes())
 }
 
 /// Appends a token as it stands in a cookie: 16 hexadecimal digits.
-fn write_token(token: u64, out: &mut Vec<u8>) {
+pub(in crate::policy) fn write_token(token: u64, out: &mut Vec<u8>) {
     for digit in (0..TOKEN_DIGITS).rev() {
         let value = (token >> (4 * digit)) as u8 & 0xF;
         out.push(b"0123456789abcdef"[usize::from(value)]);
@@ -22,7 +22,7 @@ fn write_token(token: u64, out: &mut Vec<u8>) {
 }
 
 /// The token that a cookie's value is, if it is one.
-fn read_token(value: &[u8]) -> Option<u64> {
+pub(in crate::policy) fn read_token(value: &[u8]) -> Option<u64> {
     if value.len() != TOKEN_DIGITS {
         return None;
     }

@@ -1,6 +1,6 @@
 //! `[upstream.hash]` and `[upstream.sticky]`.
 
-use super::{Kind, SECOND, Section, YEAR, key, required};
+use super::{Key, Kind, SECOND, Section, YEAR, key, required};
 
 /// The strategies of ringway.
 pub(in crate::controlplane::config) const STRATEGIES: &[&str] = &[
@@ -48,22 +48,25 @@ pub(in crate::controlplane::config) static HASH: Section = Section {
 pub(in crate::controlplane::config) static STICKY: Section = Section {
     path: "upstream.sticky",
     doc: "A cookie that keeps a client on its endpoint while that may be picked.",
-    keys: &[
-        required("cookie", Kind::Text("ringway"), "The name of the cookie.").or(&["name"]),
-        key(
-            "ttl",
-            Kind::Duration(SECOND, YEAR, false),
-            "",
-            "How long the client keeps it; without it until the browser is closed.",
-        )
-        .or(&["expires", "max_age"]),
-        key("path", Kind::Text("/"), "/", "The paths that the client sends it with."),
-        key(
-            "same_site",
-            Kind::Choice(&["lax", "strict", "none"]),
-            "lax",
-            "With which requests of other sites it is sent.",
-        )
-        .or(&["samesite"]),
-    ],
+    keys: STICKY_KEYS,
 };
+
+/// The keys about a cookie that keeps a client somewhere.
+pub(super) const STICKY_KEYS: &[Key] = &[
+    required("cookie", Kind::Text("ringway"), "The name of the cookie.").or(&["name"]),
+    key(
+        "ttl",
+        Kind::Duration(SECOND, YEAR, false),
+        "",
+        "How long the client keeps it; without it until the browser is closed.",
+    )
+    .or(&["expires", "max_age"]),
+    key("path", Kind::Text("/"), "/", "The paths that the client sends it with."),
+    key(
+        "same_site",
+        Kind::Choice(&["lax", "strict", "none"]),
+        "lax",
+        "With which requests of other sites it is sent.",
+    )
+    .or(&["samesite"]),
+];
