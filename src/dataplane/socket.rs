@@ -36,6 +36,12 @@ pub struct Socket {
     transport: Transport,
 }
 
+/// Alerts that are sent by hand. Source: RFC 8446 §6.
+mod alert {
+    pub(super) const UNEXPECTED_MESSAGE: u8 = 10;
+    pub(super) const DECODE_ERROR: u8 = 50;
+}
+
 /// What bytes travel through.
 enum Transport {
     /// TCP, as it is or with TLS in it.
@@ -92,13 +98,17 @@ impl Socket {
             match hello::look(input.as_ref().map_or(&[], Buf::data)) {
                 Hello::Whole(name) => break name,
                 Hello::Http => return Err(HandshakeEnd::PlainHttp),
-                Hello::Other => return Err(HandshakeEnd::NotTls),
+                Hello::Other => {
+                    self.alert(alert::UNEXPECTED_MESSAGE);
+                    return Err(HandshakeEnd::NotTls);
+                }
                 Hello::Partial => {}
             }
             if let Some(buf) = input
                 && buf.spare() == 0
             {
-                break None; // the session refuses it
+                self.alert(alert::DECODE_ERROR);
+                return Err(HandshakeEnd::TooLong);
             }
             match self.fill(input, pool).await {
                 Ok(0) if input.is_none() => return Err(HandshakeEnd::Silent),
@@ -162,6 +172,13 @@ impl Socket {
             return Err(HandshakeEnd::Failed(failure));
         }
         Ok(())
+    }
+
+    /// Tells a peer that has not begun TLS why it does not begin, as far as it goes without waiting.
+    fn alert(&self, description: u8) {
+        if let Transport::Tcp(wire, None) = &self.transport {
+            wire.alert(description);
+        }
     }
 
     /// Sends what TLS has pending.
@@ -474,6 +491,12 @@ impl Socket {
 }
 
 impl Wire {
+    /// Sends a fatal alert in plain text. Source: RFC 8446 §6.
+    fn alert(&self, description: u8) {
+        let record = [21, 3, 3, 0, 2, 2, description];
+        let _ = self.stream.try_send(&record); // it may have gone
+    }
+
     fn new(stream: Stream, deadlines: &Deadlines) -> Self {
         Self {
             read_deadline: deadlines.register(&stream),

@@ -98,7 +98,7 @@ impl BufPool {
     }
 
     /// Buffers at most.
-    pub(super) fn count_max(&self) -> usize {
+    pub fn count_max(&self) -> usize {
         self.shared.slots.borrow().count_max()
     }
 

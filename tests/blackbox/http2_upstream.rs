@@ -115,6 +115,11 @@ async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendRes
     let (parts, mut body) = request.into_parts();
     let mut response = Response::new(());
     response.headers_mut().insert("x-host", parts.uri.host().unwrap_or("").parse().unwrap());
+    for name in ["content-length", "content-type", "trailer"] {
+        if let Some(value) = parts.headers.get(name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
     let is_empty = body.is_end_stream();
     let Ok(mut send) = respond.send_response(response, is_empty) else { return };
     if is_empty {
@@ -178,6 +183,26 @@ fn every_pairing_of_versions() {
             }
         });
     }
+}
+
+/// HTTP/1.1, by whose text messages travel, has no place for them.
+#[test]
+fn trailers_pass_beside_a_length_where_they_are_expected() {
+    let endpoint = Endpoint::start(100, |_| Deed::Echo);
+    let proxy = start(&endpoint);
+    block_on(async {
+        let client = Http2::connect(proxy.address()).await;
+        for (name, value) in [("trailer", "x-check"), ("content-type", "application/grpc")] {
+            let request = Request::post("http://a.test/").header("content-length", 4);
+            let request = request.header(name, value).body(()).unwrap();
+            let trailers =
+                HeaderMap::from_iter([("x-check".parse().unwrap(), "abc".parse().unwrap())]);
+            let answer =
+                client.request(request, Some("body".into()), Some(trailers)).await.unwrap();
+            assert_eq!((answer.status, answer.text().as_str()), (200, "body"), "{name}");
+            assert_eq!(answer.trailers["x-check"], "abc", "{name}");
+        }
+    });
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod hop_by_hop;
 mod hosts_targets;
 mod http2;
 mod http2_floods;
+mod http2_rules;
 mod http2_tls;
 mod http2_upstream;
 mod limits;

@@ -115,7 +115,9 @@ fn plain_text_on_a_tls_port_gets_a_clear_answer() {
     client.assert_closed();
     let mut stream = TcpStream::connect(proxy.address()).expect("connected");
     stream.write_all(b"SSH-2.0-x\r\n").expect("sent");
-    Client::over(stream).assert_closed();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("an end");
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 10], "an alert");
     assert_eq!(origin.connections(), 0);
 }
 
@@ -195,6 +197,53 @@ fn a_handshake_has_its_time() {
         let timeouts = proxy.metric("ringway_tls_handshakes_total", "result=\"timeout\"");
         (timeouts == 1.0).then_some(())
     });
+}
+
+/// Each hello that stops half way holds a buffer.
+#[test]
+fn hellos_that_stop_half_way_leave_buffers_for_others() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.issue("a", &["a.test"]);
+    let proxy = Ringway::start(&conf(&origin, &with(&[&pair])).runtime("buffers_max = 256"));
+    let mut client = authority.client().connect(proxy.address());
+    client.get("/before");
+    assert_eq!(client.response().status(), 200);
+    let halves: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stream = TcpStream::connect(proxy.address()).expect("connected");
+            stream.write_all(b"\x16\x03\x01\x02").expect("sent");
+            stream
+        })
+        .collect();
+    eventually("the last ones to be refused", Duration::from_secs(10), || {
+        (proxy.metric("ringway_tls_handshakes_total", "result=\"refused\"") >= 36.0).then_some(())
+    });
+    client.get("/meanwhile");
+    assert_eq!(client.response().status(), 200);
+    drop(halves);
+}
+
+/// What can't be TLS, and what is too long for it, is answered by an alert.
+#[test]
+fn what_is_no_hello_gets_an_alert() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.issue("a", &["a.test"]);
+    let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
+    let mut long = Vec::new();
+    for at in 0..3 {
+        long.extend([22, 3, 1, 0x40, 0]);
+        long.extend(if at == 0 { [1, 0, 0xff, 0xff] } else { [0; 4] });
+        long.extend([0; 0x3ffc]);
+    }
+    for (bytes, description) in
+        [(&b"\x17\x03\x03\0\x05aaaaa"[..], 10), (b"\x80\x2e\x01", 10), (&long, 50)]
+    {
+        let mut stream = TcpStream::connect(proxy.address()).expect("connected");
+        let _ = stream.write_all(bytes); // the end may come before the last bytes
+        let mut answer = [0; 7];
+        stream.read_exact(&mut answer).expect("an alert");
+        assert_eq!(answer, [21, 3, 3, 0, 2, 2, description]);
+    }
 }
 
 /// OpenSSL as the peer: versions, resumption with either, no name.

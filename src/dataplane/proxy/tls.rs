@@ -27,7 +27,9 @@ pub(super) async fn accept(
     tls: &Arc<ServerTls>,
 ) -> Result<Alpn, Option<Reason>> {
     let stats = &shard.stats;
-    let Some(_turn) = shard.handshakes.begin(limits::TLS_HANDSHAKES_MAX_PER_CORE) else {
+    // A hello that stops half way holds a buffer: others get theirs nevertheless.
+    let turns = limits::TLS_HANDSHAKES_MAX_PER_CORE.min(shard.buffers.count_max() / 4);
+    let Some(_turn) = shard.handshakes.begin(turns) else {
         stats.tls_refused.inc();
         return Err(None);
     };
@@ -85,7 +87,9 @@ fn count(stats: &CoreStats, end: &HandshakeEnd) {
         HandshakeEnd::Broken(Broken::Deadline(_)) => stats.tls_timeout.inc(),
         HandshakeEnd::Broken(Broken::Reset) => stats.tls_closed.inc(),
         HandshakeEnd::Broken(Broken::NoBuffer) => stats.tls_refused.inc(),
-        HandshakeEnd::PlainHttp | HandshakeEnd::NotTls => stats.tls_protocol.inc(),
+        HandshakeEnd::PlainHttp | HandshakeEnd::NotTls | HandshakeEnd::TooLong => {
+            stats.tls_protocol.inc()
+        }
         HandshakeEnd::Failed(failure) => count_failure(stats, failure),
     }
 }

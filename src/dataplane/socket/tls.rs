@@ -12,7 +12,7 @@ use std::{
     pin::pin,
 };
 
-use super::{Broken, Wire};
+use super::{Broken, Wire, alert};
 use crate::{
     base::limits,
     rt::{Buf, BufPool},
@@ -30,6 +30,8 @@ pub enum HandshakeEnd {
     PlainHttp,
     /// The first bytes are no TLS.
     NotTls,
+    /// A message of the handshake is longer than a buffer.
+    TooLong,
     /// What the other side sent, or did not have, rules it out. It was told so.
     Failed(Failure),
 }
@@ -40,6 +42,7 @@ impl fmt::Display for HandshakeEnd {
             Self::Broken(Broken::Deadline(_)) => f.write_str("it took too long"),
             Self::Broken(_) | Self::Silent => f.write_str("the peer closed the connection"),
             Self::PlainHttp | Self::NotTls => f.write_str("the peer does not speak TLS"),
+            Self::TooLong => f.write_str("the peer sent a message that is too long"),
             Self::Failed(failure) => failure.fmt(f),
         }
     }
@@ -102,6 +105,10 @@ impl Tls {
                     return Ok(());
                 }
             }
+            if self.is_cramped() && self.is_full() {
+                wire.alert(alert::DECODE_ERROR);
+                return Err(HandshakeEnd::TooLong);
+            }
             match self.receive(wire).await {
                 Ok(0) => return Err(HandshakeEnd::Broken(wire.broken_read())),
                 Ok(_) => {}
@@ -142,18 +149,27 @@ impl Tls {
         }
     }
 
+    /// Whether there is no room behind an incomplete message.
+    fn is_cramped(&self) -> bool {
+        self.state.borrow().cipher.as_ref().is_some_and(|buf| buf.spare() == 0)
+    }
+
+    /// Whether what is left of an incomplete message fills its buffer, so that no more of it can come.
+    fn is_full(&self) -> bool {
+        let cipher = &mut self.state.borrow_mut().cipher;
+        cipher.as_mut().is_some_and(|buf| {
+            buf.compact();
+            buf.spare() == 0
+        })
+    }
+
     /// Receives behind what is left of an incomplete record. 0 at the end of the stream.
     ///
     /// # Cancel safety
     /// Cancel safe: the buffer stays here while it waits.
     async fn receive(&self, wire: &Wire) -> Result<usize, Broken> {
-        if let Some(buf) = &mut self.state.borrow_mut().cipher
-            && buf.spare() == 0
-        {
-            buf.compact();
-            if buf.spare() == 0 {
-                return Err(Broken::Reset); // a handshake message that fits nowhere
-            }
+        if self.is_cramped() && self.is_full() {
+            return Err(Broken::Reset); // a handshake message that fits nowhere
         }
         let received = poll_fn(|cx| {
             let mut state = self.state.borrow_mut();

@@ -191,13 +191,13 @@ impl Carrier {
                     return Poll::Ready(Ok(self.accept(request, respond, random)));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    let is_theirs = error.is_library() || self.is_flooded();
+                    let is_theirs = error.is_library() || self.is_violated();
                     return Poll::Ready(Err(match is_theirs {
                         true => CarrierEnd::Violation,
                         false => CarrierEnd::Closed,
                     }));
                 }
-                Poll::Ready(None) if self.is_flooded() => {
+                Poll::Ready(None) if self.is_violated() => {
                     return Poll::Ready(Err(CarrierEnd::Violation));
                 }
                 Poll::Ready(None) => return Poll::Ready(Err(CarrierEnd::Closed)),
@@ -226,21 +226,24 @@ impl Carrier {
         }
         if self.has_goodbye_to_say() {
             self.has_said_goodbye = true;
-            let reason =
-                if self.is_flooded() { Reason::ENHANCE_YOUR_CALM } else { Reason::NO_ERROR };
+            let reason = match self.shared.read_end.get() {
+                Some(ReadEnd::Flooded) => Reason::ENHANCE_YOUR_CALM,
+                Some(ReadEnd::Broken) => Reason::PROTOCOL_ERROR,
+                _ => Reason::NO_ERROR,
+            };
             self.connection.abrupt_shutdown(reason);
         }
         self.open.waker.set(Some(cx.waker().clone()));
     }
 
-    fn is_flooded(&self) -> bool {
-        self.shared.read_end.get() == Some(ReadEnd::Flooded)
+    fn is_violated(&self) -> bool {
+        self.shared.read_end.get().is_some_and(ReadEnd::is_violation)
     }
 
     /// Nothing more can be received, and nobody waits for an answer, or deserves one.
     fn has_goodbye_to_say(&self) -> bool {
         let has_ended = self.shared.read_end.get().is_some();
-        has_ended && !self.has_said_goodbye && (self.open_count() == 0 || self.is_flooded())
+        has_ended && !self.has_said_goodbye && (self.open_count() == 0 || self.is_violated())
     }
 
     /// A connection without streams has a deadline and little memory, a header block that has begun

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     base::limits,
     dataplane::socket::{Broken, Socket},
-    proto::h2::FrameMeter,
+    proto::h2::{FrameMeter, Refusal},
     rt::{Buf, BufPool, Deadlines},
 };
 
@@ -33,6 +33,15 @@ pub(super) enum ReadEnd {
     Expired,
     /// Too many frames that carry nothing.
     Flooded,
+    /// It broke a rule that the crate does not know.
+    Broken,
+}
+
+impl ReadEnd {
+    /// Whether the peer has to be told what it did.
+    pub(super) fn is_violation(self) -> bool {
+        matches!(self, Self::Flooded | Self::Broken)
+    }
 }
 
 /// What the connection and its io know of each other.
@@ -138,6 +147,8 @@ pub(super) struct Io {
     deadlines: Deadlines,
     /// Received and not read by the crate yet.
     input: Option<Buf>,
+    /// Nothing is read behind it, for this reason.
+    ends_after_input: Option<ReadEnd>,
     meter: FrameMeter,
     shared: Rc<Shared>,
 }
@@ -152,20 +163,38 @@ impl Io {
         preface_bytes: usize,
         shared: Rc<Shared>,
     ) -> Self {
-        let now_tick = deadlines.now_tick();
-        let mut meter = FrameMeter::new(preface_bytes, now_tick);
-        if let Some(buf) = &input {
-            let _ = meter.pass(buf.data(), now_tick); // one buffer is no flood
-            shared.unfinished_head.set(meter.unfinished_head());
+        let mut io = Self {
+            socket,
+            pool: pool.clone(),
+            deadlines: deadlines.clone(),
+            input,
+            ends_after_input: None,
+            meter: FrameMeter::new(preface_bytes, deadlines.now_tick()),
+            shared,
+        };
+        io.measure();
+        io
+    }
+
+    /// Looks at what was received, and cuts off what the crate must not see.
+    fn measure(&mut self) {
+        let Some(buf) = &mut self.input else { return };
+        let passed = self.meter.pass(buf.data(), self.deadlines.now_tick());
+        self.shared.unfinished_head.set(self.meter.unfinished_head());
+        if let Err((before, refusal)) = passed {
+            buf.truncate(before);
+            self.ends_after_input = Some(match refusal {
+                Refusal::Flood => ReadEnd::Flooded,
+                Refusal::NoSettings | Refusal::PseudoTrailers => ReadEnd::Broken,
+            });
+            if before == 0 {
+                self.input = None;
+            }
         }
-        Self { socket, pool: pool.clone(), deadlines: deadlines.clone(), input, meter, shared }
     }
 
     /// Receives the next bytes; `Ok(false)` at the end.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Broken>> {
-        if self.input.is_some() {
-            return Poll::Ready(Ok(true));
-        }
         // Cancel safe: what arrives is there for the next call.
         let received = {
             let fill = pin!(self.socket.fill(&mut self.input, &self.pool));
@@ -178,7 +207,7 @@ impl Io {
         if self.shared.read_end.get().is_none() {
             self.shared.read_end.set(Some(end));
         }
-        if self.shared.holds_end.get() || end == ReadEnd::Flooded {
+        if self.shared.holds_end.get() || end.is_violation() {
             return Poll::Pending; // the connection looks at `read_end` after each turn
         }
         Poll::Ready(Ok(()))
@@ -195,20 +224,23 @@ impl AsyncRead for Io {
         if let Some(end) = this.shared.read_end.get() {
             return this.end(end);
         }
-        let is_new = this.input.is_none();
-        match ready!(this.poll_input(cx)) {
-            Ok(true) => {}
-            Ok(false) | Err(Broken::Reset | Broken::NoBuffer) => return this.end(ReadEnd::Closed),
-            Err(Broken::Deadline(_)) => return this.end(ReadEnd::Expired),
-        }
-        let Some(buf) = &mut this.input else { return this.end(ReadEnd::Closed) };
-        this.shared.was_heard.set(true);
-        if is_new {
-            if this.meter.pass(buf.data(), this.deadlines.now_tick()).is_err() {
-                return this.end(ReadEnd::Flooded);
+        if this.input.is_none() {
+            if let Some(end) = this.ends_after_input {
+                return this.end(end);
             }
-            this.shared.unfinished_head.set(this.meter.unfinished_head());
+            match ready!(this.poll_input(cx)) {
+                Ok(true) => {}
+                Ok(false) | Err(Broken::Reset | Broken::NoBuffer) => {
+                    return this.end(ReadEnd::Closed);
+                }
+                Err(Broken::Deadline(_)) => return this.end(ReadEnd::Expired),
+            }
+            this.shared.was_heard.set(true);
+            this.measure();
         }
+        let Some(buf) = &mut this.input else {
+            return this.end(this.ends_after_input.unwrap_or(ReadEnd::Closed));
+        };
         let count = buf.len().min(out.remaining());
         out.put_slice(&buf.data()[..count]);
         buf.consume(count);

@@ -16,7 +16,7 @@ use ::h2::{
 
 use super::{
     chunk::Chunk,
-    io::{Io, Shared, send_all},
+    io::{Io, ReadEnd, Shared, send_all},
     stream::Stream,
 };
 use crate::{
@@ -212,8 +212,12 @@ impl LinkDriver {
         self.poll_silence(cx);
         let ended = Pin::new(&mut self.connection).poll(cx);
         self.poll_writer(cx); // what this turn wrote leaves now
-        if self.writer.is_none() || self.shared.read_end.get().is_some() {
+        let read_end = self.shared.read_end.get();
+        if self.writer.is_none() || read_end.is_some() {
             self.state.is_closed.set(true);
+        }
+        if read_end.is_some_and(ReadEnd::is_violation) {
+            return Poll::Ready(()); // with it its streams end
         }
         ended.map(drop)
     }

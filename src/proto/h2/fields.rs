@@ -32,14 +32,18 @@ pub(super) struct Facts {
     pub(super) websocket_key: bool,
 }
 
-/// Appends the fields of a message as lines. Host is left out, Content-Length written as it is,
-/// and cookies that were cut into crumbs are put together.
+/// Appends the fields of a message as lines. Host is left out, Content-Length written as it is
+/// (or left out too, without `with_length`), and cookies that were cut into crumbs are put together.
 ///
 /// Source: RFC 9113 §8.2.
 ///
 /// # Errors
 /// What makes a message malformed there and could be told apart from text only with difficulty.
-pub(super) fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<Facts, Malformed> {
+pub(super) fn write_fields(
+    out: &mut Vec<u8>,
+    fields: &HeaderMap,
+    with_length: bool,
+) -> Result<Facts, Malformed> {
     let mut facts = Facts::default();
     for (name, value) in fields {
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
@@ -59,6 +63,9 @@ pub(super) fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<Fact
             b"content-length" if facts.length.is_some() => return Err(Malformed::ContentLength),
             b"content-length" => {
                 facts.length = Some(parse_length(value).ok_or(Malformed::ContentLength)?);
+                if !with_length {
+                    continue;
+                }
             }
             b"host" if facts.host => return Err(Malformed::Host),
             b"host" => {
@@ -73,6 +80,17 @@ pub(super) fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<Fact
     }
     write_cookies(out, fields);
     Ok(facts)
+}
+
+/// Whether trailers are to be expected behind a body: they are announced, or it is gRPC's, which ends
+/// with its status. HTTP/1.1 has no place for them beside a Content-Length, which is left out
+/// then; the crate has compared it with the body anyway.
+pub(super) fn has_trailers(fields: &HeaderMap) -> bool {
+    fields.contains_key(http::header::TRAILER)
+        || fields.get(http::header::CONTENT_TYPE).is_some_and(|kind| {
+            let kind = kind.as_bytes();
+            kind.get(..16).is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/grpc"))
+        })
 }
 
 /// One line for all crumbs.

@@ -2,7 +2,7 @@
 
 use http::{Method, request};
 
-use super::fields::{Malformed, push_line, write_fields};
+use super::fields::{Malformed, has_trailers, push_line, write_fields};
 use crate::proto::{h1::Framing, host::same_authority};
 
 /// How a request was written.
@@ -32,7 +32,8 @@ pub fn write_request(
     let at_host = out.len();
     write_host(out, parts)?;
     let has_host = out.len() > at_host;
-    let facts = write_fields(out, &parts.headers)?;
+    let is_chunked = !ended && protocol.is_none() && has_trailers(&parts.headers);
+    let facts = write_fields(out, &parts.headers, !is_chunked)?;
     if let Some(protocol) = protocol {
         push_line(out, b"connection", b"upgrade");
         push_line(out, b"upgrade", protocol);
@@ -53,9 +54,9 @@ pub fn write_request(
         //# if the value of a content-length header field does not equal the sum
         //# of the DATA frame payload lengths that form the content
         Some(1..) if ended => return Err(Malformed::ContentLength),
-        Some(length) => Framing::Length(length),
+        Some(length) if !is_chunked => Framing::Length(length),
         None if ended || parts.method == Method::CONNECT => Framing::Empty,
-        None => {
+        _ => {
             push_line(out, b"transfer-encoding", b"chunked");
             Framing::Chunked
         }
@@ -69,7 +70,9 @@ fn write_line(
     parts: &request::Parts,
     is_extended: bool,
 ) -> Result<(), Malformed> {
-    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+    let is_known =
+        |scheme: &str| ["http", "https"].iter().any(|it| it.eq_ignore_ascii_case(scheme));
+    if !parts.uri.scheme_str().is_none_or(is_known) {
         return Err(Malformed::Scheme);
     }
     let method = if is_extended { "GET" } else { parts.method.as_str() };
@@ -104,7 +107,9 @@ fn write_host(out: &mut Vec<u8>, parts: &request::Parts) -> Result<(), Malformed
         (None, Some(field)) => push_line(out, b"host", field.as_bytes()),
         (Some(authority), field) => {
             let authority = authority.as_str().as_bytes();
-            let port = if parts.uri.scheme_str() == Some("https") { 443 } else { 80 };
+            let is_https =
+                parts.uri.scheme_str().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+            let port = if is_https { 443 } else { 80 };
             //= https://www.rfc-editor.org/rfc/rfc9113#section-8.3.1
             //# A server SHOULD treat a request as malformed if it contains a Host
             //# header field that identifies an entity that differs from the entity
@@ -160,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn trailers_beside_a_length() {
+        let post = || get("http://a.test/").method("POST").header("content-length", "7");
+        for (name, value) in [("trailer", "x"), ("content-type", "application/grpc+proto")] {
+            let (written, how) = text(post().header(name, value), false).unwrap();
+            assert!(!written.contains("content-length"), "{written}");
+            assert!(written.ends_with("transfer-encoding: chunked\r\n\r\n"), "{written}");
+            assert_eq!(how.framing, Framing::Chunked);
+        }
+        let two = post().header("content-length", "7").header("trailer", "x");
+        assert_eq!(text(two, false).unwrap_err(), Malformed::ContentLength);
+    }
+
+    #[test]
     fn crumbs_are_put_together() {
         let request = get("http://a.test/").header("cookie", "a=1").header("x", "y");
         let (written, _) = text(request.header("cookie", "b=2"), true).unwrap();
@@ -171,6 +189,8 @@ mod tests {
         let (written, _) = text(get("/").header("host", "a.test"), true).unwrap();
         assert_eq!(written, "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
         let (written, _) = text(get("http://a.test/").header("host", "A.TEST:80"), true).unwrap();
+        assert_eq!(written, "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+        let (written, _) = text(get("HTTPS://a.test/").header("host", "a.test:443"), true).unwrap();
         assert_eq!(written, "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
         let other = get("http://a.test/").header("host", "b.test");
         assert_eq!(text(other, true).unwrap_err(), Malformed::Host);

@@ -2,7 +2,7 @@
 
 use http::response;
 
-use super::fields::{Malformed, push_line, write_fields};
+use super::fields::{Malformed, has_trailers, push_line, write_fields};
 use crate::proto::{
     bytes::push_decimal,
     h1::{Framing, reason_phrase},
@@ -31,17 +31,18 @@ pub fn write_response(
     out.push(b' ');
     out.extend_from_slice(reason_phrase(status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    let facts = write_fields(out, &parts.headers)?;
     let bodiless = to_head || matches!(status, 100..=199 | 204 | 304);
+    let is_chunked = !ended && !bodiless && has_trailers(&parts.headers);
+    let facts = write_fields(out, &parts.headers, !is_chunked)?;
     let framing = match facts.length {
         _ if bodiless => Framing::Empty,
         Some(1..) if ended => return Err(Malformed::ContentLength),
-        Some(length) => Framing::Length(length),
+        Some(length) if !is_chunked => Framing::Length(length),
         None if ended => {
             push_line(out, b"content-length", b"0");
             Framing::Length(0)
         }
-        None => {
+        _ => {
             push_line(out, b"transfer-encoding", b"chunked");
             Framing::Chunked
         }

@@ -1,14 +1,23 @@
-//! Counts frames that cost work and carry nothing.
+//! Counts frames that cost work and carry nothing, and looks at the first one.
 //!
 //! The `h2` crate bounds what a frame may make it remember: resets of streams nobody has accepted
 //! yet, CONTINUATION frames, small DATA frames. What costs only time (PING, SETTINGS, PRIORITY,
-//! resets of streams under way, frames of unknown types) is metered here, on the raw bytes.
+//! resets of streams under way, frames of unknown types) is metered here, on the raw bytes. Nor does
+//! the crate ask that a connection begins with SETTINGS, and that trailers have no pseudo-fields.
 
+use super::pseudo::Trailers;
 use crate::base::limits;
 
-/// The peer sends more frames that carry nothing than any program has use for.
+/// Why a frame is not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flood;
+pub enum Refusal {
+    /// The peer sends more frames that carry nothing than any program has use for.
+    Flood,
+    /// The first one is no SETTINGS.
+    NoSettings,
+    /// Trailers have a pseudo-field.
+    PseudoTrailers,
+}
 
 const HEADER_BYTES: usize = 9;
 
@@ -19,6 +28,8 @@ pub struct FrameMeter {
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
     payload_left: usize,
+    /// The first frame has been seen.
+    has_begun: bool,
     tokens: u32,
     last_tick: u64,
     /// Header blocks that have begun.
@@ -27,20 +38,27 @@ pub struct FrameMeter {
     head_goes_on: bool,
     /// The payload that passes belongs to it.
     payload_is_head: bool,
+    /// The last stream the peer has opened, if it is the one that opens streams.
+    last_stream: Option<u32>,
+    /// The trailers whose payload passes.
+    trailers: Option<Trailers>,
 }
 
 impl FrameMeter {
-    /// A meter for the frames behind `skip` bytes of preface.
+    /// A meter for the frames behind `skip` bytes of preface, which clients send.
     pub fn new(skip: usize, now_tick: u64) -> Self {
         Self {
             header: [0; HEADER_BYTES],
             header_bytes: 0,
             payload_left: skip,
+            has_begun: false,
             tokens: limits::H2_EMPTY_FRAMES_MAX,
             last_tick: now_tick,
             heads: 0,
             head_goes_on: false,
             payload_is_head: false,
+            last_stream: (skip > 0).then_some(0),
+            trailers: None,
         }
     }
 
@@ -53,14 +71,23 @@ impl FrameMeter {
     /// Takes the next bytes of the connection.
     ///
     /// # Errors
-    /// When there were too many empty frames.
-    pub fn pass(&mut self, mut bytes: &[u8], now_tick: u64) -> Result<(), Flood> {
+    /// Why no more of them may be taken, and how many of them may be.
+    pub fn pass(&mut self, bytes: &[u8], now_tick: u64) -> Result<(), (usize, Refusal)> {
         self.refill(now_tick);
+        let all = bytes.len();
+        let mut bytes = bytes;
         while !bytes.is_empty() {
             if self.payload_left > 0 {
                 let skipped = self.payload_left.min(bytes.len());
                 self.payload_left -= skipped;
-                bytes = &bytes[skipped..];
+                let (piece, rest) = bytes.split_at(skipped);
+                let left = self.payload_left;
+                //= https://www.rfc-editor.org/rfc/rfc9113#section-8.1
+                //# Trailers MUST NOT include pseudo-header fields (Section 8.3).
+                if self.trailers.as_mut().is_some_and(|trailers| trailers.find(piece, left)) {
+                    return Err((all - bytes.len(), Refusal::PseudoTrailers));
+                }
+                bytes = rest;
                 continue;
             }
             let taken = (HEADER_BYTES - self.header_bytes).min(bytes.len());
@@ -70,7 +97,8 @@ impl FrameMeter {
             bytes = rest;
             if self.header_bytes == HEADER_BYTES {
                 self.header_bytes = 0;
-                self.take_header()?;
+                let before = all - bytes.len() - taken;
+                self.take_header().map_err(|refusal| (before, refusal))?;
             }
         }
         Ok(())
@@ -83,18 +111,40 @@ impl FrameMeter {
         self.tokens = self.tokens.saturating_add(more).min(limits::H2_EMPTY_FRAMES_MAX);
     }
 
-    fn take_header(&mut self) -> Result<(), Flood> {
+    fn take_header(&mut self) -> Result<(), Refusal> {
         const DATA: u8 = 0;
         const HEADERS: u8 = 1;
+        const SETTINGS: u8 = 4;
         const WINDOW_UPDATE: u8 = 8;
         const CONTINUATION: u8 = 9;
         const END_HEADERS: u8 = 4;
-        let [a, b, c, kind, flags, ..] = self.header;
+        const ACK: u8 = 1;
+        let [a, b, c, kind, flags, id @ ..] = self.header;
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-3.4
+        //# This sequence MUST be followed by a SETTINGS frame (Section 6.5),
+        //# which MAY be empty.
+        if !std::mem::replace(&mut self.has_begun, true) && (kind != SETTINGS || flags & ACK != 0) {
+            return Err(Refusal::NoSettings);
+        }
         self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.payload_is_head = matches!(kind, HEADERS | CONTINUATION);
         if self.payload_is_head {
             self.heads = self.heads.wrapping_add(u32::from(kind == HEADERS));
             self.head_goes_on = flags & END_HEADERS == 0;
+        }
+        // What opens no stream belongs to one that is open.
+        let id = u32::from_be_bytes(id) & (u32::MAX >> 1);
+        let is_again = match &mut self.last_stream {
+            Some(last) if kind == HEADERS && id > *last => {
+                *last = id;
+                false
+            }
+            last => last.is_some(),
+        };
+        match (kind, &mut self.trailers) {
+            (HEADERS, trailers) => *trailers = is_again.then(|| Trailers::begin(flags)),
+            (CONTINUATION, Some(trailers)) => trailers.go_on(),
+            (_, trailers) => *trailers = None,
         }
         let is_empty = match kind {
             DATA => self.payload_left == 0 && flags & 1 == 0,
@@ -103,7 +153,7 @@ impl FrameMeter {
             _ => true,
         };
         if is_empty {
-            self.tokens = self.tokens.checked_sub(1).ok_or(Flood)?;
+            self.tokens = self.tokens.checked_sub(1).ok_or(Refusal::Flood)?;
         }
         Ok(())
     }
@@ -118,6 +168,8 @@ mod tests {
         frame.extend_from_slice(payload);
         frame
     }
+
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
     #[test]
     fn only_empty_ones_count_however_they_are_cut() {
@@ -135,12 +187,42 @@ mod tests {
     }
 
     #[test]
+    fn trailers_are_looked_at_however_they_are_cut() {
+        let head = |kind, flags, id: u8, block: &[u8]| {
+            [&[0, 0, block.len() as u8, kind, flags, 0, 0, 0, id], block].concat()
+        };
+        let start = [b"preface", &SETTINGS[..], &head(1, 4, 1, &[0x84])].concat();
+        let path = [0x44, 1, b'/'];
+        let padded = [&[3, 0, 0, 0, 1, 9][..], &path, &[0x84; 3]].concat();
+        let only_padding = [&[3][..], &[0x8f, 0x84, 0x84, 0x84]].concat();
+        for (frames, is_bad) in [
+            (head(1, 4, 3, &path), false),
+            (head(1, 5, 1, &path), true),
+            (head(1, 5 | 8 | 0x20, 1, &padded), true),
+            (head(1, 5 | 8, 1, &only_padding), false),
+            ([head(1, 1, 1, &[0x8f]), head(9, 4, 1, &path)].concat(), true),
+            ([head(1, 5, 1, &[0x8f]), head(0, 0, 3, &path)].concat(), false),
+        ] {
+            let bytes = [&start[..], &frames].concat();
+            for step in 1..bytes.len() {
+                let mut meter = FrameMeter::new(7, 0);
+                let found = bytes.chunks(step).find_map(|piece| meter.pass(piece, 0).err());
+                let found = found.map(|(_, refusal)| refusal);
+                let expected = is_bad.then_some(Refusal::PseudoTrailers);
+                assert_eq!(found, expected, "cut every {step}");
+            }
+        }
+        assert_eq!(FrameMeter::new(0, 0).last_stream, None, "endpoints open none");
+    }
+
+    #[test]
     fn a_head_is_unfinished_until_its_last_byte() {
         let mut bytes = vec![0, 0, 2, 1, 0, 0, 0, 0, 1, 0, 0]; // HEADERS without END_HEADERS
         bytes.extend([0, 0, 1, 9, 4, 0, 0, 0, 1, 0]); // CONTINUATION with it
         bytes.extend(frame(6, b"12345678"));
         bytes.extend([0, 0, 1, 1, 4, 0, 0, 0, 3, 0]); // HEADERS with it
         let mut meter = FrameMeter::new(0, 0);
+        meter.pass(&SETTINGS, 0).unwrap();
         let seen: Vec<_> = bytes
             .iter()
             .map(|byte| {
@@ -162,14 +244,25 @@ mod tests {
     fn a_flood_is_told_and_time_forgives() {
         let mut meter = FrameMeter::new(0, 10);
         let ping = frame(6, b"12345678");
-        for _ in 0..limits::H2_EMPTY_FRAMES_MAX {
+        meter.pass(&SETTINGS, 10).unwrap();
+        for _ in 1..limits::H2_EMPTY_FRAMES_MAX {
             meter.pass(&ping, 10).unwrap();
         }
         let mut later = meter.clone();
-        assert_eq!(meter.pass(&ping, 10), Err(Flood));
+        assert_eq!(meter.pass(&ping, 10), Err((0, Refusal::Flood)));
         for _ in 0..limits::H2_EMPTY_FRAMES_PER_TICK {
             later.pass(&ping, 11).unwrap();
         }
-        assert_eq!(later.pass(&ping, 11), Err(Flood));
+        assert_eq!(later.pass(&ping, 11), Err((0, Refusal::Flood)));
+    }
+
+    #[test]
+    fn settings_come_first() {
+        let mut ack = SETTINGS;
+        ack[4] = 1;
+        for first in [&frame(6, b"12345678")[..], &frame(0, b""), &ack] {
+            let bytes = [b"preface", first].concat();
+            assert_eq!(FrameMeter::new(7, 0).pass(&bytes, 0), Err((7, Refusal::NoSettings)));
+        }
     }
 }

@@ -5,18 +5,19 @@
 //! way, [`Unframer`] takes what ringway's own writers made apart into frames. Frames and header
 //! compression are the `h2` crate's.
 //!
-//! [`FrameMeter`] looks at raw frame headers for what that crate does not bound.
+//! [`FrameMeter`] looks at raw frames for what that crate does not bound, or look at.
 
 mod fields;
 mod from_request;
 mod from_response;
 mod meter;
+mod pseudo;
 mod unframe;
 
 pub use fields::{Malformed, write_trailers};
 pub use from_request::{RequestText, write_request};
 pub use from_response::write_response;
-pub use meter::{Flood, FrameMeter};
+pub use meter::{FrameMeter, Refusal};
 pub use unframe::{Frames, Side, Unframer};
 
 /// What a client that speaks HTTP/2 without being asked begins with. Source: RFC 9113 §3.4.

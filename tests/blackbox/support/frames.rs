@@ -125,11 +125,7 @@ impl Raw {
 
     /// The same with these settings.
     pub(crate) fn connect_with(to: SocketAddr, settings: &[(u16, u32)]) -> Self {
-        let stream = TcpStream::connect(to).expect("ringway listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        let mut raw = Self { stream, input: Vec::new() };
+        let mut raw = Self::silent(to);
         raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         let mut payload = Vec::new();
         for (id, value) in settings {
@@ -138,6 +134,15 @@ impl Raw {
         }
         raw.frame(SETTINGS, 0, 0, &payload);
         raw
+    }
+
+    /// Connects and says nothing.
+    pub(crate) fn silent(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).expect("ringway listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream, input: Vec::new() }
     }
 
     /// Sends bytes; whether the other side takes them.

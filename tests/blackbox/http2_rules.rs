@@ -1,0 +1,74 @@
+//! Rules of HTTP/2 that the crate below does not hold, and trailers beside a length.
+
+use crate::support::{
+    Conf, Origin, PATIENCE, Ringway,
+    frames::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS, fields,
+        frame, get,
+    },
+};
+
+const PROTOCOL_ERROR: u32 = 1;
+
+fn start(origin: &Origin) -> Ringway {
+    Ringway::start(&Conf::to(origin.address).one_core().listener("http = [\"h1\", \"h2\"]"))
+}
+
+#[test]
+fn a_connection_begins_with_settings() {
+    let origin = Origin::echo();
+    let proxy = start(&origin);
+    let hello = frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/never"));
+    for first in [frame(PING, 0, 0, b"12345678"), frame(SETTINGS, 1, 0, b""), hello] {
+        for is_cut in [false, true] {
+            let mut raw = Raw::silent(proxy.address());
+            let bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &first].concat();
+            let (start, rest) = bytes.split_at(if is_cut { 24 } else { bytes.len() });
+            raw.send(start);
+            if is_cut {
+                raw.wait_for(SETTINGS);
+                raw.try_send(rest);
+            }
+            assert_eq!(raw.wait_for(GOAWAY).code(), PROTOCOL_ERROR);
+            assert!(raw.read_to_end(PATIENCE).1, "the connection ends");
+        }
+    }
+    assert_eq!(origin.seen_count(), 0);
+    assert!(proxy.metric("ringway_http2_violations_total", "") >= 6.0);
+}
+
+#[test]
+fn trailers_have_no_pseudo_fields() {
+    let origin = Origin::echo();
+    let proxy = start(&origin);
+    let head = fields(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ]);
+    let trailers = [
+        fields(&[(":path", "/x")]),
+        fields(&[(":status", "200")]),
+        fields(&[("x", "y"), (":unknown", "x")]),
+        vec![0x84],          // `:path: /` by its index
+        vec![0x41, 1, b'b'], // `:authority` by its index
+    ];
+    for block in &trailers {
+        for cut in [0, block.len() - 1] {
+            let mut raw = Raw::connect(proxy.address());
+            raw.frame(HEADERS, END_HEADERS, 1, &head);
+            raw.frame(DATA, 0, 1, b"abc");
+            raw.frame(HEADERS, END_STREAM, 1, &block[..cut]);
+            raw.frame(CONTINUATION, END_HEADERS, 1, &block[cut..]);
+            assert_ne!(raw.outcome(1), 200, "{block:02x?}");
+        }
+    }
+    assert_eq!(origin.seen_count(), 0, "no request looks complete");
+    drop(origin.take_garbage());
+    let mut raw = Raw::connect(proxy.address());
+    raw.frame(HEADERS, END_HEADERS, 1, &head);
+    raw.frame(DATA, 0, 1, b"abc");
+    raw.frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&[("x", ":path")]));
+    assert_eq!(raw.outcome(1), 200);
+}
