@@ -56,6 +56,69 @@ pub fn status_of(reason: Reason) -> u8 {
     }
 }
 
+/// The path of a health check. Source: grpc/doc/health-checking.md.
+pub const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// The message that asks for the health of a service, empty for that of the server, with its frame.
+pub fn health_request(service: &str) -> Vec<u8> {
+    let mut message = Vec::new();
+    if !service.is_empty() {
+        message.push(0x0a); // field 1, of bytes
+        let mut length = service.len();
+        while length > 0x7f {
+            message.push(0x80 | (length & 0x7f) as u8);
+            length >>= 7;
+        }
+        message.push(length as u8);
+        message.extend_from_slice(service.as_bytes());
+    }
+    let mut framed = vec![0]; // not compressed
+    framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    framed.extend_from_slice(&message);
+    framed
+}
+
+/// The `status` of the answer, by number: 1 is SERVING. `None` if `framed` is no such message.
+pub fn parse_health_response(framed: &[u8]) -> Option<u64> {
+    let (head, rest) = framed.split_at_checked(5)?;
+    let [0, length @ ..] = head else { return None };
+    let length = u32::from_be_bytes(length.try_into().ok()?);
+    let mut message = rest.get(..usize::try_from(length).ok()?)?;
+    let mut status = 0; // left out where it is 0
+    while !message.is_empty() {
+        let tag = take_varint(&mut message)?;
+        let skipped = match tag & 7 {
+            0 => {
+                let value = take_varint(&mut message)?;
+                if tag >> 3 == 1 {
+                    status = value;
+                }
+                0
+            }
+            1 => 8,
+            2 => usize::try_from(take_varint(&mut message)?).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        message = message.get(skipped..)?;
+    }
+    Some(status)
+}
+
+/// Takes a number off the front. Source: protobuf.dev, "Encoding", base 128 varints.
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
 /// Appends the answer to a call that ringway itself ended: a response of trailers only.
 pub fn write_answer(out: &mut Vec<u8>, reason: Reason, date: &[u8]) {
     out.extend_from_slice(b"HTTP/1.1 200 OK\r\nserver: ringway\r\ndate: ");
@@ -103,5 +166,26 @@ mod tests {
         assert_eq!(status_of(Reason::UpstreamConnectRefused), 14);
         assert_eq!(status_of(Reason::UpstreamTimeout), 4);
         assert_eq!(status_of(Reason::NoRoute), 12);
+    }
+
+    #[test]
+    fn health_is_asked_for_and_understood() {
+        assert_eq!(health_request(""), [0, 0, 0, 0, 0]);
+        assert_eq!(health_request("a.B"), *b"\0\0\0\0\x05\x0a\x03a.B");
+        let long = health_request(&"x".repeat(300));
+        assert_eq!(long[..8], *b"\0\0\0\x01\x2f\x0a\xac\x02");
+        for (bytes, status) in [
+            (&b"\0\0\0\0\x02\x08\x01"[..], Some(1)),
+            (b"\0\0\0\0\x02\x08\x02 more", Some(2)),
+            (b"\0\0\0\0\0", Some(0)),
+            (b"\0\0\0\0\x06\x12\x02xy\x08\x01", Some(1)),
+            (b"\x01\0\0\0\x02\x08\x01", None),
+            (b"\0\0\0\0\x03\x08\x01", None),
+            (b"\0\0\0\0\x02\x08\x81", None),
+            (b"\0\0\0\0\x02\x12\x09", None),
+            (b"\0\0", None),
+        ] {
+            assert_eq!(parse_health_response(bytes), status, "{bytes:?}");
+        }
     }
 }

@@ -1,14 +1,18 @@
 //! How endpoints of an upstream are checked: `[upstream.health_check]`.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use crate::policy::health::Thresholds;
+use crate::{policy::health::Thresholds, tls::ClientTls};
 
 /// One check, asked of every endpoint of its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     /// What is asked, and what it must answer.
     pub probe: Probe,
+    /// Whether it is asked in HTTP/2; a gRPC check always is.
+    pub http2: bool,
+    /// How TLS is spoken with endpoints that have a name to prove; `None`: with none.
+    pub tls: Option<Arc<ClientTls>>,
     /// The port that is asked; the endpoint's own without one.
     pub port: Option<u16>,
     /// From the beginning of one check to that of the next.
@@ -30,6 +34,17 @@ pub enum Probe {
     Http(Box<HttpProbe>),
     /// A connection that is accepted.
     Tcp,
+    /// `grpc.health.v1.Health/Check`.
+    Grpc(Box<GrpcProbe>),
+}
+
+/// Whose health is asked for in gRPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrpcProbe {
+    /// The service; empty for the server as a whole.
+    pub service: Box<str>,
+    /// The authority; that of the endpoint without one.
+    pub host: Option<Box<str>>,
 }
 
 /// A request, and what the response must be.

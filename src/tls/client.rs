@@ -78,6 +78,15 @@ impl ClientTls {
         Session::client(&self.config, name.clone())
     }
 
+    /// What a connection beside those of the cores needs, which offers `alpn` and makes a whole
+    /// handshake each time: a health check, which finds out whether that works.
+    pub fn aside(&self, alpn: Alpn) -> Arc<ClientConfig> {
+        let mut config = (*self.config).clone();
+        config.alpn_protocols = vec![alpn.name().to_vec()];
+        config.resumption = Resumption::disabled();
+        Arc::new(config)
+    }
+
     /// Whether the endpoint may be spoken to after a handshake.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ mod fallback;
 mod faults;
 mod grpc;
 mod health;
+mod health_protocols;
 mod hop_by_hop;
 mod hosts_targets;
 mod http2;

@@ -1,6 +1,6 @@
 //! `[upstream.health_check]`: how endpoints are checked.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use regex::bytes::RegexBuilder;
 
@@ -8,33 +8,48 @@ use super::{route, table::Table, units, value::Value};
 use crate::{
     base::limits::{REGEX_BYTES_MAX, REGEX_NESTING_MAX},
     policy::health::Thresholds,
-    snapshot::health::{BodyMatch, HeaderField, HealthCheck, HttpProbe, Probe, StatusSet},
+    snapshot::health::{
+        BodyMatch, GrpcProbe, HeaderField, HealthCheck, HttpProbe, Probe, StatusSet,
+    },
+    tls::ClientTls,
 };
 
-/// Keys that only one type of check has.
-const HTTP_ONLY: [&str; 6] = ["path", "method", "host", "headers", "status", "body"];
+/// Keys that a check of another type does not have.
+const HTTP_ONLY: [&str; 6] = ["path", "method", "headers", "status", "body", "http"];
+const GRPC_ONLY: [&str; 1] = ["service"];
+const NOT_TCP: [&str; 2] = ["host", "tls"];
 
 /// Fields that a check sends by itself, or that would change where its answer ends.
 const FIELDS_OWN: [&str; 6] =
     ["connection", "content-length", "host", "transfer-encoding", "upgrade", "expect"];
 
-/// Reads the table. `is_tls`: of endpoints that speak TLS.
-pub(super) fn read(table: &Table<'_>, is_tls: bool) -> Option<HealthCheck> {
+/// Reads the table. `tls` and `http2`: how the endpoints of the upstream are spoken to.
+pub(super) fn read(
+    table: &Table<'_>,
+    tls: Option<&Arc<ClientTls>>,
+    http2: bool,
+) -> Option<HealthCheck> {
     let kind = table.choice("type");
-    if is_tls && kind == "http" {
-        // In plain text it would find every endpoint down.
-        let message = Table::later_message("an HTTP check of https:// endpoints");
-        table.error(message, "write type = \"tcp\"");
-        return None;
-    }
     let interval = table.duration("interval");
+    if kind != "grpc" {
+        refuse(table, &GRPC_ONLY, kind, "grpc");
+    }
+    if kind != "http" {
+        refuse(table, &HTTP_ONLY, kind, "http");
+    }
     let probe = match kind {
         "tcp" => {
-            refuse(table, &HTTP_ONLY, kind);
+            refuse(table, &NOT_TCP, kind, "http");
             Some(Probe::Tcp)
         }
+        "grpc" => grpc(table).map(|probe| Probe::Grpc(Box::new(probe))),
         _ => http(table).map(|probe| Probe::Http(Box::new(probe))),
     };
+    let http2 = match table.get("http") {
+        Some(_) => table.choice("http") == "h2",
+        None => http2,
+    };
+    let tls = tls.filter(|_| table.boolean("tls")).cloned();
     // All of them are looked at, whatever is wrong with one.
     let port = table.integer_opt("port").map(|port| port as u16); // in its declared range
     let jitter_per_10k = table.share("jitter");
@@ -44,6 +59,8 @@ pub(super) fn read(table: &Table<'_>, is_tls: bool) -> Option<HealthCheck> {
     let initially_up = table.choice("initial") == "up";
     Some(HealthCheck {
         probe: probe?,
+        http2,
+        tls,
         port,
         interval,
         jitter_per_10k,
@@ -54,11 +71,11 @@ pub(super) fn read(table: &Table<'_>, is_tls: bool) -> Option<HealthCheck> {
 }
 
 /// Reports keys that mean nothing for a type of check.
-fn refuse(table: &Table<'_>, keys: &[&str], kind: &str) {
+fn refuse(table: &Table<'_>, keys: &[&str], kind: &str, other: &str) {
     for value in keys.iter().filter_map(|key| table.get(key)) {
         value.error(
             format!("a check of type \"{kind}\" has no such key"),
-            "remove it, or write type = \"http\"",
+            format!("remove it, or write type = \"{other}\""),
         );
     }
 }
@@ -79,21 +96,36 @@ fn timeout(table: &Table<'_>, interval: Duration) -> Option<Duration> {
     }
 }
 
+fn grpc(table: &Table<'_>) -> Option<GrpcProbe> {
+    let service = match table.get("service") {
+        Some(value) => value.text().map(|text| (*text).into()),
+        None => Some("".into()),
+    };
+    let host = optional(table, "host", host);
+    Some(GrpcProbe { service: service?, host: host? })
+}
+
+/// What a key says, if it is there; `None` if that is wrong.
+fn optional<T>(
+    table: &Table<'_>,
+    key: &str,
+    read: fn(&Value<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    match table.get(key) {
+        Some(value) => read(&value).map(Some),
+        None => Some(None),
+    }
+}
+
 fn http(table: &Table<'_>) -> Option<HttpProbe> {
     let path = path(table);
-    let host = match table.get("host") {
-        Some(value) => host(&value).map(Some),
-        None => Some(None),
-    };
+    let host = optional(table, "host", host);
     let fields = fields(table);
     let status = match table.get("status") {
         Some(value) => status(&value),
         None => Some(StatusSet([200..=299].into())),
     };
-    let body = match table.get("body") {
-        Some(value) => body(&value).map(Some),
-        None => Some(None),
-    };
+    let body = optional(table, "body", body);
     Some(HttpProbe {
         method: table.choice("method").into(),
         path: path?,

@@ -74,7 +74,9 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
     let timeouts = timeouts(table);
     let pool = pool(table);
     let health_check = match table.table("health_check") {
-        Some(check) => health_check::read(&check, is_tls(endpoints.as_deref())).map(Some),
+        Some(check) => {
+            health_check::read(&check, tls.as_ref().and_then(Option::as_ref), http2).map(Some)
+        }
         None => Some(None),
     };
     let (connect_timeout, response_timeout) = timeouts?;
@@ -94,11 +96,6 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
         guards: guards::read(table),
         place: table.place(),
     })
-}
-
-/// Whether TLS is spoken with one of the endpoints.
-fn is_tls(endpoints: Option<&[EndpointConfig]>) -> bool {
-    endpoints.is_some_and(|all| all.iter().any(|one| one.tls_name.is_some()))
 }
 
 /// At least one endpoint, none twice.

@@ -4,12 +4,9 @@ use std::io;
 
 use memchr::memmem;
 use regex::bytes::{Regex, RegexBuilder};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::probe::Failure;
+use super::probe::{Failure, Stream};
 use crate::{
     base::limits::{
         HEALTH_BODY_BYTES_MAX, INTERIM_RESPONSES_MAX, REGEX_BYTES_MAX, RESPONSE_HEAD_BYTES_MAX,
@@ -41,7 +38,7 @@ impl Matcher {
         }
     }
 
-    fn matches(&self, body: &[u8]) -> bool {
+    pub(super) fn matches(&self, body: &[u8]) -> bool {
         match self {
             Self::Contains(finder) => finder.find(body).is_some(),
             Self::Regex(regex) => regex.is_match(body),
@@ -55,13 +52,14 @@ const READ_BYTES: usize = 4 * 1024;
 
 /// Sends the request and judges the response.
 pub(super) async fn ask(
-    mut stream: TcpStream,
+    mut stream: impl Stream,
     probe: &HttpProbe,
     matcher: Option<&Matcher>,
-    authority: &str,
+    host: &str,
 ) -> Result<(), Failure> {
     let cut = |error: io::Error| Failure::Cut(error.kind());
-    stream.write_all(request(probe, authority).as_bytes()).await.map_err(cut)?;
+    stream.write_all(request(probe, host).as_bytes()).await.map_err(cut)?;
+    stream.flush().await.map_err(cut)?;
     let mut received = Vec::with_capacity(READ_BYTES);
     let head = read_head(&mut stream, &mut received, probe).await?;
     if !probe.status.contains(head.status()) {
@@ -72,15 +70,16 @@ pub(super) async fn ask(
     if matcher.matches(&body) { Ok(()) } else { Err(Failure::Body) }
 }
 
-fn request(probe: &HttpProbe, authority: &str) -> String {
-    let host = probe.host.as_deref().unwrap_or(authority);
-    let host = host.strip_suffix(":80").unwrap_or(host);
+/// What the User-Agent says, unless the check has one of its own.
+pub(super) const USER_AGENT: &str = concat!("ringway/", env!("CARGO_PKG_VERSION"));
+
+fn request(probe: &HttpProbe, host: &str) -> String {
     let mut text = format!(
         "{} {} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n",
         probe.method, probe.path
     );
     if !probe.fields.iter().any(|(name, _)| &**name == "user-agent") {
-        text += concat!("user-agent: ringway/", env!("CARGO_PKG_VERSION"), "\r\n");
+        text += &format!("user-agent: {USER_AGENT}\r\n");
     }
     for (name, value) in &probe.fields {
         text += &format!("{name}: {value}\r\n");
@@ -90,7 +89,7 @@ fn request(probe: &HttpProbe, authority: &str) -> String {
 
 /// Reads the final head; what came behind it is left in `received`.
 async fn read_head(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     received: &mut Vec<u8>,
     probe: &HttpProbe,
 ) -> Result<ResponseHead, Failure> {
@@ -119,7 +118,7 @@ async fn read_head(
 
 /// Reads the body, or its first [`HEALTH_BODY_BYTES_MAX`] bytes.
 async fn read_body(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     mut received: Vec<u8>,
     framing: Framing,
 ) -> Result<Vec<u8>, Failure> {
@@ -147,7 +146,7 @@ async fn read_body(
     Ok(received)
 }
 
-async fn read_chunks(stream: &mut TcpStream, mut received: Vec<u8>) -> Result<Vec<u8>, Failure> {
+async fn read_chunks(stream: &mut impl Stream, mut received: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let (mut body, mut decoder) = (Vec::new(), ChunkDecoder::default());
     loop {
         let chunk = decoder.decode(&mut received).map_err(|_| Failure::Invalid)?;
@@ -162,7 +161,7 @@ async fn read_chunks(stream: &mut TcpStream, mut received: Vec<u8>) -> Result<Ve
 }
 
 /// Appends what comes next; the end of the stream is a failure.
-async fn more(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), Failure> {
+async fn more(stream: &mut impl Stream, received: &mut Vec<u8>) -> Result<(), Failure> {
     received.reserve(READ_BYTES);
     match stream.read_buf(received).await {
         Ok(0) => Err(Failure::Cut(io::ErrorKind::UnexpectedEof)),
@@ -173,7 +172,7 @@ async fn more(stream: &mut TcpStream, received: &mut Vec<u8>) -> Result<(), Fail
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::snapshot::health::StatusSet;
@@ -207,8 +206,7 @@ mod tests {
             String::from_utf8(request).unwrap()
         };
         let matcher = probe.body.as_ref().map(Matcher::new);
-        let (result, request) =
-            tokio::join!(ask(stream, probe, matcher.as_ref(), "a.test:80"), serve);
+        let (result, request) = tokio::join!(ask(stream, probe, matcher.as_ref(), "a.test"), serve);
         let begin = "GET /health?deep=1 HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n";
         assert!(request.starts_with(begin), "{request}");
         assert!(request.contains("\r\nx-check: 1\r\n"), "{request}");

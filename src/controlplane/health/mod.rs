@@ -5,7 +5,9 @@
 //! endpoint's cell when the verdict changes: the cores see it there, without new rules. Checks that a
 //! change leaves alone go on undisturbed. Tests: in the files, and `tests/blackbox/health.rs`.
 
+mod grpc;
 mod http;
+mod http2;
 mod probe;
 
 use std::{
@@ -24,7 +26,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use self::probe::{Failure, Prober};
+use self::probe::{Failure, Prober, Target};
 use crate::{
     base::{clock::now_ms, limits::HEALTH_CHECKS_MAX},
     controlplane::log,
@@ -34,6 +36,7 @@ use crate::{
         cells::{EndpointCell, Health, Voice},
         health::HealthCheck,
     },
+    tls::pki_types::ServerName,
 };
 
 /// All endpoints that are checked.
@@ -61,6 +64,8 @@ pub struct Counts {
 #[derive(Debug)]
 struct Watched {
     check: Arc<HealthCheck>,
+    /// Whom it has to prove to be.
+    tls_name: Option<ServerName<'static>>,
     cell: Arc<EndpointCell>,
     seen: Arc<Mutex<Seen>>,
     task: AbortHandle,
@@ -136,8 +141,11 @@ impl Checks {
         let mut prober = None;
         for (name, endpoint) in names(upstream).zip(checked(upstream)) {
             let before = watched.get(&name);
-            let is_same =
-                |one: &&Watched| one.check == *check && Arc::ptr_eq(&one.cell, &endpoint.cell);
+            let is_same = |one: &&Watched| {
+                one.check == *check
+                    && one.tls_name == endpoint.tls_name
+                    && Arc::ptr_eq(&one.cell, &endpoint.cell)
+            };
             if before.is_some_and(|one| is_same(&one)) {
                 continue;
             }
@@ -171,6 +179,7 @@ impl Checks {
             upstream,
             authority,
             address,
+            tls_name: endpoint.tls_name.clone(),
             check: Arc::clone(check),
             prober: Arc::clone(prober),
             cell: Arc::clone(&cell),
@@ -179,7 +188,8 @@ impl Checks {
             counts: Arc::clone(&self.counts),
         };
         let task = tokio::spawn(watch.run()).abort_handle();
-        Watched { check: Arc::clone(check), cell, seen, task }
+        let tls_name = endpoint.tls_name.clone();
+        Watched { check: Arc::clone(check), tls_name, cell, seen, task }
     }
 
     /// Numbers for the metrics.
@@ -240,6 +250,7 @@ struct Watch {
     authority: Box<str>,
     /// What is asked.
     address: SocketAddr,
+    tls_name: Option<ServerName<'static>>,
     check: Arc<HealthCheck>,
     prober: Arc<Prober>,
     cell: Arc<EndpointCell>,
@@ -259,7 +270,12 @@ impl Watch {
             sleep_until(begin).await;
             let Ok(place) = self.places.acquire().await else { return };
             begin = Instant::now();
-            let asked = self.prober.ask(self.address, &self.authority);
+            let target = Target {
+                address: self.address,
+                authority: &self.authority,
+                tls_name: self.tls_name.as_ref(),
+            };
+            let asked = self.prober.ask(target);
             let result = timeout(self.check.timeout, asked).await;
             drop(place);
             self.note(result.unwrap_or(Err(Failure::Timeout)));

@@ -2,10 +2,22 @@
 
 use std::{fmt, io, net::SocketAddr};
 
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::TlsConnector;
 
-use super::http;
-use crate::snapshot::health::{HealthCheck, HttpProbe, Probe};
+use super::{grpc, http, http2};
+use crate::{
+    snapshot::health::{GrpcProbe, HealthCheck, HttpProbe, Probe},
+    tls::{Alpn, pki_types::ServerName},
+};
+
+/// A connection, with or without TLS.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
 
 /// Why a check failed, in the words of logs, metrics and `/v1/status`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +32,12 @@ pub(super) enum Failure {
     Status(u16),
     /// The body does not hold what it must.
     Body,
+    /// The TLS handshake failed.
+    Tls(Box<str>),
+    /// The call failed with this gRPC status.
+    Grpc(Box<str>),
+    /// The service answers that it does not serve: the number of its status.
+    NotServing(u64),
     /// What it answered is not the protocol that was asked for.
     Invalid,
 }
@@ -33,46 +51,100 @@ impl fmt::Display for Failure {
             Self::Cut(io::ErrorKind::UnexpectedEof) => f.write_str("closed before it answered"),
             Self::Cut(kind) => write!(f, "{kind}"),
             Self::Status(status) => write!(f, "status {status}"),
+            Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::Grpc(status) => write!(f, "grpc-status {status}"),
+            Self::NotServing(2) => f.write_str("NOT_SERVING"),
+            Self::NotServing(3) => f.write_str("SERVICE_UNKNOWN"),
+            Self::NotServing(status) => write!(f, "it does not serve: status {status}"),
             Self::Body => f.write_str("the body does not match"),
             Self::Invalid => f.write_str("not a valid answer"),
         }
     }
 }
 
+/// Whom a check asks.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) address: SocketAddr,
+    /// The `host:port` of the endpoint.
+    pub(super) authority: &'a str,
+    /// Whom it has to prove to be, where TLS is spoken with it.
+    pub(super) tls_name: Option<&'a ServerName<'static>>,
+}
+
 /// A check, ready to be asked of any endpoint of its upstream.
-#[derive(Debug)]
-pub(super) enum Prober {
+pub(super) struct Prober {
+    question: Question,
+    http2: bool,
+    tls: Option<TlsConnector>,
+}
+
+enum Question {
     /// A connection is enough.
     Tcp,
     /// A request and what its response must be.
     Http(HttpProbe, Option<http::Matcher>),
+    /// A call.
+    Grpc(GrpcProbe),
 }
 
 impl Prober {
     pub(super) fn new(check: &HealthCheck) -> Self {
-        match &check.probe {
-            Probe::Tcp => Self::Tcp,
+        let question = match &check.probe {
+            Probe::Tcp => Question::Tcp,
             Probe::Http(probe) => {
                 let matcher = probe.body.as_ref().map(http::Matcher::new);
-                Self::Http((**probe).clone(), matcher)
+                Question::Http((**probe).clone(), matcher)
             }
-        }
+            Probe::Grpc(probe) => Question::Grpc((**probe).clone()),
+        };
+        let http2 = check.http2 || matches!(question, Question::Grpc(_));
+        let alpn = if http2 { Alpn::Http2 } else { Alpn::Http11 };
+        let tls = check.tls.as_ref().map(|tls| TlsConnector::from(tls.aside(alpn)));
+        Self { question, http2, tls }
     }
 
-    /// Asks once. `authority` is the `host:port` of the endpoint.
+    /// Asks once.
     ///
     /// # Errors
     /// Why the endpoint did not pass. Takes as long as the endpoint does: the caller has a timeout.
     ///
     /// # Cancel safety
     /// Dropped, it closes its connection.
-    pub(super) async fn ask(&self, address: SocketAddr, authority: &str) -> Result<(), Failure> {
-        let connect = TcpStream::connect(address).await;
+    pub(super) async fn ask(&self, target: Target<'_>) -> Result<(), Failure> {
+        let connect = TcpStream::connect(target.address).await;
         let stream = connect.map_err(|error| Failure::Connect(error.kind()))?;
-        match self {
-            Self::Tcp => Ok(()),
-            Self::Http(probe, matcher) => {
-                http::ask(stream, probe, matcher.as_ref(), authority).await
+        let authority = target.authority;
+        match (&self.question, self.tls.as_ref().zip(target.tls_name)) {
+            (Question::Tcp, _) => Ok(()),
+            (_, None) => {
+                let host = authority.strip_suffix(":80").unwrap_or(authority);
+                self.speak(stream, "http", host).await
+            }
+            (_, Some((tls, name))) => {
+                let shaken = tls.connect(name.clone(), stream).await;
+                let stream = shaken.map_err(|error| Failure::Tls(error.to_string().into()))?;
+                if self.http2 && stream.get_ref().1.alpn_protocol() != Some(Alpn::Http2.name()) {
+                    return Err(Failure::Tls("it did not agree to HTTP/2 (ALPN h2)".into()));
+                }
+                let host = authority.strip_suffix(":443").unwrap_or(authority);
+                self.speak(stream, "https", host).await
+            }
+        }
+    }
+
+    async fn speak(&self, stream: impl Stream, scheme: &str, host: &str) -> Result<(), Failure> {
+        match &self.question {
+            Question::Tcp => Ok(()),
+            Question::Http(probe, matcher) => {
+                let host = probe.host.as_deref().unwrap_or(host);
+                match self.http2 {
+                    true => http2::ask(stream, probe, matcher.as_ref(), scheme, host).await,
+                    false => http::ask(stream, probe, matcher.as_ref(), host).await,
+                }
+            }
+            Question::Grpc(probe) => {
+                grpc::ask(stream, probe, scheme, probe.host.as_deref().unwrap_or(host)).await
             }
         }
     }

@@ -10,11 +10,31 @@ pub(in crate::controlplane::config) static HEALTH_CHECK: Section = Section {
     keys: &[
         key(
             "type",
-            Kind::Choice(&["http", "tcp"]),
+            Kind::Choice(&["http", "tcp", "grpc"]),
             "http",
-            "What is checked: a response, or that a connection is accepted.",
+            "What is checked: a response, that a connection is accepted, or grpc.health.v1.",
         )
         .or(&["protocol", "mode"]),
+        key(
+            "service",
+            Kind::Text("shop.Cart"),
+            "",
+            "type = \"grpc\": whose health is asked for; that of the whole server without it.",
+        )
+        .or(&["grpc_service", "service_name"]),
+        key(
+            "http",
+            Kind::Choice(&["h1", "h2"]),
+            "",
+            "type = \"http\": what is spoken; as with the endpoints without it.",
+        )
+        .or(&["version"]),
+        key(
+            "tls",
+            Kind::Boolean,
+            "true",
+            "Whether TLS is spoken with endpoints whose URL says https; not for \"tcp\".",
+        ),
         key(
             "path",
             Kind::Text("/health"),
