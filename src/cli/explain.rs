@@ -25,15 +25,18 @@ use crate::{
 ///
 /// With --json: {"route", "status", "target", "upstream", "candidates": [{"route", "failed"}]}.
 /// The status is 200 if a route takes the request, else the one ringway answers with (400, 404, 405).
+/// Of listeners with mode = "tcp" only the name in the URL counts; they close what no route takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  ringway explain GET https://api.example.com/users/7\n  \
                         ringway explain POST http://localhost:8080/ -H 'x-env: gray' --json\n  \
                         ringway explain GET /users/7 -H 'host: api.example.com' -c /etc/ringway\n  \
-                        ringway explain --live GET https://api.example.com/users/7")]
+                        ringway explain --live GET https://api.example.com/users/7\n  \
+                        ringway explain TCP tcp://db.example.com:5432")]
 pub struct Args {
     /// The method, in upper case
     pub method: String,
-    /// The URL; or a path, with -H 'host: ...'
+    /// The URL; or a path, with -H 'host: ...'. tcp://NAME:PORT for a connection whose client asks
+    /// for a name
     pub url: String,
     /// A header of the request; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]

@@ -21,7 +21,7 @@ use crate::{
         host::{normalise_host, parse_authority},
         uri::normalise_path,
     },
-    snapshot::{Listener, Snapshot, split::Split},
+    snapshot::{Listener, Mode, Snapshot, split::Split},
 };
 
 /// Rules that can be asked: those of files, or those in force.
@@ -161,7 +161,13 @@ pub fn explain<'a>(
     question: &Question<'_>,
 ) -> Result<Explanation<'a>, String> {
     let url = Url::split(question.url)?;
-    let listener = pick_listener(rules.listeners(), question.listener, url.port())?;
+    let listener = pick_listener(rules.listeners(), question.listener, &url)?;
+    if rules.listeners()[usize::from(listener.0)].mode == Mode::Tcp {
+        return Ok(Explanation { rules, listener, answer: ask_by_name(rules, listener, &url) });
+    }
+    if url.tcp {
+        return Err("no listener has mode = \"tcp\"; write an http or https URL".into());
+    }
     let head = write_head(question.method, &url, question.headers)?;
     Ok(Explanation { rules, listener, answer: ask(rules, listener, &head) })
 }
@@ -184,6 +190,8 @@ impl Explanation<'_> {
 struct Url<'a> {
     authority: Option<&'a str>,
     https: bool,
+    /// It is about a connection, not a request.
+    tcp: bool,
     /// Path and query; as it was written, so that the parser judges it.
     target: String,
 }
@@ -192,40 +200,55 @@ impl<'a> Url<'a> {
     fn split(text: &'a str) -> Result<Self, String> {
         let text = text.split('#').next().unwrap_or_default(); // clients keep fragments
         if text == "*" || text.starts_with('/') {
-            return Ok(Self { authority: None, https: false, target: text.into() });
+            return Ok(Self { authority: None, https: false, tcp: false, target: text.into() });
         }
         let named = |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let (scheme, rest) = match text.split_once("://").filter(|(scheme, _)| named(scheme)) {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
             None => ("http".into(), text),
         };
-        if scheme != "http" && scheme != "https" {
-            return Err(format!("{text}: the scheme must be http or https"));
+        if !matches!(&*scheme, "http" | "https" | "tcp") {
+            return Err(format!("{text}: the scheme must be http, https or tcp"));
         }
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at(end);
         let target = if target.starts_with('/') { target.into() } else { format!("/{target}") };
-        Ok(Self { authority: Some(authority), https: scheme == "https", target })
+        let (https, tcp) = (scheme == "https", scheme == "tcp");
+        Ok(Self { authority: Some(authority), https, tcp, target })
     }
 
     /// The port a client connects to.
     fn port(&self) -> Option<u16> {
         let authority = self.authority?;
+        if self.tcp {
+            return authority.rsplit_once(':')?.1.parse().ok();
+        }
         let port = parse_authority(authority.as_bytes()).ok()?.port;
         Some(port.unwrap_or(if self.https { 443 } else { 80 }))
+    }
+
+    /// The name that a client asks for, in the form in which names are compared; empty for none.
+    fn name(&self) -> String {
+        let authority = self.authority.unwrap_or_default();
+        let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+        name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
     }
 }
 
 fn pick_listener(
     listeners: &[Listener],
     name: Option<&str>,
-    port: Option<u16>,
+    url: &Url<'_>,
 ) -> Result<ListenerIndex, String> {
+    let port = url.port();
+    let mode = if url.tcp { Mode::Tcp } else { Mode::Http };
     let place = match name {
         Some(name) => listeners.iter().position(|listener| &*listener.name == name),
         None => {
             let same_port = |listener: &Listener| Some(listener.address.port()) == port;
-            listeners.iter().position(same_port).or((!listeners.is_empty()).then_some(0))
+            let same_mode = || listeners.iter().position(|listener| listener.mode == mode);
+            let first = || (!listeners.is_empty()).then_some(0);
+            listeners.iter().position(same_port).or_else(same_mode).or_else(first)
         }
     };
     let names = || listeners.iter().map(|listener| &*listener.name).collect::<Vec<_>>().join(", ");
@@ -267,8 +290,8 @@ struct Answer {
 #[derive(Debug)]
 struct Taken {
     route: RouteIndex,
-    /// Path and query as they are sent.
-    target: String,
+    /// Path and query as they are sent; none of a connection.
+    target: Option<String>,
     /// The choice of a split that the request's own fields lead to.
     choice: Option<usize>,
 }
@@ -287,6 +310,15 @@ impl Answer {
     fn refused(reason: Reason) -> Self {
         Self { result: Err(reason), allow: String::new(), candidates: Vec::new() }
     }
+}
+
+/// Goes the way of a connection that is passed through.
+fn ask_by_name(rules: &dyn Rules, listener: ListenerIndex, url: &Url<'_>) -> Answer {
+    let name = url.name();
+    let found = rules.table().find_name(listener, &name);
+    let candidates = rules.table().explain_name(listener, &name);
+    let taken = |route| Taken { route, target: None, choice: None };
+    Answer { result: found.map(taken).ok_or(Reason::NoRoute), allow: String::new(), candidates }
 }
 
 /// Goes the way of a request through the data plane, up to the route.
@@ -340,7 +372,7 @@ fn look_up<F: FieldSource>(rules: &dyn Rules, query: &RouteQuery<'_, F>) -> Answ
                 target.push(b'?');
                 target.extend_from_slice(query);
             }
-            let target = String::from_utf8_lossy(&target).into_owned();
+            let target = Some(String::from_utf8_lossy(&target).into_owned());
             let choice = rules.split(route).and_then(|split| split.by_conditions(query.fields));
             Ok(Taken { route, target, choice })
         }
@@ -396,10 +428,14 @@ impl Answer {
                     (Some(name), Some(_)) => format!("upstream {name}, as its fields say"),
                     (None, _) => format!("one of {}", rules.goes_to(taken.route)),
                 };
-                format!("route {} sends {} to {to}", rules.route_id(taken.route), taken.target)
+                let what = taken.target.as_deref().unwrap_or("the connection");
+                format!("route {} sends {what} to {to}", rules.route_id(taken.route))
             }
             Err(Reason::MethodNotAllowed) => {
                 format!("405 method_not_allowed: no route takes the method; allow: {}", self.allow)
+            }
+            Err(Reason::NoRoute) if listener.mode == Mode::Tcp => {
+                "no_route: no route takes the connection, it is closed".into()
             }
             Err(Reason::NoRoute) => "404 no_route: no route takes the request".into(),
             Err(reason) => format!("{} {}", reason.status(), reason.code()),
@@ -554,6 +590,28 @@ endpoints = [{ url = "http://127.0.0.1:9000" }]
         assert_eq!(named["route"], "inside");
         let edge = json_of(args("GET", "http://api.test/x", &[]));
         assert_eq!(edge["status"], 404, "the first one, for want of a better");
+    }
+
+    #[test]
+    fn connections_go_by_the_name_alone() {
+        let config = config::load_str(
+            "test.toml",
+            "[[listener]]\nname = \"web\"\naddress = \"127.0.0.1:80\"\n\
+             [[listener]]\nname = \"pass\"\nmode = \"tcp\"\naddress = \"127.0.0.1:5432\"\n\
+             [[route]]\nid = \"db\"\nsni = [\"db.test\"]\nupstream = \"u\"\n\
+             [[route]]\nid = \"below\"\nsni = [\"*.test\"]\nupstream = \"u\"\n\
+             [[upstream]]\nname = \"u\"\nendpoints = [\"tcp://127.0.0.1:1\"]\n",
+        );
+        let config = config.unwrap().config;
+        let route = |url| {
+            let question = Question { method: "TCP", url, headers: &[], listener: None };
+            explain(&config, &question).unwrap().to_json()["route"].clone()
+        };
+        assert_eq!(route("tcp://DB.test.:5432"), "db");
+        assert_eq!(route("tcp://x.test"), "below");
+        assert_eq!(route("tcp://:5432"), Value::Null);
+        assert_eq!(route("https://db.test:5432/"), "db", "the listener decides");
+        assert_eq!(route("http://db.test/"), Value::Null, "the other listener has no route");
     }
 
     #[test]

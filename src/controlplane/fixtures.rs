@@ -36,6 +36,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
     };
     let seconds = std::time::Duration::from_secs;
     let listener = Listener {
+        mode: Default::default(),
         name: "edge".into(),
         address: "127.0.0.1:8080".parse().expect("an address"),
         limits: ListenerLimits {

@@ -96,6 +96,8 @@ pub struct Listener {
     pub name: Box<str>,
     /// Bound on every core with `SO_REUSEPORT`.
     pub address: SocketAddr,
+    /// What becomes of connections.
+    pub mode: Mode,
     /// Bounds on what a client may do.
     pub limits: ListenerLimits,
     /// Whether HTTP/1 is spoken.
@@ -112,6 +114,16 @@ pub struct Listener {
     pub forwarded: bool,
     /// TLS, where it is spoken.
     pub tls: Option<Arc<ServerTls>>,
+}
+
+/// What a listener makes of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Requests are read from them.
+    #[default]
+    Http,
+    /// They are passed through as they are.
+    Tcp,
 }
 
 /// `[listener.limits]`.

@@ -39,13 +39,13 @@ pub struct AccessRecord<'a> {
     pub endpoint: Option<&'a str>,
     /// The peer of the connection.
     pub client: SocketAddr,
-    /// The method.
+    /// The method; `TCP` for a connection that was passed through.
     pub method: &'a [u8],
-    /// The authority asked for, with its port if one was given.
+    /// The authority asked for, with its port if one was given; the name that TLS was asked for.
     pub host: &'a [u8],
     /// Path and query as received.
     pub target: &'a [u8],
-    /// `HTTP/1.0` or `HTTP/1.1`.
+    /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`; `TCP` for a connection that was passed through.
     pub version: &'static str,
     /// What the client was told, or would have been.
     pub status: u16,
@@ -159,7 +159,9 @@ fn encode_common(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     } else {
         write_log_quoted(record.method, out);
         out.push(b' ');
-        write_log_quoted(record.target, out);
+        // Of a connection that was passed through there is only the name.
+        let target = if record.target.is_empty() { record.host } else { record.target };
+        write_log_quoted(target, out);
         out.push(b' ');
         out.extend_from_slice(record.version.as_bytes());
     }

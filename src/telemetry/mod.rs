@@ -19,5 +19,5 @@ pub use access::{AccessLogFormat, AccessRecord};
 pub use core_stats::CoreStats;
 pub use counter::{Counter, Gauge};
 pub use log_ring::LogSender;
-pub use route_stats::RouteStats;
+pub use route_stats::{RouteStats, TcpStats};
 pub use upstream_stats::UpstreamStats;

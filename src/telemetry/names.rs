@@ -59,6 +59,14 @@ metrics! {
         "From the first byte of a request to the last of its response.";
     HTTP_IN_FLIGHT = "http_requests_in_flight", Gauge, [],
         "Requests between their head and their last byte.";
+    TCP_CONNECTIONS = "ringway_tcp_connections_total", Counter, ["route"],
+        "Connections of listeners with `mode = \"tcp\"` that a route took.";
+    TCP_OPEN = "ringway_tcp_connections_open", Gauge, ["route"],
+        "Those of them that are open.";
+    TCP_RECEIVED = "ringway_tcp_received_bytes_total", Counter, ["route"],
+        "Bytes they received from clients, counted when they end.";
+    TCP_SENT = "ringway_tcp_sent_bytes_total", Counter, ["route"],
+        "Bytes they sent to clients, counted when they end.";
     ANSWERS = "ringway_answers_total", Counter, ["reason"],
         "Answers and cuts of ringway's own, by reason code.";
     UPSTREAM_EXCHANGES = "ringway_upstream_response_seconds", Summary, ["upstream"],

@@ -1,10 +1,16 @@
 //! What one core counted for one route.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use crate::{
     base::limits::ROUTE_STATUS_SERIES_MAX,
-    telemetry::{counter::Counter, histogram::Histogram},
+    telemetry::{
+        counter::{Counter, Gauge},
+        histogram::Histogram,
+    },
 };
 
 const _: () = assert!(ROUTE_STATUS_SERIES_MAX.is_power_of_two());
@@ -16,6 +22,35 @@ pub struct RouteStats {
     counts: [Counter; ROUTE_STATUS_SERIES_MAX],
     other: Counter,
     durations: Histogram,
+    tcp: OnceLock<Box<TcpStats>>,
+}
+
+/// Connections that were passed through.
+#[derive(Debug, Default)]
+pub struct TcpStats {
+    /// Those begun.
+    pub connections: Counter,
+    /// Those open now.
+    pub open: Gauge,
+    /// Bytes from clients, counted when a connection ends.
+    pub received: Counter,
+    /// Bytes to clients, likewise.
+    pub sent: Counter,
+}
+
+impl TcpStats {
+    /// Counts one that begins.
+    pub fn begin(&self) {
+        self.connections.inc();
+        self.open.inc();
+    }
+
+    /// Counts its end.
+    pub fn end(&self, received: u64, sent: u64) {
+        self.open.dec();
+        self.received.add(received);
+        self.sent.add(sent);
+    }
 }
 
 impl Default for RouteStats {
@@ -25,6 +60,7 @@ impl Default for RouteStats {
             counts: [const { Counter::new() }; ROUTE_STATUS_SERIES_MAX],
             other: Counter::new(),
             durations: Histogram::default(),
+            tcp: OnceLock::new(),
         }
     }
 }
@@ -39,6 +75,16 @@ impl RouteStats {
     pub fn record(&self, method: u8, status: u16, micros: u64) {
         self.counter(method, status).inc();
         self.durations.record(micros);
+    }
+
+    /// What was passed through; made on first use.
+    pub fn tcp(&self) -> &TcpStats {
+        self.tcp.get_or_init(Box::default)
+    }
+
+    /// The same, if there was anything. For readers.
+    pub fn tcp_if_used(&self) -> Option<&TcpStats> {
+        self.tcp.get().map(Box::as_ref)
     }
 
     /// How long requests took.

@@ -43,5 +43,6 @@ mod split;
 mod streams;
 mod systemd;
 mod takeover;
+mod tcp;
 mod tls;
 mod upgrade;

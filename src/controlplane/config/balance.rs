@@ -47,6 +47,11 @@ impl BalanceConfig {
         }
     }
 
+    /// Whether a cookie keeps clients where they are.
+    pub fn is_sticky(&self) -> bool {
+        self.sticky.is_some()
+    }
+
     /// The cookie that keeps clients where they are; for no endpoints yet.
     pub fn sticky(&self) -> Option<StickyCookie> {
         let (cookie, attributes) = self.sticky.as_ref()?;

@@ -89,5 +89,15 @@ pub(super) fn discovered(table: &Table<'_>) -> Option<EndpointConfig> {
         }
     };
     let (weight, tls_name, enabled) = (1, None, true); // discovered endpoints speak plain HTTP
-    Some(EndpointConfig { authority, host, port, weight, tls_name, enabled, level: 0, place })
+    Some(EndpointConfig {
+        authority,
+        host,
+        port,
+        weight,
+        tls_name,
+        is_tcp: false,
+        enabled,
+        level: 0,
+        place,
+    })
 }

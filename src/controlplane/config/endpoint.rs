@@ -18,6 +18,8 @@ pub struct EndpointConfig {
     pub weight: u32,
     /// Whom it has to prove to be, where TLS is spoken with it.
     pub tls_name: Option<ServerName<'static>>,
+    /// Whether its URL says that it is for TCP connections only.
+    pub is_tcp: bool,
     /// Whether it gets new requests.
     pub enabled: bool,
     /// Its level, below [`LEVELS`]: the lowest is used first.
@@ -71,7 +73,7 @@ struct Share {
 
 fn from_url(value: &Value<'_>, share: Share) -> Option<EndpointConfig> {
     let text = value.text()?;
-    let (is_tls, host, port) = match parse_url(&text) {
+    let (scheme, host, port) = match parse_url(&text) {
         Ok(parsed) => parsed,
         Err((problem, hint)) => {
             let shown = without_userinfo(value.shown(&text));
@@ -81,7 +83,8 @@ fn from_url(value: &Value<'_>, share: Share) -> Option<EndpointConfig> {
     };
     let (authority, place) = (authority_of(&host, port).into(), value.place());
     let Share { weight, enabled, level } = share;
-    let tls_name = match (&host, is_tls) {
+    let is_tcp = scheme == Scheme::Tcp;
+    let tls_name = match (&host, scheme == Scheme::Https) {
         (_, false) => None,
         (EndpointHost::Ip(address), true) => Some(ServerName::from(*address)),
         (EndpointHost::Name(name) | EndpointHost::Service(name), true) => {
@@ -95,7 +98,7 @@ fn from_url(value: &Value<'_>, share: Share) -> Option<EndpointConfig> {
             }
         }
     };
-    Some(EndpointConfig { authority, host, port, weight, tls_name, enabled, level, place })
+    Some(EndpointConfig { authority, host, port, weight, tls_name, is_tcp, enabled, level, place })
 }
 
 fn authority_of(host: &EndpointHost, port: u16) -> String {
@@ -128,9 +131,16 @@ fn wrong<T>(problem: impl Into<String>, hint: impl Into<String>) -> Result<T, Ur
     Err((problem.into(), hint.into()))
 }
 
-/// `http://host[:port][/]`, or `https://`: whether it is that, host and port. Source: RFC 3986 §3.2,
-/// RFC 9110 §4.2.
-fn parse_url(text: &str) -> Result<(bool, EndpointHost, u16), UrlError> {
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+    Tcp,
+}
+
+/// `http://host[:port][/]`, `https://`, or `tcp://host:port`. Source: RFC 3986 §3.2, RFC 9110 §4.2.
+fn parse_url(text: &str) -> Result<(Scheme, EndpointHost, u16), UrlError> {
     const EXAMPLE: &str = "write \"http://127.0.0.1:8081\"";
     if text.is_empty() {
         return wrong("an empty URL", EXAMPLE);
@@ -143,10 +153,12 @@ fn parse_url(text: &str) -> Result<(bool, EndpointHost, u16), UrlError> {
         };
         return wrong("it has no scheme", hint);
     };
-    let scheme = scheme.to_ascii_lowercase();
-    if !matches!(&*scheme, "http" | "https") {
-        return wrong(format!("the scheme \"{scheme}\" is not known"), EXAMPLE);
-    }
+    let scheme = match &*scheme.to_ascii_lowercase() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        "tcp" => Scheme::Tcp,
+        other => return wrong(format!("the scheme \"{other}\" is not known"), EXAMPLE),
+    };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, tail) = rest.split_at(end);
     if !matches!(tail, "" | "/") {
@@ -162,9 +174,16 @@ fn parse_url(text: &str) -> Result<(bool, EndpointHost, u16), UrlError> {
     if let Some((_, host)) = authority.rsplit_once('@') {
         return wrong("it has a user name or password", format!("write \"http://{host}\""));
     }
-    let is_tls = scheme == "https";
-    let (host, port) = parse_authority(authority, if is_tls { 443 } else { 80 })?;
-    Ok((is_tls, host, port))
+    let default = match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+        Scheme::Tcp if matches!(split_port(authority)?, (_, None)) => {
+            return wrong("it has no port", format!("write \"tcp://{authority}:5432\""));
+        }
+        Scheme::Tcp => 0, // there is one
+    };
+    let (host, port) = parse_authority(authority, default)?;
+    Ok((scheme, host, port))
 }
 
 /// `host[:port]`, with a port for those without one.
@@ -248,12 +267,19 @@ mod tests {
     fn urls_of_endpoints() {
         let ip = |text: &str| EndpointHost::Ip(text.parse().unwrap());
         let name = |text: &str| EndpointHost::Name(text.into());
-        assert_eq!(parse_url("http://127.0.0.1:8081"), Ok((false, ip("127.0.0.1"), 8081)));
-        assert_eq!(parse_url("HTTP://Users.Shop.svc/"), Ok((false, name("users.shop.svc"), 80)));
-        assert_eq!(parse_url("https://users.shop.svc"), Ok((true, name("users.shop.svc"), 443)));
-        assert_eq!(parse_url("http://[::1]:81"), Ok((false, ip("::1"), 81)));
-        assert_eq!(parse_url("http://[::1]"), Ok((false, ip("::1"), 80)));
-        assert_eq!(parse_url("http://my_app:1"), Ok((false, name("my_app"), 1)));
+        assert_eq!(parse_url("http://127.0.0.1:8081"), Ok((Scheme::Http, ip("127.0.0.1"), 8081)));
+        assert_eq!(
+            parse_url("HTTP://Users.Shop.svc/"),
+            Ok((Scheme::Http, name("users.shop.svc"), 80))
+        );
+        assert_eq!(
+            parse_url("https://users.shop.svc"),
+            Ok((Scheme::Https, name("users.shop.svc"), 443))
+        );
+        assert_eq!(parse_url("http://[::1]:81"), Ok((Scheme::Http, ip("::1"), 81)));
+        assert_eq!(parse_url("http://[::1]"), Ok((Scheme::Http, ip("::1"), 80)));
+        assert_eq!(parse_url("tcp://db:5432"), Ok((Scheme::Tcp, name("db"), 5432)));
+        assert_eq!(parse_url("http://my_app:1"), Ok((Scheme::Http, name("my_app"), 1)));
     }
 
     #[test]
@@ -287,6 +313,8 @@ mod tests {
             "http://a:1:2",
             "http://ä",
             "http:/a",
+            "tcp://db",
+            "tcp://[::1]",
             "http://[::1]x:80",
         ] {
             assert!(parse_url(text).is_err(), "{text}");

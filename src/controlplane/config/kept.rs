@@ -18,7 +18,7 @@ use super::interpolate;
 use crate::{
     base::ids::ListenerIndex,
     policy::route::{Conflict, PathSpec, RouteSpec, RouteTable, ValueSpec},
-    snapshot::RouteExtra,
+    snapshot::{Mode, RouteExtra},
 };
 
 /// What a route's text begins with; one that is written otherwise is read each time.
@@ -31,6 +31,9 @@ pub(super) struct Reading {
     pub(super) upstream: Box<str>,
     /// As they are written; empty for all.
     pub(super) listeners: Box<[Box<str>]>,
+    pub(super) mode: Mode,
+    /// Whether it has `sni`, which decides about the mode of one that names no listener.
+    pub(super) has_sni: bool,
     pub(super) matching: Matching,
     pub(super) extra: Option<Arc<RouteExtra>>,
 }
@@ -133,8 +136,8 @@ struct Piece {
 #[derive(Debug)]
 pub(super) struct KeptTable {
     pub(super) readings: Vec<Arc<Reading>>,
-    /// Name of each listener, and whether it merges slashes.
-    pub(super) listeners: Vec<(Box<str>, bool)>,
+    /// Name of each listener, whether it merges slashes, and its mode.
+    pub(super) listeners: Vec<(Box<str>, bool, Mode)>,
     pub(super) table: Arc<RouteTable>,
     pub(super) conflicts: Arc<[Conflict]>,
 }
@@ -153,7 +156,7 @@ impl Kept {
     pub(super) fn table_of(
         &self,
         readings: &[Arc<Reading>],
-        listeners: &[(Box<str>, bool)],
+        listeners: &[(Box<str>, bool, Mode)],
     ) -> Option<(Arc<RouteTable>, Arc<[Conflict]>)> {
         let old = &self.0.as_ref()?.table;
         let alike = |(a, b): (&Arc<Reading>, &Arc<Reading>)| {

@@ -241,7 +241,8 @@ pub(super) static LISTENER: Section = Section {
             "mode",
             Kind::Choice(&["http", "tcp"]),
             "http",
-            "What is spoken. \"tcp\" is not available yet.",
+            "\"tcp\" passes connections through as they are, by the name that TLS clients ask for: see \
+            docs/tcp.md.",
         )
         .or(&["protocol"]),
         key(
@@ -472,7 +473,14 @@ pub(super) static ROUTE: Section = Section {
         failures::ROUTE_RETRY,
         failures::ROUTE_IMPORTANCE,
         later("plugins", "remove it"),
-        later("sni", "remove it"),
+        key(
+            "sni",
+            Kind::Texts("db.example.com"),
+            "",
+            "Only with `mode = \"tcp\"`: names that TLS clients ask for, `*.` and a name for all \
+            below it, `*` for any. Any without it, also of clients that ask for none or speak no TLS.",
+        )
+        .or(&["server_name_indication", "host_sni", "HostSNI"]),
     ],
 };
 

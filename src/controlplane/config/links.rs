@@ -113,6 +113,13 @@ impl<T> Named<T> {
         self.items.len()
     }
 
+    /// Counts the one at a position as used.
+    pub(super) fn use_at(&self, position: usize) {
+        if let Some(item) = self.items.get(position) {
+            item.used.set(true);
+        }
+    }
+
     /// Counts all as used: a reference could not be read.
     pub(super) fn use_all(&self) {
         self.items.iter().for_each(|item| item.used.set(true));

@@ -11,7 +11,7 @@ use crate::{
     base::limits,
     controlplane::certificates::files,
     policy::forwarded::{Network, TrustedProxies},
-    snapshot::{Listener, ListenerLimits},
+    snapshot::{Listener, ListenerLimits, Mode},
     tls::Alpn,
 };
 
@@ -33,7 +33,13 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<(Listener, Pla
 }
 
 fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<(Listener, Place)> {
-    refuse_later(table);
+    let mode = match table.choice("mode") {
+        "tcp" => Mode::Tcp,
+        _ => Mode::Http,
+    };
+    if mode == Mode::Tcp {
+        super::tcp::check_listener(table);
+    }
     let trusted_proxies = trusted_proxies(table);
     let limits = limits(table);
     let (http1, http2) = versions(table);
@@ -52,6 +58,7 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<(Listener,
     let listener = Listener {
         name: name.into(),
         address,
+        mode,
         limits: limits?,
         http1,
         http2,
@@ -62,13 +69,6 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<(Listener,
         tls: tls?,
     };
     Some((listener, value.place()))
-}
-
-/// Values that only later versions have.
-fn refuse_later(table: &Table<'_>) {
-    if let Some(value) = table.get("mode").filter(|value| value.choice() == Some("tcp")) {
-        value.error(Table::later_message("the mode \"tcp\""), "write mode = \"http\"");
-    }
 }
 
 /// Who may send the header has to be said: anybody else could claim to be anybody.

@@ -1,16 +1,18 @@
 //! `[[route]]`: its own keys here, the matching keys by [`TableBuilder`], which compiles them.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     endpoint,
     errors::{Place, Report},
     kept::{Cut, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
+    matching::Keys,
     names, retry, split,
     table::Table,
+    tcp,
     upstream::UpstreamConfig,
-    value::{Pair, Value},
+    value::Value,
 };
 use crate::{
     base::{
@@ -20,10 +22,10 @@ use crate::{
     policy::{
         key::RequestKey,
         overload::Importance,
-        route::{Conflict, PathSpec, RouteError, RouteSpec, TableBuilder, TargetRule, ValueSpec},
+        route::{Conflict, PathSpec, TableBuilder, TargetRule},
     },
     snapshot::{
-        HostHeader, Listener, RouteExtra,
+        HostHeader, Listener, Mode, RouteExtra,
         split::{Split, Sticky},
     },
 };
@@ -157,15 +159,18 @@ impl Reader<'_> {
         let id = reading.id.clone().unwrap_or_else(|| self.number());
         let is_new = reading.id.is_none() || self.ids.insert(id.clone(), place).is_none();
         let upstream = self.upstreams.find(&reading.upstream);
-        if reading.listeners.is_empty() {
-            self.listeners.use_all();
-        }
-        let listeners_known =
-            reading.listeners.iter().all(|name| self.listeners.find(name).is_some());
+        let listeners = self.listeners_of(reading);
+        let is_same_mode = listeners.is_some_and(|listeners| {
+            tcp::mode_of(self.listeners, &listeners, reading.has_sni) == Some(reading.mode)
+        });
         let asks_for_captures = upstream
             .and_then(|at| self.upstreams.at(at))
             .is_some_and(|(_, upstream)| matches!(upstream.balance.key, Some(RequestKey::Path(_))));
-        let goes_together = is_new && listeners_known && table.is_empty() && !asks_for_captures;
+        let fits = upstream
+            .and_then(|at| self.upstreams.at(at))
+            .is_none_or(|(_, upstream)| tcp::misfit(upstream, reading.mode).is_none());
+        let goes_together =
+            is_new && is_same_mode && fits && table.is_empty() && !asks_for_captures;
         let Some(upstream) = upstream.filter(|_| goes_together) else {
             self.flawed = true;
             return;
@@ -173,6 +178,15 @@ impl Reader<'_> {
         let (upstream, extra) = (UpstreamIndex(upstream as u32), reading.extra.clone());
         self.routes.push(RouteConfig { id, upstream, extra, place });
         self.readings.push(Arc::clone(reading));
+    }
+
+    /// The listeners of a route that was read before; `None` if one is not known any more.
+    fn listeners_of(&self, reading: &Reading) -> Option<Vec<ListenerIndex>> {
+        if reading.listeners.is_empty() {
+            return Some(tcp::all_of(self.listeners, reading.mode));
+        }
+        let index = |name| Some(ListenerIndex(self.listeners.find(name)? as u16));
+        reading.listeners.iter().map(|name| index(name)).collect()
     }
 
     fn read_route(&mut self, table: &Table<'_>, cut: Option<&Cut>) {
@@ -203,7 +217,16 @@ impl Reader<'_> {
         let id = id.unwrap_or_else(|| self.number());
         let index = upstream.as_ref().map_or(UpstreamIndex(0), |(index, _)| *index);
         let asks = self.captures_asked(index, split.as_ref());
-        let Some((target, matching, key_captures)) = self.add_to_table(table, &asks) else {
+        let errors_before = table.report.error_count();
+        let listeners = self.read_listeners(table);
+        let choices = split.as_ref().map_or(&[][..], |split| &split.choices);
+        let goes_to: Vec<UpstreamIndex> = match upstream {
+            Some((index, _)) if choices.is_empty() => vec![index],
+            _ => choices.iter().map(|choice| choice.upstream).collect(),
+        };
+        let mode = self.read_mode(table, listeners.as_deref(), &goes_to);
+        let added = self.add_to_table(table, &asks, listeners, mode, errors_before);
+        let Some((target, matching, key_captures)) = added else {
             self.flawed = true;
             return;
         };
@@ -230,6 +253,8 @@ impl Reader<'_> {
             id: written_id,
             upstream,
             listeners: listeners.into_iter().map(|(name, _)| (*name).into()).collect(),
+            mode,
+            has_sni: table.get("sni").is_some(),
             matching,
             extra,
         });
@@ -241,23 +266,28 @@ impl Reader<'_> {
         self.readings.push(reading);
     }
 
-    /// Reads the matching keys and adds the route to the table.
+    /// Reads the matching keys and adds the route to the table. `errors_before` it was begun.
     fn add_to_table(
         &mut self,
         table: &Table<'_>,
         asks: &[(Box<str>, String)],
+        listeners: Option<Vec<ListenerIndex>>,
+        mode: Mode,
+        errors_before: usize,
     ) -> Option<(TargetRule, Matching, KeyCaptures)> {
-        let errors_before = table.report.error_count();
-        let keys = Keys::read(table);
-        let listeners = self.read_listeners(table);
+        let keys = Keys::read(table, mode);
         let complete = listeners.is_some() && keys.complete;
         let known = complete && table.report.error_count() == errors_before;
-        let spec = keys.spec(listeners.unwrap_or_default());
+        let listeners = match listeners {
+            Some(named) if named.is_empty() => tcp::all_of(self.listeners, mode),
+            named => named.unwrap_or_default(),
+        };
+        let spec = keys.spec(listeners);
         let route = RouteIndex(self.routes.len() as u32);
         match self.builder.add(route, &spec) {
             Ok(target) => {
                 self.flawed |= !complete;
-                if !known || table.may_say_more() || table.get("sni").is_some() {
+                if !known || table.may_say_more() {
                     self.builder.set_aside();
                 }
                 let is_regex = matches!(spec.path, PathSpec::Regex(_));
@@ -356,10 +386,41 @@ impl Reader<'_> {
         found
     }
 
-    /// The listeners it is for; `None` if one is not known, which was reported.
+    /// What its listeners make of connections. What does not go with that is reported.
+    fn read_mode(
+        &mut self,
+        table: &Table<'_>,
+        named: Option<&[ListenerIndex]>,
+        goes_to: &[UpstreamIndex],
+    ) -> Mode {
+        let sni = table.get("sni");
+        let Some(named) = named else { return Mode::Http };
+        let Some(mode) = tcp::mode_of(self.listeners, named, sni.is_some()) else {
+            if let Some(list) = table.get("listeners") {
+                list.error(
+                    "listeners with mode = \"tcp\" beside others",
+                    "write a route for each mode",
+                );
+            }
+            self.flawed = true;
+            return Mode::Http;
+        };
+        tcp::check_route(table, mode);
+        if let Some(sni) = sni.filter(|_| tcp::has_none(self.listeners, mode)) {
+            sni.error("there is no listener with mode = \"tcp\"", "add one, or write hosts");
+        }
+        let mut upstreams = goes_to.iter().filter_map(|one| self.upstreams.at(one.0 as usize));
+        if let Some((problem, hint)) = upstreams.find_map(|(_, one)| tcp::misfit(one, mode))
+            && let Some(value) = table.get("upstream").or_else(|| table.get("split"))
+        {
+            value.error(problem, hint);
+        }
+        mode
+    }
+
+    /// The listeners it names; `None` if one is not known, which was reported.
     fn read_listeners(&self, table: &Table<'_>) -> Option<Vec<ListenerIndex>> {
         let Some(list) = table.get("listeners") else {
-            self.listeners.use_all();
             return Some(Vec::new());
         };
         let mut found = Vec::new();
@@ -385,10 +446,10 @@ impl Reader<'_> {
     }
 
     fn finish(mut self, report: &Report) -> Routes {
-        let listeners: Vec<(Box<str>, bool)> = self
+        let listeners: Vec<(Box<str>, bool, Mode)> = self
             .listeners
             .values()
-            .map(|(name, _, (listener, _))| (name.into(), listener.merge_slashes))
+            .map(|(name, _, (listener, _))| (name.into(), listener.merge_slashes, listener.mode))
             .collect();
         let known = self.before.kept.table_of(&self.readings, &listeners);
         if known.is_none() && !self.before.kept.is_empty() {
@@ -419,9 +480,7 @@ impl Reader<'_> {
             return;
         }
         for (position, reading) in self.readings.iter().enumerate() {
-            let names = reading.listeners.iter();
-            let listeners = names.filter_map(|name| self.listeners.find(name));
-            let listeners = listeners.map(|position| ListenerIndex(position as u16)).collect();
+            let listeners = self.listeners_of(reading).unwrap_or_default();
             let (route, matching) = (RouteIndex(position as u32), &reading.matching);
             let spec = matching.spec(listeners);
             self.flawed |= !self.builder.add_again(route, &spec, matching.groups);
@@ -467,170 +526,14 @@ impl Reader<'_> {
             report.warning(place, "upstream", message, "remove it, or name it in a route");
         }
         for (name, place) in self.listeners.unused() {
-            let message =
-                format!("no route is for the listener \"{name}\": it answers every request 404");
+            let position = self.listeners.find(name).and_then(|at| self.listeners.at(at));
+            let does = match position.map(|(_, (listener, _))| listener.mode) {
+                Some(Mode::Tcp) => "it closes every connection",
+                _ => "it answers every request 404",
+            };
+            let message = format!("no route is for the listener \"{name}\": {does}");
             report.warning(place, "listener", message, "name it in the listeners of a route");
         }
-    }
-}
-
-/// The matching keys of a route with their places.
-struct Keys<'a> {
-    path: Option<(Cow<'a, str>, Value<'a>)>,
-    hosts: Vec<(Cow<'a, str>, Value<'a>)>,
-    methods: Vec<(Cow<'a, str>, Value<'a>)>,
-    headers: Vec<Pair<'a>>,
-    query: Vec<Pair<'a>>,
-    priority: i64,
-    strip_path: bool,
-    rewrite: Option<(Cow<'a, str>, Value<'a>)>,
-    /// Whether all of them could be read.
-    complete: bool,
-}
-
-/// At most one of these may stand in a route.
-const PATH_KEYS: [&str; 3] = ["path", "path_prefix", "path_regex"];
-
-impl<'a> Keys<'a> {
-    fn read(table: &Table<'a>) -> Self {
-        let mut complete = true;
-        let text = |name: &str, complete: &mut bool| {
-            let value = table.get(name)?;
-            let text = value.text();
-            *complete &= text.is_some();
-            Some((text?, value))
-        };
-        let given: Vec<_> = PATH_KEYS.iter().filter_map(|name| table.get(name)).collect();
-        if let [first, others @ ..] = &given[..] {
-            for other in others {
-                let message = format!("there is already a {}", first.key.name);
-                other.error(message, "remove one: a route has path, path_prefix or path_regex");
-                complete = false;
-            }
-        }
-        let path = PATH_KEYS.iter().find_map(|name| text(name, &mut complete));
-        let rewrite = text("rewrite", &mut complete);
-        let hosts = list(table, "hosts", &mut complete);
-        let methods = list(table, "methods", &mut complete);
-        methods.iter().for_each(|(method, value)| doubt_method(method, value));
-        let headers = table.get("headers").map(|value| value.pairs()).unwrap_or_default();
-        let query = table.get("query").map(|value| value.pairs()).unwrap_or_default();
-        Self {
-            path,
-            hosts,
-            methods,
-            headers,
-            query,
-            priority: table.integer("priority"),
-            strip_path: table.boolean("strip_path"),
-            rewrite,
-            complete,
-        }
-    }
-
-    fn spec(&self, listeners: Vec<ListenerIndex>) -> RouteSpec<'_> {
-        RouteSpec {
-            listeners,
-            hosts: self.hosts.iter().map(|(host, _)| &**host).collect(),
-            path: match &self.path {
-                None => PathSpec::None,
-                Some((text, value)) => match value.key.name {
-                    "path_prefix" => PathSpec::Prefix(text),
-                    "path_regex" => PathSpec::Regex(text),
-                    _ => PathSpec::Pattern(text),
-                },
-            },
-            methods: self.methods.iter().map(|(method, _)| &**method).collect(),
-            headers: specs(&self.headers),
-            query: specs(&self.query),
-            priority: self.priority,
-            strip_path: self.strip_path,
-            rewrite: self.rewrite.as_ref().map(|(text, _)| &**text),
-        }
-    }
-
-    /// Reports what the table builder found, at the value it means.
-    fn report(&self, table: &Table<'a>, error: &RouteError) {
-        let field = &*error.field;
-        let (key, rest) = field.split_at(field.find(['.', '[']).unwrap_or(field.len()));
-        let index: Option<usize> =
-            rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')?.parse().ok());
-        let pair = |pairs: &[Pair<'a>]| {
-            let pair = pairs.iter().find(|pair| Some(pair.name) == rest.strip_prefix('.'))?;
-            // A name that can't be one is at fault itself, not what it stands for.
-            let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-            let name_ok = !pair.name.is_empty() && pair.name.bytes().all(token);
-            Some(if name_ok || key == "query" { pair.value.place() } else { pair.name_place })
-        };
-        let element =
-            |list: &[(Cow<'a, str>, Value<'a>)]| list.get(index?).map(|(_, value)| value.place());
-        let place = match key {
-            "hosts" => element(&self.hosts),
-            "methods" => element(&self.methods),
-            "headers" => pair(&self.headers),
-            "query" => pair(&self.query),
-            "path" => self.path.as_ref().map(|(_, value)| value.place()),
-            _ => None,
-        };
-        let place = place.or_else(|| Some(table.get(key)?.place())).unwrap_or(table.place());
-        let shown = match key {
-            "headers" | "query" => format!("route.{field}"),
-            "path" => self.path.as_ref().map_or("route.path".into(), |(_, value)| value.path()),
-            _ => format!("route.{key}"),
-        };
-        table.report.error(place, &shown, one_line(&error.message), one_line(&error.hint));
-    }
-}
-
-fn specs<'k>(pairs: &'k [Pair<'_>]) -> Vec<(&'k str, ValueSpec<'k>)> {
-    pairs.iter().map(|pair| (pair.name, ValueSpec::parse(&pair.text))).collect()
-}
-
-/// Messages of other rooms may have line ends; a problem is one line.
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The elements of a list that must not be empty and hold nothing twice.
-fn list<'a>(table: &Table<'a>, name: &str, complete: &mut bool) -> Vec<(Cow<'a, str>, Value<'a>)> {
-    let Some(list) = table.get(name) else { return Vec::new() };
-    if list.elements_len() == Some(0) {
-        list.error("an empty list matches nothing", "leave the key out to match all");
-        *complete = false;
-        return Vec::new();
-    }
-    let texts = list.texts();
-    *complete &= list.elements_len() == Some(texts.len());
-    for (at, (text, value)) in texts.iter().enumerate() {
-        let plain = |text: &str| text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
-        let same = |other: &str| match name {
-            "hosts" => plain(other) == plain(text),
-            _ => other == text,
-        };
-        if texts[..at].iter().any(|(other, _)| same(other)) {
-            value.error(format!("\"{}\" is listed twice", value.shown(text)), "remove one");
-            *complete = false;
-        }
-    }
-    texts
-}
-
-/// Any name is a method; some are probably not meant as one.
-fn doubt_method(method: &str, value: &Value<'_>) {
-    // Source: RFC 9110 §9, RFC 5789.
-    const COMMON: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"];
-    let is_word = method.bytes().all(|byte| byte.is_ascii_uppercase());
-    if !is_word || COMMON.contains(&method) {
-        return; // what is no method at all is refused
-    }
-    let warn = |hint: String| {
-        let message = format!("\"{method}\" is taken as a method of that name");
-        value.report.warning(value.place(), &value.path(), message, hint);
-    };
-    if matches!(method, "ANY" | "ALL") {
-        warn("leave methods out to take all".into());
-    } else if let Some(near) = names::slip_of(method, COMMON) {
-        warn(format!("did you mean \"{near}\"?"));
     }
 }
 

@@ -69,6 +69,9 @@ pub(super) fn read(roots: &[Table<'_>], report: &Report) -> Named<UpstreamConfig
 fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamConfig> {
     let balance = balance::read(table);
     let mut endpoints = endpoints(table);
+    if let Some(endpoints) = &endpoints {
+        super::tcp::check_endpoints(table, endpoints);
+    }
     let http2 = table.choice("http") == "h2";
     let tls = client_tls::read(table, name, endpoints.as_deref_mut(), http2, report);
     let timeouts = timeouts(table);

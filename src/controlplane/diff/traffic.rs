@@ -26,6 +26,7 @@ use crate::{
         host::{normalise_host, parse_authority},
         uri::normalise_path,
     },
+    snapshot::Mode,
 };
 
 /// Requests shown for each way in which they move.
@@ -134,6 +135,7 @@ impl Side {
                     Fate::Taken(route, target)
                 }
                 RouteMatch::MethodNotAllowed => Fate::Refused("405"),
+                RouteMatch::NotFound if self.mode(listener) == Mode::Tcp => Fate::Refused("closed"),
                 RouteMatch::NotFound => Fate::Refused("404"),
             }
         })
@@ -154,6 +156,10 @@ impl Side {
         self.ask(request, listener, first).unwrap_or(false)
     }
 
+    fn mode(&self, listener: ListenerIndex) -> Mode {
+        self.config.listeners[usize::from(listener.0)].mode
+    }
+
     fn ask<T>(
         &self,
         request: &Record<'_>,
@@ -165,12 +171,15 @@ impl Side {
         if !authority.is_empty() {
             normalise_host(&authority[parse_authority(authority).ok()?.host], &mut host);
         }
-        let (raw, query) = request.path_and_query()?;
+        let settings = &self.config.listeners[usize::from(listener.0)];
+        let (raw, query) = match settings.mode {
+            Mode::Http => request.path_and_query()?,
+            Mode::Tcp => ("/", None),
+        };
         if raw == "*" {
             path.push(b'*');
         } else {
-            let merge_slashes = self.config.listeners[usize::from(listener.0)].merge_slashes;
-            normalise_path(raw.as_bytes(), merge_slashes, &mut path).ok()?;
+            normalise_path(raw.as_bytes(), settings.merge_slashes, &mut path).ok()?;
         }
         Some(ask(&RouteQuery {
             listener,

@@ -20,7 +20,7 @@ use crate::{
     },
     snapshot::{Route, Snapshot},
     telemetry::{
-        CoreStats, UpstreamStats,
+        CoreStats, RouteStats, TcpStats, UpstreamStats,
         histogram::BOUNDS_MICROS,
         names::{self, Metric, OTHER},
         upstream_stats::{EJECTION_REASONS, RETRY_CAUSES, Refuser},
@@ -35,6 +35,7 @@ pub fn render(state: &State) -> Vec<u8> {
         requests(&mut out, state, &rules.series);
         durations(&mut out, state, &rules.series);
         out.single(&names::HTTP_IN_FLIGHT, sum_gauge(state, |core| core.requests_in_flight.get()));
+        tcp(&mut out, state, &rules.series);
         answers(&mut out, state);
         upstreams(&mut out, state, &rules.series, &rules.snapshot);
         endpoints::write(&mut out, &rules.snapshot);
@@ -93,6 +94,27 @@ fn durations(out: &mut Exposition, state: &State, series: &Series) {
         }
         out.part(metric, "_sum", &[route], None, seconds(sum));
         out.part(metric, "_count", &[route], None, cumulated);
+    }
+}
+
+/// Connections that were passed through, by route.
+fn tcp(out: &mut Exposition, state: &State, series: &Series) {
+    type Number = fn(&TcpStats) -> i128;
+    let numbers: [(&Metric, Number); 4] = [
+        (&names::TCP_CONNECTIONS, |tcp| tcp.connections.get().into()),
+        (&names::TCP_OPEN, |tcp| tcp.open.get().into()),
+        (&names::TCP_RECEIVED, |tcp| tcp.received.get().into()),
+        (&names::TCP_SENT, |tcp| tcp.sent.get().into()),
+    ];
+    for (metric, number) in numbers {
+        out.begin(metric);
+        for (slot, route) in series.routes() {
+            let cores = state.cores.iter().filter_map(|core| core.route_if_used(slot));
+            let used: Vec<&TcpStats> = cores.filter_map(RouteStats::tcp_if_used).collect();
+            if !used.is_empty() {
+                out.sample(metric, &[route], used.iter().map(|tcp| number(tcp)).sum::<i128>());
+            }
+        }
     }
 }
 

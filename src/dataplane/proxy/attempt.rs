@@ -9,7 +9,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    base::{ids::EndpointIndex, reason::Reason},
+    base::{ids::EndpointIndex, limits, reason::Reason},
     dataplane::{
         shard::{Phase, Pin, Shard},
         upstream::UpstreamConnection,
@@ -69,18 +69,23 @@ impl Exchange<'_> {
             Responded::Upgraded(early) => {
                 let now_tick = self.shard.deadlines.now_tick();
                 self.watch.enter(Phase::Tunnel { upstream: upstream_handle, pin }, now_tick);
-                self.shard.doom_if_gone(self.watch, self.table, pin);
+                self.shard.doom_if_gone(self.watch, Some(self.table), pin);
                 let ends = tunnel::Ends {
                     shard: self.shard,
                     client: &self.client.socket,
                     client_input: self.client.input.take(),
                     endpoint: &connection.socket,
                     endpoint_input: early,
+                    idle: limits::TUNNEL_IDLE_MAX,
                 };
                 let moved = tunnel::run(ends).await;
                 self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
                 self.upload.bytes.set(self.upload.bytes.get() + moved.up);
                 self.progress.bytes += moved.down;
+                if moved.is_cut {
+                    connection.socket.reset_on_close();
+                    return Ok(Attempted::Done(Reuse::Reset));
+                }
                 Ok(Attempted::Done(Reuse::Close))
             }
         }

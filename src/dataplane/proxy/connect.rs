@@ -47,6 +47,11 @@ impl Tried {
         self.count += 1;
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> &[EndpointIndex] {
+        self.after(0)
+    }
+
     /// All but the first `skip`.
     fn after(&self, skip: usize) -> &[EndpointIndex] {
         &self.endpoints[skip.min(self.count)..self.count]

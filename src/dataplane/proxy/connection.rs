@@ -7,7 +7,7 @@ use super::{
     answer::{send, write_refusal},
     exchange::{Exchange, Reuse},
     finish::{self, Record},
-    http2,
+    http2, pass,
     respond::Progress,
     tls,
     upload::UploadState,
@@ -53,6 +53,7 @@ pub fn serve(
         match connection.serve().await {
             // Boxed, like `refuse`: it happens once, and is not small.
             Next::Http2 => Box::pin(connection.serve_http2()).await,
+            Next::Pass => Box::pin(connection.pass()).await,
             Next::End(end) => Box::pin(close(&connection.shard, &mut connection.client, end)).await,
             Next::Request => {}
         }
@@ -67,6 +68,8 @@ enum Next {
     End(Reuse),
     /// The client speaks HTTP/2.
     Http2,
+    /// It is passed through.
+    Pass,
 }
 
 impl Connection {
@@ -92,6 +95,9 @@ impl Connection {
         if self.is_proxied() && !Box::pin(self.learn_origin()).await {
             self.shard.stats.proxy_headers_refused.inc();
             return Next::End(Reuse::Reset);
+        }
+        if self.shard.is_passed_through(self.client.listener) {
+            return Next::Pass;
         }
         let Some(tls) = self.tls() else { return Next::Request };
         self.enter(Phase::Busy);
@@ -127,6 +133,11 @@ impl Connection {
     fn tls(&self) -> Option<Arc<ServerTls>> {
         let table = self.shard.table_for(self.client.listener)?;
         table.listener(self.client.listener)?.1.tls.clone()
+    }
+
+    async fn pass(mut self) {
+        let end = pass::serve(&self.shard, &mut self.client, &self.watch).await;
+        close(&self.shard, &mut self.client, end).await;
     }
 
     async fn serve_http2(self) {

@@ -1,11 +1,14 @@
 //! The end of every request: counted once, logged once.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use super::exchange::Exchange;
 use crate::{
     base::{
-        ids::{EndpointIndex, RouteIndex, UpstreamIndex},
+        ids::{EndpointIndex, RouteIndex, StatsSlot, UpstreamIndex},
         reason::Reason,
     },
     dataplane::{
@@ -105,6 +108,102 @@ fn unix_micros() -> u64 {
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// What the log and the metrics are told of a connection that was passed through.
+pub(super) struct Passed {
+    started: Instant,
+    /// Where it came in.
+    pub(super) listener: Box<str>,
+    /// The name its client asked for.
+    pub(super) name: Option<Box<str>>,
+    /// The id of its route.
+    pub(super) route: Option<Arc<str>>,
+    /// Where that is counted, once it is.
+    pub(super) route_stats: Option<StatsSlot>,
+    /// The name of its upstream.
+    pub(super) upstream: Option<Box<str>>,
+    /// The endpoint tried last.
+    pub(super) endpoint: Option<Box<str>>,
+    /// Why it was not passed on.
+    pub(super) reason: Option<Reason>,
+    /// Bytes from the client.
+    pub(super) bytes_in: u64,
+    /// Bytes to the client.
+    pub(super) bytes_out: u64,
+    /// Whether one of the two ends has failed.
+    pub(super) is_cut: bool,
+}
+
+impl Passed {
+    /// One that has just been accepted.
+    pub(super) fn begin() -> Self {
+        Self {
+            started: rt::turn_time(),
+            listener: Box::default(),
+            name: None,
+            route: None,
+            route_stats: None,
+            upstream: None,
+            endpoint: None,
+            reason: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            is_cut: false,
+        }
+    }
+}
+
+/// Counts and logs a connection that was passed through, or was to be.
+pub(super) fn passed(shard: &Shard, client: &Downstream, passed: &Passed) {
+    let stats = &shard.stats;
+    let micros = micros_since(passed.started);
+    stats.downstream_bytes_in.add(passed.bytes_in);
+    stats.downstream_bytes_out.add(passed.bytes_out);
+    if let Some(slot) = passed.route_stats {
+        stats.route(slot).tcp().end(passed.bytes_in, passed.bytes_out);
+    }
+    if let Some(reason) = passed.reason {
+        stats.reason(reason);
+    }
+    let table = shard.table();
+    let status = passed.reason.map_or(200, Reason::status);
+    let Some(log) = &table.snapshot.access_log else { return };
+    if !is_logged(shard, log, status, micros) {
+        return;
+    }
+    let name = passed.name.as_deref().unwrap_or_default().as_bytes();
+    shard.log(
+        &AccessRecord {
+            unix_micros: unix_micros().saturating_sub(micros),
+            listener: &passed.listener,
+            route: passed.route.as_deref(),
+            upstream: passed.upstream.as_deref(),
+            endpoint: passed.endpoint.as_deref(),
+            client: client.peer,
+            method: b"TCP",
+            host: name,
+            target: b"",
+            version: "TCP",
+            status,
+            reason: passed.reason,
+            bytes_in: passed.bytes_in,
+            bytes_out: passed.bytes_out,
+            duration_us: micros,
+            upstream_us: None,
+            retries: 0,
+            user_agent: None,
+            referer: None,
+            core: shard.core,
+        },
+        log.format,
+    );
+}
+
+fn is_logged(shard: &Shard, log: &AccessLog, status: u16, micros: u64) -> bool {
+    let kept = (log.keep_errors && status >= 400)
+        || log.keep_slower_than.is_some_and(|slow| u128::from(micros) >= slow.as_micros());
+    kept || log.sample_per_10k >= 10_000 || shard.random() % 10_000 < u64::from(log.sample_per_10k)
+}
+
 impl Exchange<'_> {
     /// Copies what the access log wants of the head, which is about to be overwritten.
     pub(super) fn remember_head(&mut self) {
@@ -145,17 +244,10 @@ impl Exchange<'_> {
             }
         }
         if let Some(log) = &snapshot.access_log
-            && self.is_logged(log, micros)
+            && is_logged(self.shard, log, record.status, micros)
         {
             self.log(log, micros);
         }
-    }
-
-    fn is_logged(&self, log: &AccessLog, micros: u64) -> bool {
-        let kept = (log.keep_errors && self.record.status >= 400)
-            || log.keep_slower_than.is_some_and(|slow| u128::from(micros) >= slow.as_micros());
-        kept || log.sample_per_10k >= 10_000
-            || self.shard.random() % 10_000 < u64::from(log.sample_per_10k)
     }
 
     fn log(&self, log: &AccessLog, micros: u64) {

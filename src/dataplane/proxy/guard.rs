@@ -125,6 +125,74 @@ fn outcome_of_status(status: u16) -> Outcome {
     if status >= 500 { Outcome::Failed } else { Outcome::Good }
 }
 
+/// Takes a place among what is in flight with an upstream, where that is limited; waits if need be.
+///
+/// # Errors
+/// When there is none.
+pub(super) async fn place(
+    shard: &Shard,
+    upstream: &Arc<Upstream>,
+    importance: Importance,
+) -> Result<Option<InFlight>, Reason> {
+    let rule = upstream.guards.as_deref().and_then(|guards| guards.overload.as_ref());
+    let Some(rule) = rule else { return Ok(None) };
+    let waiting = Rc::clone(&shard.upstreams.state(upstream).waiting);
+    // Boxed only where a request has to wait.
+    if let Some(place) = waiting.enter_now(&upstream.cell, rule, importance) {
+        return Ok(Some(place));
+    }
+    let place = Box::pin(waiting.enter(&upstream.cell, rule, importance)).await;
+    if let Err(reason) = place {
+        let waited = reason == Reason::PendingTimeout;
+        let by = if waited { Refuser::PendingTimeout } else { Refuser::Limit };
+        shard.stats.upstream(upstream.stats).note_refused(by);
+    }
+    place.map(Some)
+}
+
+/// Asks the breaker of an upstream.
+///
+/// # Errors
+/// When it is open: for so many milliseconds.
+pub(super) fn pass(shard: &Shard, upstream: &Upstream) -> Result<Option<Leave>, u64> {
+    let rule = upstream.guards.as_deref().and_then(Guards::upstream_breaker);
+    let Some(rule) = rule else { return Ok(None) };
+    let admitted = upstream.cell.breaker().admit(rule, shard.now_ms());
+    if admitted.is_err() {
+        shard.stats.upstream(upstream.stats).note_refused(Refuser::Breaker);
+    }
+    admitted.map(Some)
+}
+
+/// Tells the breaker of an upstream whether a connection for a client could be made.
+pub(super) fn tell(shard: &Shard, upstream: &Upstream, leave: Leave, failure: Option<Reason>) {
+    let rule = upstream.guards.as_deref().and_then(Guards::upstream_breaker);
+    let Some(rule) = rule else { return };
+    let outcome = failure.map_or(Outcome::Good, outcome_of);
+    let change = upstream.cell.breaker().report(leave, outcome, rule, shard.now_ms());
+    shard.note_breaker(upstream, change);
+}
+
+/// Learns from a connection to an endpoint that was made, or not.
+pub(super) fn learn(
+    shard: &Shard,
+    upstream: &Arc<Upstream>,
+    endpoint: EndpointIndex,
+    admitted: Admitted,
+    began: Instant,
+    failure: Option<Reason>,
+) {
+    let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    shard.stats.upstream(upstream.stats).record(micros, failure.is_some());
+    if upstream.guards.is_none() {
+        return;
+    }
+    let outcome = failure.map_or(Outcome::Good, outcome_of);
+    let state = shard.tallied(upstream);
+    let Admitted { leave, is_trial } = admitted;
+    shard.learn(upstream, &state, endpoint, outcome, micros, leave, is_trial);
+}
+
 impl Exchange<'_> {
     /// Takes a place among the requests in flight, where they are limited; waits if need be.
     ///
@@ -135,21 +203,11 @@ impl Exchange<'_> {
         upstream: &Arc<Upstream>,
         importance: Importance,
     ) -> Result<Option<InFlight>, Reason> {
-        let rule = upstream.guards.as_deref().and_then(|guards| guards.overload.as_ref());
-        let Some(rule) = rule else { return Ok(None) };
-        let waiting = Rc::clone(&self.shard.upstreams.state(upstream).waiting);
-        // Boxed only where a request has to wait.
-        if let Some(place) = waiting.enter_now(&upstream.cell, rule, importance) {
-            return Ok(Some(place));
-        }
-        let place = Box::pin(waiting.enter(&upstream.cell, rule, importance)).await;
-        if let Err(reason) = place {
+        let place = place(self.shard, upstream, importance).await;
+        if place.is_err() {
             self.retry_after_ms = Some(1_000);
-            let waited = reason == Reason::PendingTimeout;
-            let by = if waited { Refuser::PendingTimeout } else { Refuser::Limit };
-            self.shard.stats.upstream(upstream.stats).note_refused(by);
         }
-        place.map(Some)
+        place
     }
 
     /// Asks the breaker of the upstream.
@@ -157,16 +215,10 @@ impl Exchange<'_> {
     /// # Errors
     /// When it is open; `retry_after` says for how long.
     pub(super) fn pass_breaker(&mut self, upstream: &Upstream) -> Result<Option<Leave>, Reason> {
-        let rule = upstream.guards.as_deref().and_then(Guards::upstream_breaker);
-        let Some(rule) = rule else { return Ok(None) };
-        match upstream.cell.breaker().admit(rule, self.shard.now_ms()) {
-            Ok(leave) => Ok(Some(leave)),
-            Err(wait_ms) => {
-                self.retry_after_ms = Some(wait_ms);
-                self.shard.stats.upstream(upstream.stats).note_refused(Refuser::Breaker);
-                Err(Reason::CircuitOpen)
-            }
-        }
+        pass(self.shard, upstream).map_err(|wait_ms| {
+            self.retry_after_ms = Some(wait_ms);
+            Reason::CircuitOpen
+        })
     }
 
     /// Tells the breaker of the upstream how the request ended.

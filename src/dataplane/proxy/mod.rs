@@ -17,6 +17,7 @@ mod forward;
 mod guard;
 mod http2;
 mod links;
+mod pass;
 mod piece;
 mod relay;
 mod respond;

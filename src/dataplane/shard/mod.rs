@@ -41,7 +41,7 @@ use crate::{
     dataplane::{signing::Signing, socket::HandshakeEnd},
     rt::{BufPool, Deadlines, FuturePool, PanicPlace, PipePool},
     snapshot::{
-        Snapshot, Upstream, WorkerSettings,
+        Mode, Snapshot, Upstream, WorkerSettings,
         messages::{FromWorker, Gone, ReportSender},
     },
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
@@ -164,6 +164,13 @@ impl Shard {
         }
     }
 
+    /// Whether connections of a listener are passed through as they are.
+    pub fn is_passed_through(&self, listener: ListenerId) -> bool {
+        self.table_for(listener).is_some_and(|table| {
+            table.listener(listener).is_some_and(|(_, rules)| rules.mode == Mode::Tcp)
+        })
+    }
+
     /// Takes newer rules, between two polls. Cannot fail: all that can (parsing, binding) failed
     /// before any core heard of it. Requests in flight keep the table they pinned; what the rules
     /// no longer have gets `drain_timeout`. Costs what is gone and what is in flight, not what the
@@ -195,9 +202,11 @@ impl Shard {
 
     /// An exchange that began under older rules and is going to last (a tunnel): it gets the time of
     /// those that were under way when its route went, if it went.
-    pub fn doom_if_gone(&self, watch: &Watch, pinned: &Table, pin: Pin) {
+    ///
+    /// `pinned`: the rules it began under, if they are still known.
+    pub fn doom_if_gone(&self, watch: &Watch, pinned: Option<&Table>, pin: Pin) {
         let newest = self.table();
-        if newest.snapshot.version == pinned.snapshot.version {
+        if pinned.is_some_and(|pinned| newest.snapshot.version == pinned.snapshot.version) {
             return;
         }
         let has_route = newest.snapshot.routes.iter().any(|one| one.key == pin.route);

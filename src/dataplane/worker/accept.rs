@@ -159,7 +159,9 @@ pub(super) fn admit(
     let stream = accepted.into_stream();
     let Some(place) = shard.take_place(listener, seat) else {
         shard.stats.connections_refused.inc();
-        let _ = stream.try_send(TOO_MANY);
+        if !shard.is_passed_through(listener) {
+            let _ = stream.try_send(TOO_MANY);
+        }
         return;
     };
     let (reports, at_panic) = (reports.clone(), Rc::clone(shard));

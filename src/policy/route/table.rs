@@ -13,7 +13,7 @@ use super::{
     request::{FieldSource, RouteMatch, RouteQuery},
     walk::{Visitor, walk},
 };
-use crate::base::ids::RouteIndex;
+use crate::base::ids::{ListenerIndex, RouteIndex};
 
 /// The compiled routes of one snapshot: flat arrays and numbers into them.
 #[derive(Debug)]
@@ -165,6 +165,28 @@ impl RouteTable {
         }
     }
 
+    /// The route of a connection by the name that its client asks for, lower-case and without a final
+    /// dot; empty if it asks for none. Of listeners whose routes have hosts alone.
+    pub fn find_name(&self, listener: ListenerIndex, name: &str) -> Option<RouteIndex> {
+        let query = name_query(listener, name);
+        match self.find(&query, &mut Captures::default()) {
+            RouteMatch::Found(route) => Some(route),
+            RouteMatch::MethodNotAllowed | RouteMatch::NotFound => None,
+        }
+    }
+
+    /// The routes for a name, as [`Self::explain`] does for a request.
+    pub fn explain_name(&self, listener: ListenerIndex, name: &str) -> Vec<Candidate> {
+        self.explain(&name_query(listener, name))
+    }
+
+    /// Whether some route of a listener wants a certain host.
+    pub fn asks_for_names(&self, listener: ListenerIndex) -> bool {
+        let sets = self.sets_of_listener.get(usize::from(listener.0));
+        let asks = |set: &ListenerSet| set.exact_hosts || set.wildcard_bytes_max > 0;
+        sets.is_some_and(|sets| sets.iter().any(asks))
+    }
+
     /// Appends the value of `Allow` for a request that [`Self::find`] answered with
     /// [`RouteMatch::MethodNotAllowed`]: `GET, HEAD`.
     pub fn allow<F: FieldSource>(&self, query: &RouteQuery<'_, F>, out: &mut Vec<u8>) {
@@ -187,6 +209,20 @@ impl RouteTable {
 
     pub(super) fn method_bits(&self, method: &[u8]) -> MethodBits {
         self.methods.iter().position(|name| **name == *method).map_or(0, |bit| 1 << bit)
+    }
+}
+
+/// What a connection asks of which nothing but the name is known.
+fn name_query(listener: ListenerIndex, name: &str) -> RouteQuery<'_, NoFields> {
+    let host = name.as_bytes();
+    RouteQuery { listener, host, path: b"/", query: None, method: b"", fields: &NoFields }
+}
+
+struct NoFields;
+
+impl FieldSource for NoFields {
+    fn values<'s>(&'s self, _: &[u8]) -> impl Iterator<Item = &'s [u8]> {
+        std::iter::empty()
     }
 }
 
@@ -252,15 +288,6 @@ mod tests {
         super::{PathSpec, RouteSpec, TableBuilder},
         *,
     };
-    use crate::base::ids::ListenerIndex;
-
-    struct NoFields;
-
-    impl FieldSource for NoFields {
-        fn values<'s>(&'s self, _: &[u8]) -> impl Iterator<Item = &'s [u8]> {
-            std::iter::empty()
-        }
-    }
 
     fn query<'a>(method: &'a str, host: &'a str, path: &'a str) -> RouteQuery<'a, NoFields> {
         RouteQuery {

@@ -12,7 +12,8 @@ pub(in crate::controlplane::config) static ENDPOINT: Section = Section {
             "url",
             Kind::Text("http://127.0.0.1:8081"),
             "\"http://\" or \"https://\", a host \
-            name or IP address, and a port (80 or 443 without one).",
+            name or IP address, and a port (80 or 443 without one). \"tcp://\", with a port, for \
+            routes of listeners with `mode = \"tcp\"`.",
         )
         .or(&["address", "host", "addr", "uri"]),
         key(
