@@ -17,7 +17,9 @@ use crate::{
         ids::{Identity, ListenerId, RouteKey},
     },
     snapshot::{
-        Endpoint, Listener, Route, Snapshot, Upstream, cells::EndpointCell, messages::Gone,
+        Endpoint, Listener, Route, Snapshot, Upstream,
+        cells::{EndpointCell, Health, Voice},
+        messages::Gone,
     },
     tls::pki_types::ServerName,
 };
@@ -194,13 +196,21 @@ fn carry_cells(before: &HashMap<&str, &Arc<Upstream>>, new: &mut Snapshot, now_m
         let key = |one: &Endpoint| (one.authority.clone(), one.address);
         let known: HashMap<_, _> =
             before.endpoints.iter().map(|one| (key(one), &one.cell)).collect();
+        // What an operator says concerns a name, whatever addresses it stands for.
+        let hand = |one: &Endpoint| one.cell.said_by(Voice::Hand);
+        let told = before.endpoints.iter().filter(|one| hand(one) != Health::Up);
+        let told: HashMap<_, _> = told.map(|one| (one.authority.clone(), hand(one))).collect();
         let upstream = Arc::make_mut(upstream);
         upstream.cell = Arc::clone(&before.cell);
         for endpoint in &mut upstream.endpoints {
-            endpoint.cell = match known.get(&key(endpoint)) {
-                Some(cell) => Arc::clone(cell),
-                None => EndpointCell::added(&upstream.cell, now_ms),
-            };
+            if let Some(cell) = known.get(&key(endpoint)) {
+                endpoint.cell = Arc::clone(cell);
+                continue;
+            }
+            endpoint.cell = EndpointCell::added(&upstream.cell, now_ms);
+            if let Some(health) = told.get(&endpoint.authority) {
+                endpoint.cell.set_health(Voice::Hand, *health, now_ms);
+            }
         }
     }
 }
@@ -353,6 +363,14 @@ mod tests {
         let added = &new.endpoints[0].cell;
         assert!(Arc::ptr_eq(added.upstream(), &new.cell), "its changes are heard of too");
         assert!(added.up_since_ms(u64::MAX) > 0 && new.endpoints[1].cell.up_since_ms(1) == 0);
+        // Another address of a name that somebody took out is out too.
+        new.endpoints[1].cell.set_health(Voice::Hand, Health::Draining, 1);
+        let mut moved = rules(&mut Carry::default(), None, &[("b", &[1]), ("a", &[3, 2])]);
+        let upstream = Arc::make_mut(&mut moved.upstreams[1]);
+        upstream.endpoints[1].address = Some(([127, 0, 0, 9], 2).into());
+        carry.assign(Some(&two), &mut moved);
+        let health = |place: usize| moved.upstreams[1].endpoints[place].cell.health();
+        assert_eq!((health(0), health(1)), (Health::Up, Health::Draining));
         let three = rules(&mut carry, Some(&two), &[("b", &[1])]);
         let four = rules(&mut carry, Some(&three), &[("a", &[2])]);
         assert!(cells(&four, 0)[0] != before.0[1], "gone and back is another one");

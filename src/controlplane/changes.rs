@@ -31,8 +31,6 @@ pub struct Change {
     pub edit: Edit,
     /// Only find out whether it would be accepted; nothing is bound for good, saved or sent.
     pub dry_run: bool,
-    /// When the answer comes.
-    pub wait: Wait,
 }
 
 /// What a change does.
@@ -48,16 +46,6 @@ pub enum Edit {
 /// From what is in force to what shall be.
 pub type EditFn = Box<dyn Fn(&Current<'_>) -> Result<Plan, Refused> + Send>;
 
-/// When the answer to a change comes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// When it can no longer be refused: saved, and on its way to the cores.
-    Accepted,
-    /// When every core obeys it, or something newer. A stuck core delays this for as long as it is
-    /// stuck; whoever cannot wait drops the future.
-    Applied,
-}
-
 /// What an edit finds.
 pub struct Current<'a> {
     /// The rules in force. Of orders before this one that are not, changed upstreams show here, and
@@ -71,7 +59,7 @@ pub struct Current<'a> {
 
 /// What an edit wants.
 pub struct Plan {
-    /// What the Admin API has said from now on; saved by [`Store::save`] before it is in force.
+    /// What the Admin API has said from now on; kept on the disk before anybody is told so.
     pub overlay: Arc<Overlay>,
     /// How the rules follow from it.
     pub effect: Effect,
@@ -85,15 +73,6 @@ pub enum Effect {
     /// endpoints, whose cost does not depend on the number of routes. Compiling the overlay must
     /// yield the same. A name that is not in force makes it a [`Effect::Recompile`].
     Upstreams(Vec<Upstream>),
-}
-
-/// Where the overlay survives a restart.
-pub trait Store: Send + Sync {
-    /// Replaces what is stored, atomically: after a crash the old or the new is there.
-    ///
-    /// # Errors
-    /// Why it could not be stored, and what to do; the change is refused then.
-    fn save(&self, overlay: &Overlay) -> Result<(), String>;
 }
 
 /// A change that was accepted.
@@ -209,7 +188,8 @@ impl Changes {
         (Self { orders }, receiver)
     }
 
-    /// Submits a change and waits for what becomes of it.
+    /// Submits a change and waits for what becomes of it: the answer comes when it can no longer be
+    /// refused, kept on the disk and on its way to the cores.
     ///
     /// # Errors
     /// Why the rules stay as they are.
@@ -247,7 +227,7 @@ mod tests {
     use super::*;
 
     fn change() -> Change {
-        Change { from: "test".into(), edit: Edit::Reread, dry_run: false, wait: Wait::Accepted }
+        Change { from: "test".into(), edit: Edit::Reread, dry_run: false }
     }
 
     #[tokio::test]

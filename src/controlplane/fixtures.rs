@@ -115,7 +115,7 @@ pub(crate) fn state(cores: usize) -> State {
 /// The same, with the changes that are submitted to it.
 pub(crate) fn state_and_orders(cores: usize) -> (State, Orders) {
     let (mut snapshot, mut series) = (snapshot(1), Series::default());
-    series.assign(&mut snapshot);
+    series.assign(None, &mut snapshot);
     let rules = Rules::new(Arc::new(snapshot), series, "ringway.toml".into());
     let cores = (0..cores).map(CoreStats::new).collect();
     let (log, (changes, orders)) = (Arc::<WriterStats>::default(), Changes::new());

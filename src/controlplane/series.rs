@@ -51,11 +51,17 @@ impl Slots {
 }
 
 impl Series {
-    /// Gives each route and upstream of new rules its slot. For rules that no core has seen yet.
-    pub fn assign(&mut self, snapshot: &mut Snapshot) {
+    /// Gives each route and upstream of new rules its slot. For rules that have their identities, and
+    /// that no core has seen yet.
+    pub fn assign(&mut self, old: Option<&Snapshot>, snapshot: &mut Snapshot) {
+        let old = old.map_or(&[][..], |old| &old.routes);
         // Routes that are shared with the version before have theirs already.
-        for route in Arc::get_mut(&mut snapshot.routes).into_iter().flatten() {
-            route.stats = self.routes.slot(&route.id, ROUTE_SERIES_MAX, ROUTE_OTHER);
+        let routes = Arc::get_mut(&mut snapshot.routes).into_iter().flatten();
+        for (place, route) in routes.enumerate() {
+            route.stats = match old.get(place) {
+                Some(same) if same.key == route.key => same.stats,
+                _ => self.routes.slot(&route.id, ROUTE_SERIES_MAX, ROUTE_OTHER),
+            };
         }
         for upstream in &mut snapshot.upstreams {
             let slot = self.upstreams.slot(&upstream.name, UPSTREAM_SERIES_MAX, UPSTREAM_OTHER);

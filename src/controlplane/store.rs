@@ -1,8 +1,9 @@
 //! Keeps what the admin API was told in a file of `[admin] state_dir`, so that it survives a restart.
 //!
 //! The file is TOML (see [`Overlay`]) with its checksum on the last line. A new state is written
-//! beside it, synced, and renamed over it: a crash at any byte leaves the old state or the new one.
-//! A file whose checksum is wrong was damaged by something else and is never read in part.
+//! beside it ([`FileStore::stage`]: a full disk shows here), synced, and renamed over it
+//! ([`Staged::keep`]: this waits for the disk): a crash at any byte leaves the old state or the new
+//! one. A file whose checksum is wrong was damaged by something else and is never read in part.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -13,7 +14,6 @@ use std::{
 };
 
 use super::{
-    changes::Store,
     config::{
         overlay::{Kind, Object, Overlay},
         tree::{Item, Tree},
@@ -86,39 +86,64 @@ impl FileStore {
         Ok(empty.replaced(all.into_iter().map(object)))
     }
 
-    fn write(&self, text: &str) -> io::Result<()> {
-        let new = self.directory.join(NEW_NAME);
-        let written = OpenOptions::new()
+    /// Writes a state beside the one that is kept, in whose place it is put by [`Staged::keep`].
+    ///
+    /// # Errors
+    /// Why it can't be written, and what to do.
+    pub fn stage(&self, overlay: &Overlay) -> Result<Staged, String> {
+        let open = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600) // header values in it may be secrets
-            .open(&new)
-            .and_then(|mut file| {
-                file.write_all(text.as_bytes())?;
-                file.sync_all()
-            });
-        if let Err(error) = written {
-            let _ = fs::remove_file(&new); // gives the space back; the next attempt makes it anew
-            return Err(error);
+            .open(self.new_path());
+        let written = open.and_then(|mut file| {
+            file.write_all(to_text(overlay).as_bytes())?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => Ok(Staged { store: self.clone(), file }),
+            Err(error) => Err(self.failed(&error)),
         }
-        fs::rename(&new, self.path())?;
-        File::open(&self.directory)?.sync_all()
+    }
+
+    fn new_path(&self) -> PathBuf {
+        self.directory.join(NEW_NAME)
+    }
+
+    /// Gives the space back, as the next attempt begins anew, and says what is wrong.
+    fn failed(&self, error: &io::Error) -> String {
+        let _ = fs::remove_file(self.new_path());
+        let why = match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT) => "free some space there",
+            Some(libc::EACCES | libc::EROFS | libc::EPERM) => {
+                "let ringway write there, or name another state_dir"
+            }
+            _ => "see to it that ringway can write there",
+        };
+        format!("{} can't be written: {error}; {why}", self.path().display())
     }
 }
 
-impl Store for FileStore {
-    fn save(&self, overlay: &Overlay) -> Result<(), String> {
-        self.write(&to_text(overlay)).map_err(|error| {
-            let why = match error.raw_os_error() {
-                Some(libc::ENOSPC | libc::EDQUOT) => "free some space there",
-                Some(libc::EACCES | libc::EROFS | libc::EPERM) => {
-                    "let ringway write there, or name another state_dir"
-                }
-                _ => "see to it that ringway can write there",
-            };
-            format!("{} can't be written: {error}; {why}", self.path().display())
-        })
+/// A state that is written, and not kept yet.
+#[derive(Debug)]
+pub struct Staged {
+    store: FileStore,
+    file: File,
+}
+
+impl Staged {
+    /// Puts it in the place of the one that is kept, for good: waits for the disk.
+    ///
+    /// # Errors
+    /// Why that can't be, and what to do; what was kept before still is, unless the directory was the
+    /// last thing that could not be synced.
+    pub fn keep(self) -> Result<(), String> {
+        let Self { store, file } = self;
+        let synced = file.sync_all();
+        let kept = synced.and_then(|()| fs::rename(store.new_path(), store.path()));
+        let kept = kept.and_then(|()| File::open(&store.directory)?.sync_all());
+        kept.map_err(|error| store.failed(&error))
     }
 }
 
@@ -143,6 +168,10 @@ mod tests {
 
     use super::*;
 
+    fn save(store: &FileStore, overlay: &Overlay) -> Result<(), String> {
+        store.stage(overlay)?.keep()
+    }
+
     fn overlay(store: &FileStore, routes: usize) -> Overlay {
         let empty = Overlay::new(&store.path().display().to_string());
         (0..routes).fold(empty, |overlay, number| {
@@ -159,7 +188,7 @@ mod tests {
         let store = FileStore::new(directory.path());
         assert!(store.load().unwrap().is_empty());
         for routes in [3, 1, 0] {
-            store.save(&overlay(&store, routes)).unwrap();
+            save(&store, &overlay(&store, routes)).unwrap();
             assert_eq!(store.load().unwrap(), overlay(&store, routes));
         }
         let files = fs::read_dir(directory.path()).unwrap().count();
@@ -172,13 +201,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::new(directory.path());
         let (old, new) = (overlay(&store, 2), overlay(&store, 3));
-        store.save(&old).unwrap();
+        save(&store, &old).unwrap();
         let text = to_text(&new);
         for bytes in 0..=text.len() {
             fs::write(directory.path().join(NEW_NAME), &text.as_bytes()[..bytes]).unwrap();
             assert_eq!(store.load().unwrap(), old, "after {bytes} bytes");
         }
-        store.save(&new).unwrap();
+        let staged = store.stage(&new).unwrap();
+        assert_eq!(store.load().unwrap(), old, "it is not kept yet");
+        staged.keep().unwrap();
         assert_eq!(store.load().unwrap(), new);
     }
 
@@ -204,11 +235,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::new(&directory.path().join("missing"));
         assert!(store.load().unwrap_err().contains("is no directory"));
-        assert!(store.save(&overlay(&store, 1)).unwrap_err().contains("can't be written"));
+        assert!(save(&store, &overlay(&store, 1)).unwrap_err().contains("can't be written"));
         let store = FileStore::new(directory.path());
-        store.save(&overlay(&store, 1)).unwrap();
+        save(&store, &overlay(&store, 1)).unwrap();
         fs::create_dir(directory.path().join(NEW_NAME)).unwrap();
-        assert!(store.save(&overlay(&store, 2)).is_err());
+        assert!(store.stage(&overlay(&store, 2)).is_err());
+        assert_eq!(store.load().unwrap(), overlay(&store, 1));
+        fs::remove_dir(directory.path().join(NEW_NAME)).unwrap();
+        let staged = store.stage(&overlay(&store, 2)).unwrap();
+        fs::remove_file(directory.path().join(NEW_NAME)).unwrap();
+        assert!(staged.keep().unwrap_err().contains("can't be written"));
         assert_eq!(store.load().unwrap(), overlay(&store, 1));
     }
 }

@@ -176,7 +176,7 @@ impl Boot {
         let Origin { program, mut inherited, predecessor } = origin;
         let (mut series, mut carry) = (Series::default(), Carry::default());
         carry.assign(None, &mut snapshot);
-        series.assign(&mut snapshot);
+        series.assign(None, &mut snapshot);
         let snapshot = Arc::new(snapshot);
         let driver = choose_driver(&fixed.runtime)?;
         machine::prepare(&fixed.runtime, &driver);

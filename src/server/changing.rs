@@ -1,4 +1,4 @@
-//! The queue of changes: what waits, what is being prepared, what the cores have not all taken yet.
+//! The queue of changes: what waits, what is being prepared, what is being kept on the disk.
 
 use std::{
     collections::VecDeque,
@@ -7,16 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use crate::{
     controlplane::{
-        changes::{Applied, Edit, Order, Orders, Refused, Wait, Why, leaving},
+        changes::{Applied, Edit, Order, Orders, Refused, Why, leaving},
         log,
     },
     rt,
     server::{
-        prepare::{self, Done, Outcome, Preparer},
+        prepare::{self, Done, Kept, Outcome, Preparer, Step},
         reader::Reader,
     },
 };
@@ -32,11 +32,11 @@ pub(super) struct Changing {
     waiting: VecDeque<Order>,
     /// How many of the first orders are tried alone, because together they were refused.
     alone: usize,
-    preparing: Option<oneshot::Receiver<Done>>,
+    preparing: Option<mpsc::Receiver<Step>>,
     /// When the last batch was prepared, until its memory is given back.
     prepared_at: Option<Instant>,
-    /// Accepted, not yet obeyed by all cores.
-    accepted: Vec<(Order, Applied)>,
+    /// On its way to the cores, not yet kept: who waits for that, and what they are told then.
+    keeping: Option<(Vec<Order>, Applied)>,
 }
 
 /// What the control loop has to do next about changes.
@@ -45,6 +45,8 @@ pub(super) enum Event {
     Submitted,
     /// A batch is prepared.
     Done(Done),
+    /// What became of keeping one that is on its way to the cores.
+    Kept(Kept),
 }
 
 impl Changing {
@@ -57,7 +59,7 @@ impl Changing {
             alone: 0,
             preparing: None,
             prepared_at: Some(Instant::now()), // the start was one
-            accepted: Vec::new(),
+            keeping: None,
         }
     }
 
@@ -66,9 +68,9 @@ impl Changing {
     /// # Cancel safety
     /// Cancel safe: nothing is taken that is not returned or kept.
     pub(super) async fn next(&mut self) -> Event {
-        let done = async {
+        let step = async {
             match &mut self.preparing {
-                Some(preparing) => preparing.await,
+                Some(preparing) => preparing.recv().await,
                 None => std::future::pending().await,
             }
         };
@@ -80,10 +82,18 @@ impl Changing {
                 }
                 Event::Submitted
             }
-            done = done => {
-                self.preparing = None;
-                self.prepared_at = Some(Instant::now());
-                Event::Done(done.unwrap_or_else(|_| defect()))
+            step = step => {
+                let event = match step {
+                    Some(Step::Done(done)) => Event::Done(done),
+                    Some(Step::Kept(kept)) => Event::Kept(kept),
+                    None => Event::Done(defect()),
+                };
+                let is_last = !matches!(&event, Event::Done(done) if done.is_to_be_kept());
+                if is_last {
+                    self.preparing = None;
+                    self.prepared_at = Some(Instant::now());
+                }
+                event
             }
         }
     }
@@ -139,22 +149,25 @@ impl Changing {
         self.preparing.is_some()
     }
 
-    /// Notes a batch that is on its way to the cores; answers those who do not wait for them.
-    pub(super) fn accept(&mut self, orders: Vec<Order>, applied: &Applied) {
-        for order in orders {
-            match order.change.wait {
-                Wait::Accepted => order.answer(Ok(applied.clone())),
-                Wait::Applied => self.accepted.push((order, applied.clone())),
-            }
+    /// Notes a batch that is on its way to the cores; answers those who wait for it, if it is kept.
+    pub(super) fn accept(&mut self, orders: Vec<Order>, applied: Applied, is_kept: bool) {
+        self.keeping = Some((orders, applied));
+        if is_kept {
+            self.kept();
         }
     }
 
-    /// Answers those who waited for a version that all cores have now.
-    pub(super) fn applied(&mut self, version: u64) {
-        let is_there = |(_, applied): &mut (Order, Applied)| applied.version <= version;
-        for (order, applied) in self.accepted.extract_if(.., is_there) {
-            order.answer(Ok(applied));
+    /// Answers those who waited for their rules to be kept.
+    pub(super) fn kept(&mut self) {
+        let Some((orders, applied)) = self.keeping.take() else { return };
+        for order in orders {
+            order.answer(Ok(applied.clone()));
         }
+    }
+
+    /// Those whose rules could not be kept, to be told why.
+    pub(super) fn not_kept(&mut self) -> Vec<Order> {
+        self.keeping.take().map_or_else(Vec::new, |(orders, _)| orders)
     }
 
     /// Takes no more changes; refuses those that wait.
@@ -163,8 +176,7 @@ impl Changing {
         while let Ok(order) = self.orders.try_recv() {
             self.waiting.push_back(order);
         }
-        let accepted = self.accepted.drain(..).map(|(order, _)| order);
-        for order in self.waiting.drain(..).chain(accepted) {
+        for order in std::mem::take(&mut self.waiting).into_iter().chain(self.not_kept()) {
             order.answer(Err(leaving()));
         }
     }

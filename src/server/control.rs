@@ -19,7 +19,7 @@ use tokio::{
 use crate::{
     controlplane::{
         broadcast::Broadcast,
-        changes::{Applied, Change, Edit, Order, Refused, Wait, Why},
+        changes::{Applied, Change, Edit, Order, Refused, Why},
         export::access_log::{Sink, Writer},
         log,
         state::{Phase, State},
@@ -27,7 +27,7 @@ use crate::{
     server::{
         changing::{Changing, Event},
         error::ServerError,
-        prepare::{Done, Outcome, Ready},
+        prepare::{Done, Kept, Outcome, Ready},
         rules, systemd,
         upgrading::Upgrading,
     },
@@ -131,6 +131,7 @@ impl Control {
                 event = self.changing.next() => match event {
                     Event::Submitted => {}
                     Event::Done(done) => self.finish_change(done, deadline.is_some()),
+                    Event::Kept(kept) => self.finish_keeping(kept, deadline.is_some()),
                 },
                 answer = self.upgrading.answer() => match answer {
                     Ok(_) if deadline.is_some() => {}
@@ -207,7 +208,6 @@ impl Control {
         self.broadcast.applied(core, version);
         self.state.acknowledged.notify_waiters();
         let everywhere = self.broadcast.version_everywhere();
-        self.changing.applied(everywhere);
         if self.broadcast.settled() && !was_settled {
             let took = self.state.rules().settle();
             log::info(format_args!(
@@ -237,12 +237,7 @@ impl Control {
             return self.reopen_log(); // these rules are the last ones
         }
         systemd::reloading();
-        let change = Change {
-            from: "SIGHUP".into(),
-            edit: Edit::Reread,
-            dry_run: false,
-            wait: Wait::Accepted,
-        };
+        let change = Change { from: "SIGHUP".into(), edit: Edit::Reread, dry_run: false };
         if !self.state.changes.post(change) {
             log::warn(format_args!("SIGHUP: too many changes wait already"));
             systemd::ready();
@@ -251,42 +246,60 @@ impl Control {
 
     /// Sends a prepared change on, or notes why there is none: then the old rules stay.
     fn finish_change(&mut self, done: Done, is_ending: bool) {
-        let Done { mut orders, outcome } = done;
+        let Done { orders, outcome } = done;
         match outcome {
-            Outcome::Ready(ready) if is_ending => {
-                // Saved, but no core takes rules any more.
-                let applied = Applied { version: ready.snapshot.version, warnings: ready.warnings };
-                self.changing.accept(orders, &applied);
-                self.changing.close();
-            }
             Outcome::Ready(ready) => {
-                let applied = self.apply(*ready, &orders);
-                self.changing.accept(orders, &applied);
-            }
-            Outcome::Unchanged(applied) => {
-                for order in orders {
-                    order.answer(Ok(applied.clone()));
+                let is_kept = ready.is_kept;
+                let applied = match is_ending {
+                    // Kept, but no core takes rules any more.
+                    true => Applied { version: ready.snapshot.version, warnings: ready.warnings },
+                    false => self.apply(*ready, &orders),
+                };
+                self.changing.accept(orders, applied, is_kept);
+                if is_ending && is_kept {
+                    self.changing.close();
                 }
             }
+            Outcome::Unchanged(applied) => self.changing.accept(orders, applied, true),
             Outcome::Refused(_) if orders.len() > 1 && !is_ending => {
                 return self.changing.try_alone(orders); // somebody among them is not to blame
             }
-            Outcome::Refused(refused) => {
-                let first = orders.pop();
-                let is_of_the_api =
-                    first.as_ref().is_some_and(|one| matches!(one.change.edit, Edit::With(_)));
-                if !first.as_ref().is_some_and(|order| order.change.dry_run) {
-                    self.note_refused(first.as_ref(), &refused, is_of_the_api);
-                }
-                for order in first.into_iter().chain(orders) {
-                    order.answer(Err(refused.clone()));
-                }
-            }
+            Outcome::Refused(refused) => self.refuse(orders, &refused),
         }
         systemd::ready(); // ends what `reloading` began
     }
 
-    fn note_refused(&self, order: Option<&Order>, refused: &Refused, is_of_the_api: bool) {
+    /// Answers those whose rules are in force and kept on the disk now. If they could not be kept the
+    /// rules before are put in force again.
+    fn finish_keeping(&mut self, kept: Kept, is_ending: bool) {
+        match kept {
+            Kept::Yes => self.changing.kept(),
+            Kept::No { refused, before } => {
+                let orders = self.changing.not_kept();
+                if !is_ending {
+                    self.apply(*before, &orders);
+                }
+                self.refuse(orders, &refused);
+            }
+        }
+        if is_ending {
+            self.changing.close();
+        }
+    }
+
+    /// Tells whoever asked, and the log, why the rules stay as they are.
+    fn refuse(&self, orders: Vec<Order>, refused: &Refused) {
+        let first = orders.first();
+        if !first.is_some_and(|order| order.change.dry_run) {
+            self.note_refused(first, refused);
+        }
+        for order in orders {
+            order.answer(Err(refused.clone()));
+        }
+    }
+
+    fn note_refused(&self, order: Option<&Order>, refused: &Refused) {
+        let is_of_the_api = order.is_some_and(|one| matches!(one.change.edit, Edit::With(_)));
         let from = order.map_or("a change", |order| &*order.change.from);
         // Who calls the API is told there; here only what the caller may not be able to mend.
         if !is_of_the_api || matches!(refused.why, Why::Invalid | Why::Machine) {
@@ -302,7 +315,7 @@ impl Control {
 
     /// Puts rules in force: nothing here can fail.
     fn apply(&mut self, ready: Ready, orders: &[Order]) -> Applied {
-        let Ready { snapshot, sockets, overlay, mut read, warnings } = ready;
+        let Ready { snapshot, sockets, overlay, mut read, warnings, is_kept: _ } = ready;
         let known = read.as_mut().map(|read| std::mem::take(&mut read.known));
         for warning in &warnings {
             log::warn(format_args!("{warning}"));

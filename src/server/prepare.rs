@@ -1,5 +1,10 @@
 //! Everything about a change that can fail or takes time, on a thread of its own: edits, reading,
 //! checking, compiling, binding, opening, saving, identities. What comes out of it only has to be sent.
+//!
+//! The quick way for endpoints does not make the cores wait for the disk: the state is written beside
+//! the one that is kept (what the disk has no room for refuses the change here), the rules are sent,
+//! and then it is put in its place, for which the caller waits. If that fails, which takes a disk that
+//! breaks, the rules before are sent again.
 
 use std::{
     io,
@@ -7,17 +12,18 @@ use std::{
     thread,
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 use crate::{
     controlplane::{
         carry::Carry,
         certificates::files,
-        changes::{Applied, Current, Edit, Effect, Order, Plan, Refused, Store, Why},
+        changes::{Applied, Current, Edit, Effect, Order, Plan, Refused, Why},
         config::{Known, Level, Problem, overlay::Overlay},
         export::access_log::Sink,
         source::Stamp,
         state::State,
+        store::{FileStore, Staged},
     },
     rt,
     server::{
@@ -33,7 +39,7 @@ pub(super) struct Preparer {
     pub(super) source: Source,
     pub(super) reader: Reader,
     /// Where the overlay is saved, if it survives a restart.
-    pub(super) store: Option<Arc<dyn Store>>,
+    pub(super) store: Option<FileStore>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) carry: Carry,
     /// What the files looked like when they were read last, whatever came of it.
@@ -54,6 +60,9 @@ pub(super) struct Ready {
     /// What a reading of the files brought; nothing if only upstreams changed.
     pub(super) read: Option<Read>,
     pub(super) warnings: Vec<Problem>,
+    /// What the API said for them survives a restart, as far as it is meant to; if not yet, a
+    /// [`Step::Kept`] follows.
+    pub(super) is_kept: bool,
 }
 
 /// What a reading of the files brings beside rules.
@@ -81,23 +90,63 @@ pub(super) struct Done {
     pub(super) outcome: Outcome,
 }
 
+impl Done {
+    /// Whether a [`Step::Kept`] follows.
+    pub(super) fn is_to_be_kept(&self) -> bool {
+        matches!(&self.outcome, Outcome::Ready(ready) if !ready.is_kept)
+    }
+}
+
+/// What became of a state that was written, and not kept yet when its rules were sent.
+pub(super) enum Kept {
+    /// It survives a restart.
+    Yes,
+    /// It does not, and shall not be in force then.
+    No {
+        /// Why.
+        refused: Refused,
+        /// The rules that were in force before, to be sent again.
+        before: Box<Ready>,
+    },
+}
+
+/// What the thread that prepares a batch has to say.
+pub(super) enum Step {
+    /// First.
+    Done(Done),
+    /// Then, after rules that are not kept.
+    Kept(Kept),
+}
+
+/// A state that is to be kept when its rules have been sent.
+struct Keeping {
+    staged: Staged,
+    /// The rules and the state before.
+    old: (Arc<Snapshot>, Arc<Overlay>),
+    /// The rules that are sent.
+    new: Arc<Snapshot>,
+}
+
 /// Starts a thread that prepares `orders` as one version. A dry run comes alone.
 pub(super) fn start(
     preparer: &Arc<Mutex<Preparer>>,
     orders: Vec<Order>,
-) -> io::Result<oneshot::Receiver<Done>> {
-    let (sender, done) = oneshot::channel();
+) -> io::Result<mpsc::Receiver<Step>> {
+    let (sender, steps) = mpsc::channel(2);
     let preparer = Arc::clone(preparer);
     thread::Builder::new().name("ringway-compile".into()).spawn(move || {
         let mut preparer = preparer.lock().unwrap_or_else(PoisonError::into_inner);
-        let outcome = match preparer.prepare(&orders) {
-            Ok(outcome) => outcome,
-            Err(refused) => Outcome::Refused(refused),
+        let (outcome, keeping) = match preparer.prepare(&orders) {
+            Ok(prepared) => prepared,
+            Err(refused) => (Outcome::Refused(refused), None),
         };
-        drop(preparer);
-        let _ = sender.send(Done { orders, outcome });
+        // There is room for both; nobody listens when the process ends.
+        let _ = sender.try_send(Step::Done(Done { orders, outcome }));
+        if let Some(keeping) = keeping {
+            let _ = sender.try_send(Step::Kept(preparer.keep(keeping)));
+        }
     })?;
-    Ok(done)
+    Ok(steps)
 }
 
 /// What the edits of a batch want.
@@ -110,12 +159,13 @@ struct Wanted {
 }
 
 impl Preparer {
-    fn prepare(&mut self, orders: &[Order]) -> Result<Outcome, Refused> {
+    fn prepare(&mut self, orders: &[Order]) -> Result<(Outcome, Option<Keeping>), Refused> {
         let old = Arc::clone(&self.state.rules().snapshot);
         let wanted = self.run_edits(orders, &old)?;
         let is_same = Arc::ptr_eq(&wanted.snapshot, &old) && wanted.overlay == self.overlay;
         if !wanted.recompile && is_same {
-            return Ok(Outcome::Unchanged(Applied { version: old.version, warnings: Vec::new() }));
+            let applied = Applied { version: old.version, warnings: Vec::new() };
+            return Ok((Outcome::Unchanged(applied), None));
         }
         let version = old.version + 1;
         let (mut snapshot, warnings, read) = match wanted.recompile {
@@ -131,16 +181,41 @@ impl Preparer {
         let sockets = listen::bind_new(Some(&old), &snapshot, &cores, &mut none)
             .map_err(|error| refused_by_machine("listener", &error))?;
         if orders.iter().any(|order| order.change.dry_run) {
-            return Ok(Outcome::Unchanged(Applied { version, warnings }));
+            return Ok((Outcome::Unchanged(Applied { version, warnings }), None));
         }
-        self.save(&wanted.overlay)?;
+        let mut staged = self.stage(&wanted.overlay)?;
+        // The cores don't wait for the disk if only endpoints changed: that is soon undone.
+        if let Some(staged) = staged.take_if(|_| wanted.recompile) {
+            staged.keep().map_err(not_kept)?;
+        }
         // From here on nothing fails.
         self.carry.assign(Some(&old), &mut snapshot);
-        self.state.rules().series.assign(&mut snapshot);
-        self.overlay = Arc::clone(&wanted.overlay);
+        self.state.rules().series.assign(Some(&old), &mut snapshot);
+        let overlay_before = std::mem::replace(&mut self.overlay, Arc::clone(&wanted.overlay));
         let sockets = sockets.name(&snapshot);
-        let (snapshot, overlay) = (Arc::new(snapshot), wanted.overlay);
-        Ok(Outcome::Ready(Box::new(Ready { snapshot, sockets, overlay, read, warnings })))
+        let (new, overlay, is_kept) = (Arc::new(snapshot), wanted.overlay, staged.is_none());
+        let snapshot = Arc::clone(&new);
+        let ready = Ready { snapshot, sockets, overlay, read, warnings, is_kept };
+        let keeping = staged.map(|staged| Keeping { staged, old: (old, overlay_before), new });
+        Ok((Outcome::Ready(Box::new(ready)), keeping))
+    }
+
+    /// Keeps what was written, or goes back to what is kept.
+    fn keep(&mut self, keeping: Keeping) -> Kept {
+        let Keeping { staged, old: (old, overlay), new } = keeping;
+        let Err(message) = staged.keep() else { return Kept::Yes };
+        let mut snapshot = with_version(&old, new.version + 1);
+        self.carry.assign(Some(&new), &mut snapshot);
+        self.overlay = Arc::clone(&overlay);
+        let before = Ready {
+            snapshot: Arc::new(snapshot),
+            sockets: Vec::new(),
+            overlay,
+            read: None,
+            warnings: Vec::new(),
+            is_kept: true,
+        };
+        Kept::No { refused: not_kept(message), before: Box::new(before) }
     }
 
     /// Asks each order what it wants, those before it taken for granted.
@@ -225,15 +300,16 @@ impl Preparer {
         Ok(())
     }
 
-    fn save(&self, overlay: &Arc<Overlay>) -> Result<(), Refused> {
-        let Some(store) = self.store.as_ref().filter(|_| *overlay != self.overlay) else {
-            return Ok(());
-        };
-        store.save(overlay).map_err(|message| {
-            let hint = "nothing was changed; make room, or the directory writable, and try again";
-            Refused::because(Why::Machine, "state_dir", message, hint)
-        })
+    /// Writes what the API said, if it is kept and another than before.
+    fn stage(&self, overlay: &Arc<Overlay>) -> Result<Option<Staged>, Refused> {
+        let store = self.store.as_ref().filter(|_| *overlay != self.overlay);
+        store.map(|store| store.stage(overlay)).transpose().map_err(not_kept)
     }
+}
+
+fn not_kept(message: String) -> Refused {
+    let hint = "nothing was changed; make room, or the directory writable, and try again";
+    Refused::because(Why::Machine, "state_dir", message, hint)
 }
 
 fn refused_by_machine(key: &str, error: &dyn std::fmt::Display) -> Refused {

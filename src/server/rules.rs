@@ -6,7 +6,6 @@ use std::{io, path::PathBuf, sync::Arc};
 use crate::{
     controlplane::{
         certificates::files,
-        changes::Store,
         compile::{self, Resolve},
         config::{
             self, Base, Config, ConfigErrors, Kept as KeptRoutes, Known, Level, Problem,
@@ -145,7 +144,7 @@ impl Fixed {
 pub(super) struct Kept {
     pub(super) overlay: Arc<Overlay>,
     /// Where it is kept from now on.
-    pub(super) store: Option<Arc<dyn Store>>,
+    pub(super) store: Option<FileStore>,
 }
 
 /// Reads what `[admin] state_dir` holds, if there is one.
@@ -169,7 +168,7 @@ pub(super) fn kept(source: &Source) -> Result<Kept, ConfigErrors> {
             severity: Severity::Error,
         }])
     })?;
-    Ok(Kept { overlay: Arc::new(overlay), store: Some(Arc::new(store)) })
+    Ok(Kept { overlay: Arc::new(overlay), store: Some(store) })
 }
 
 /// Reads and compiles a source, on the thread for that.

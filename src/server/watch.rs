@@ -8,7 +8,7 @@ use crate::{
     base::limits,
     controlplane::{
         certificates::files,
-        changes::{Change, Changes, Edit, Wait},
+        changes::{Change, Changes, Edit},
         log,
         source::{Stamp, Watch},
     },
@@ -49,10 +49,5 @@ pub(super) fn start(source: &Source, mut seen: Option<Stamp>, changes: &Changes)
 }
 
 fn reread() -> Change {
-    Change {
-        from: "file watch".into(),
-        edit: Edit::RereadIfChanged,
-        dry_run: false,
-        wait: Wait::Accepted,
-    }
+    Change { from: "file watch".into(), edit: Edit::RereadIfChanged, dry_run: false }
 }

@@ -522,6 +522,7 @@ mod tests {
             let epoch = upstream.epoch();
             assert!(cell.set_health(Voice::Hand, health, 7));
             assert!(!cell.set_health(Voice::Hand, health, 8), "no news");
+            assert_eq!(cell.said_by(Voice::Hand), health);
             assert_eq!((cell.health(), cell.is_available(9)), (health, false));
             assert_eq!(upstream.epoch(), epoch + 1);
         }

@@ -117,7 +117,7 @@ pub struct Listener {
 }
 
 /// What a listener makes of connections.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// Requests are read from them.
     #[default]

@@ -20,15 +20,15 @@ use crate::support::{
 };
 
 /// Status, head and JSON of an answer.
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
     head: String,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Answer {
     #[track_caller]
-    fn is(self, status: u16) -> Self {
+    pub(crate) fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", self.body);
         self
     }
@@ -64,28 +64,28 @@ fn call_with(admin: SocketAddr, method: &str, path: &str, more: &str, body: &str
 
 const JSON: &str = "content-type: application/json\r\n";
 
-fn call(proxy: &Ringway, method: &str, path: &str, body: Value) -> Answer {
+pub(crate) fn call(proxy: &Ringway, method: &str, path: &str, body: Value) -> Answer {
     let body = if method == "GET" { String::new() } else { body.to_string() };
     call_with(proxy.admin, method, path, JSON, &body)
 }
 
-fn get(proxy: &Ringway, path: &str) -> Answer {
+pub(crate) fn get(proxy: &Ringway, path: &str) -> Answer {
     call(proxy, "GET", path, Value::Null)
 }
 
-fn upstream_of(origin: &Origin) -> Value {
+pub(crate) fn upstream_of(origin: &Origin) -> Value {
     json!({ "endpoints": [{ "url": format!("http://{}", origin.address) }] })
 }
 
 /// Two cores, everything to one origin, and a place for what the API is told.
-fn kept_in(directory: &Path, origin: &Origin) -> Conf {
+pub(crate) fn kept_in(directory: &Path, origin: &Origin) -> Conf {
     let admin =
         format!("[admin]\naddress = \"{{admin}}\"\nstate_dir = \"{}\"", directory.display());
     Conf::to(origin.address).route("path_prefix = \"/file\"").more(&admin)
 }
 
 /// What a fetch of `path` gets, from whichever core.
-fn fetched(proxy: &Ringway, path: &str) -> (u16, String) {
+pub(crate) fn fetched(proxy: &Ringway, path: &str) -> (u16, String) {
     let answer = proxy.connect().fetch(path);
     (answer.status(), answer.text())
 }

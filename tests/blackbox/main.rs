@@ -12,6 +12,7 @@ mod cores;
 mod dns;
 mod drain;
 mod edges;
+mod endpoints;
 mod failing;
 mod fallback;
 mod faults;

@@ -170,26 +170,36 @@ fn endpoint(mut setup: Setup) -> Result<bool, String> {
     let mut admin = ringway.admin()?;
     let body = "{\"endpoints\": [{\"url\": \"http://127.0.0.1:1\"}]}";
     admin.call("PUT", "/v1/upstreams/other?wait=applied", body)?;
+    ringway.wait_in_force()?;
     let rate = setup.rate()?;
     let shared = Arc::new(Shared::default());
     let load = Load::start(setup.plan(rate), &shared)?;
     sleep(Duration::from_secs(1));
-    let (mut took, mut one) = (Vec::new(), Vec::new());
+    let (mut endpoints, mut routes) = (<[Vec<Duration>; 2]>::default(), <[_; 2]>::default());
+    let mut put = |path: &str, body: &str, took: &mut [Vec<Duration>; 2]| -> Result<(), String> {
+        let began = Instant::now();
+        took[1].push(admin.call("PUT", path, body)?.1);
+        took[0].push(ringway.wait_in_force()?.saturating_duration_since(began));
+        sleep(Duration::from_millis(20));
+        Ok(())
+    };
     for round in 0..setup.rounds {
         let body = format!("{{\"weight\": {}}}", 1 + round % 9);
         let path = "/v1/upstreams/other/endpoints/127.0.0.1:2?wait=applied";
-        took.push(admin.call("PUT", path, &body)?.1);
-        sleep(Duration::from_millis(20));
+        put(path, &body, &mut endpoints)?;
         if round % 10 == 0 {
             let path = format!("/v1/routes/more-{round}?wait=applied");
             let body = format!("{{\"path\": \"/more-{round}\", \"upstream\": \"other\"}}");
-            one.push(admin.call("PUT", &path, &body)?.1);
-            sleep(Duration::from_millis(20));
+            put(&path, &body, &mut routes)?;
         }
     }
     let report = load.stop()?;
-    show_times("PUT of an endpoint to last core", &mut took);
-    show_times("PUT of a route to last core", &mut one);
+    let [mut in_force, mut answered] = endpoints;
+    show_times("PUT of an endpoint to last core", &mut in_force);
+    show_times("PUT of an endpoint to its answer", &mut answered);
+    let [mut in_force, mut answered] = routes;
+    show_times("PUT of a route to last core", &mut in_force);
+    show_times("PUT of a route to its answer", &mut answered);
     Ok(show_losses(&report, false))
 }
 

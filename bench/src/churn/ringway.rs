@@ -158,8 +158,15 @@ impl Ringway {
         std::fs::write(&new, text).map_err(failed)?;
         let began = Instant::now();
         std::fs::rename(&new, &self.file).map_err(failed)?;
-        let (at, _) = self.wait_for("is in force on all cores")?;
-        Ok(at.saturating_duration_since(began))
+        Ok(self.wait_in_force()?.saturating_duration_since(began))
+    }
+
+    /// Waits until all cores obey a change; when they did.
+    ///
+    /// # Errors
+    /// They don't.
+    pub fn wait_in_force(&self) -> Result<Instant, String> {
+        Ok(self.wait_for("is in force on all cores")?.0)
     }
 
     /// SIGUSR2; waits until a successor has taken over.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     controlplane::{
-        changes::{Applied, Change, Current, Edit, Effect, Plan, Refused, Wait, Why},
+        changes::{Applied, Change, Current, Edit, Effect, Plan, Refused, Why},
         compile,
         config::{
             self, Known,
@@ -170,8 +170,7 @@ pub(super) async fn submit(
     slot: &Slot,
     asked: Option<(Kind, &str)>,
 ) -> Result<Done, Failure> {
-    let change =
-        Change { from: "admin API".into(), edit, dry_run: options.dry_run, wait: Wait::Accepted };
+    let change = Change { from: "admin API".into(), edit, dry_run: options.dry_run };
     let result = api.state.changes.submit(change).await;
     let attempt = lock(slot).as_ref().map(|outcome| Arc::clone(&outcome.overlay));
     let overlay = attempt.unwrap_or_else(|| Arc::clone(&api.state.rules().overlay));

@@ -46,13 +46,13 @@ fn tag_of(keys: &Map<String, Value>) -> String {
 }
 
 /// `host:port` of the path in the form in which endpoints are compared.
-fn parse_name(text: &str) -> Result<String, Failure> {
+pub(super) fn parse_name(text: &str) -> Result<String, Failure> {
     let hint = "write /endpoints/127.0.0.1:8081";
     config::authority(&format!("http://{text}"))
         .ok_or_else(|| Failure::bad("endpoint", format!("\"{text}\" is not host:port"), hint))
 }
 
-fn missing(upstream: &str, endpoint: &str) -> Refused {
+pub(super) fn missing(upstream: &str, endpoint: &str) -> Refused {
     let message = format!("upstream \"{upstream}\" has no endpoint {endpoint}");
     Refused::because(Why::NotFound, "endpoint", message, "add it with PUT")
 }

@@ -8,6 +8,7 @@
 
 mod aside;
 mod auth;
+mod by_hand;
 mod call;
 mod change;
 mod endpoints;

@@ -73,7 +73,7 @@ fn describe(operation: &Operation) -> Value {
             query("header", json!({ "type": "array", "items": text() }), "`name: value`.");
             query("listener", text(), "The listener.");
         }
-        Takes::Nothing | Takes::Read | Takes::Question => {}
+        Takes::Nothing | Takes::Read | Takes::Question | Takes::Health => {}
     }
     let mut header = |name: &str, doc: &str| {
         parameters.push(json!({
@@ -143,6 +143,7 @@ fn request_body(takes: Takes) -> Option<Value> {
             "application/toml": { "schema": { "type": "string" } },
         }),
         Takes::Question => json(reference("Question")),
+        Takes::Health => json(reference("HealthBody")),
         _ => return None,
     };
     Some(json!({ "required": true, "content": content }))
@@ -163,7 +164,7 @@ fn responses(operation: &Operation) -> Value {
     if is_change {
         all.insert("202".into(), success.clone());
     }
-    if operation.method == "put" {
+    if operation.method == "put" && is_change {
         all.insert("201".into(), success);
     }
     if operation.takes == Takes::Read {
@@ -259,6 +260,26 @@ fn schemas() -> Value {
                 "note": text(), "warnings": list(reference("Problem")),
                 "route": reference("Route"), "upstream": reference("Upstream"),
                 "endpoint": reference("Endpoint"), "told": list(text()), "changes": list(json!({})),
+            },
+        }),
+    );
+    let health = || json!({ "enum": ["up", "down", "draining"] });
+    add(
+        "HealthBody",
+        json!({
+            "type": "object",
+            "required": ["health"],
+            "additionalProperties": false,
+            "properties": { "health": health() },
+        }),
+    );
+    add(
+        "Health",
+        json!({
+            "type": "object",
+            "required": ["upstream", "endpoint", "health", "by_hand"],
+            "properties": {
+                "upstream": text(), "endpoint": text(), "health": health(), "by_hand": health(),
             },
         }),
     );

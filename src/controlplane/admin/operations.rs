@@ -4,8 +4,8 @@
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::{
-    Api, endpoints, healthy, metrics, objects, openapi, question, ready, show_status, standings,
-    whole,
+    Api, by_hand, endpoints, healthy, metrics, objects, openapi, question, ready, show_status,
+    standings, whole,
 };
 
 /// One call.
@@ -45,6 +45,8 @@ pub(super) enum Takes {
     Patch(&'static str),
     /// The same, and a whole configuration.
     Whole,
+    /// What an operator says of an endpoint.
+    Health,
     /// A question in the query.
     Asks,
     /// A question in the body.
@@ -108,8 +110,10 @@ const ROUTE: &str = "/v1/routes/{id}";
 const UPSTREAM: &str = "/v1/upstreams/{name}";
 const ENDPOINT: &str = "/v1/upstreams/{name}/endpoints/{endpoint}";
 
+const HEALTH: &str = "/v1/upstreams/{name}/endpoints/{endpoint}/health";
+
 /// All calls.
-pub(super) static OPERATIONS: [Operation; 25] = [
+pub(super) static OPERATIONS: [Operation; 27] = [
     read("/healthz", "The process runs", Gives::Text).by(|| get(healthy)).open(),
     read("/readyz", "All cores serve", Gives::Text)
         .takes(Takes::Nothing, &[503])
@@ -183,4 +187,11 @@ pub(super) static OPERATIONS: [Operation; 25] = [
         || patch(endpoints::patch),
     ),
     change("delete", ENDPOINT, "Removes an endpoint", Takes::Change, || delete(endpoints::delete)),
+    read(HEALTH, "Whether an endpoint takes requests", Gives::Json("Health"))
+        .takes(Takes::Nothing, &[400, 404])
+        .by(|| get(by_hand::get)),
+    read(HEALTH, "Drains an endpoint, takes it out, or back in", Gives::Json("Health"))
+        .method("put")
+        .takes(Takes::Health, &[400, 404, 413, 415])
+        .by(|| put(by_hand::put)),
 ];

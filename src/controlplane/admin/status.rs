@@ -10,6 +10,10 @@ use crate::{
         health::Shown,
         state::{Rules, State},
     },
+    snapshot::{
+        Snapshot,
+        cells::{self, Voice},
+    },
     telemetry::{CoreStats, RouteStats, core_stats::ROUTE_NONE},
 };
 
@@ -110,6 +114,19 @@ pub struct Health {
     pub down: usize,
     /// Each of them, those that are down first, up to a bound.
     pub endpoints: Vec<Endpoint>,
+    /// Endpoints that somebody took out by hand, checked or not, up to a bound.
+    pub by_hand: Vec<ByHand>,
+}
+
+/// One endpoint that somebody took out by hand.
+#[derive(Debug, Serialize)]
+pub struct ByHand {
+    /// The name of its upstream.
+    pub upstream: Box<str>,
+    /// Its `host:port`.
+    pub endpoint: Box<str>,
+    /// `down` or `draining`.
+    pub health: &'static str,
 }
 
 /// One endpoint that is checked.
@@ -208,7 +225,7 @@ pub fn status(state: &State) -> Status {
             routes: rules.snapshot.routes.len(),
             upstreams: rules.snapshot.upstreams.len(),
         },
-        health: health(state),
+        health: health(state, &rules.snapshot),
         names: names(state),
         routes: routes(state, &rules),
         access_log: AccessLog {
@@ -220,7 +237,7 @@ pub fn status(state: &State) -> Status {
 }
 
 /// Those that are down first: they are what somebody looks for.
-fn health(state: &State) -> Health {
+fn health(state: &State, snapshot: &Snapshot) -> Health {
     let mut shown = state.checks.shown();
     shown.sort_by_key(|one| one.up);
     let (checked, down) = (shown.len(), shown.iter().filter(|one| !one.up).count());
@@ -233,7 +250,23 @@ fn health(state: &State) -> Health {
         check_up: one.up,
         check_error: one.why,
     };
-    Health { checked, down, endpoints: shown.into_iter().map(endpoint).collect() }
+    let endpoints = shown.into_iter().map(endpoint).collect();
+    Health { checked, down, endpoints, by_hand: by_hand(snapshot) }
+}
+
+fn by_hand(snapshot: &Snapshot) -> Vec<ByHand> {
+    let all = snapshot.upstreams.iter().flat_map(|upstream| {
+        upstream.endpoints.iter().filter_map(|one| {
+            let health = one.cell.said_by(Voice::Hand);
+            let taken_out = || ByHand {
+                upstream: upstream.name.clone(),
+                endpoint: one.authority.clone(),
+                health: health.name(),
+            };
+            (health != cells::Health::Up).then(taken_out)
+        })
+    });
+    all.take(ENDPOINTS_SHOWN_MAX).collect()
 }
 
 fn names(state: &State) -> Vec<Name> {

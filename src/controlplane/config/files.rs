@@ -37,7 +37,7 @@ impl Files {
     /// Files that were read before.
     pub(super) fn again(texts: &Texts, report: &Report) -> Self {
         let source =
-            |text: &Text| Source::new(report.add_file(&text.name), &text.directory, &text.text);
+            |text: &Text| Source::new(report.add_file(&text.name), &text.directory, &*text.text);
         let name = texts.0.first().map_or("", |text| &*text.name);
         Self::of(name, texts.0.iter().map(source).collect())
     }

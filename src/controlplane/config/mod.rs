@@ -224,7 +224,7 @@ pub fn load_upstream(overlay: &Overlay, name: &str) -> Result<UpstreamConfig, Co
     let report = Report::default();
     let alone = overlay.replaced(overlay.get(Kind::Upstream, name).cloned());
     let text = alone.to_toml(|_, _| false);
-    let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
+    let source = Source::new(report.add_file(overlay.name()), Path::new(""), text);
     let tree = parse_generated(&source, &source.text, &report);
     let root = Table::root(&source, &report, &tree);
     let upstream = upstream::read(&[root], &report).complete();
@@ -382,7 +382,7 @@ fn beside(
     }
     let is_aside = |kind: Kind, name: &str| owned.contains(&(kind, name.to_owned()));
     let text = overlay.to_toml(is_aside);
-    let source = Source::new(report.add_file(overlay.name()), Path::new(""), &text);
+    let source = Source::new(report.add_file(overlay.name()), Path::new(""), text);
     for object in overlay.objects().iter().filter(|one| is_aside(one.kind, &one.name)) {
         let message = format!("the admin API has a {} too, which steps aside", object.title());
         let place = Place { file: source.file, line: 1, column: 1 };

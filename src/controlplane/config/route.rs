@@ -1,6 +1,9 @@
 //! `[[route]]`: its own keys here, the matching keys by [`TableBuilder`], which compiles them.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use super::{
     endpoint,
@@ -85,6 +88,9 @@ type KeyCaptures = Vec<(Box<str>, u8)>;
 
 pub(super) type Listeners = Named<(Listener, Place)>;
 
+/// Upstream, listeners, mode, and whether it is for a name of TLS.
+type Fit<'a> = (&'a str, &'a [Box<str>], Mode, bool);
+
 /// What the routes read so far have left behind.
 struct Reader<'a> {
     listeners: &'a Listeners,
@@ -93,6 +99,7 @@ struct Reader<'a> {
     builder: TableBuilder,
     /// Those that the builder took, by the index it was told.
     routes: Vec<RouteConfig>,
+    /// Of those that were read now.
     ids: HashMap<Arc<str>, Place>,
     written: usize,
     /// Whether a route has a mistake that makes what is in `routes` unusable.
@@ -100,6 +107,8 @@ struct Reader<'a> {
     /// Of each of `routes`, if none is flawed.
     readings: Vec<Arc<Reading>>,
     before: &'a Before<'a>,
+    /// Where routes go that were read before, by what decides it: far fewer than there are routes.
+    fits: HashMap<Fit<'a>, Option<UpstreamIndex>>,
 }
 
 /// Reads the routes of all files.
@@ -122,21 +131,10 @@ pub(super) fn read(
         flawed: false,
         readings: Vec::new(),
         before,
+        fits: HashMap::new(),
     };
-    let all = roots.iter().map(|root| (before.cuts.get(&root.source.file), root.tables("route")));
-    for (cut, table) in all.flat_map(|(cut, tables)| tables.into_iter().map(move |one| (cut, one)))
-    {
-        reader.written += 1;
-        if reader.written > limits::ROUTES_MAX {
-            let message = format!("more than {} routes", limits::ROUTES_MAX);
-            report.error(table.place(), "route", message, "remove some");
-            reader.flawed = true;
-            break;
-        }
-        match cut.and_then(|cut| cut.taken(table.start())) {
-            Some(reading) => reader.take(&table, reading),
-            None => reader.read_route(&table, cut.copied()),
-        }
+    for root in roots {
+        reader.read_file(root, before.cuts.get(&root.source.file).copied(), report);
     }
     reader.finish(report)
 }
@@ -151,33 +149,72 @@ fn new_builder(listeners: &Listeners) -> TableBuilder {
     builder
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Reads the routes of one file, those that were read before in between.
+    fn read_file(&mut self, root: &Table<'_>, cut: Option<&'a Cut>, report: &Report) {
+        let mut taken = cut.into_iter().flat_map(Cut::taken).peekable();
+        for table in root.tables("route") {
+            while let Some((start, reading)) = taken.next_if(|(start, _)| *start < table.start()) {
+                self.take(root.source.place(start), reading, report);
+            }
+            match taken.next_if(|(start, _)| *start == table.start()) {
+                Some((_, reading)) => {
+                    self.take(table.place(), reading, report);
+                    // What is in it belongs to one of those that the parser does not see.
+                    self.flawed |= !table.is_empty();
+                }
+                None => self.read_route(&table, cut, report),
+            }
+        }
+        for (start, reading) in taken {
+            self.take(root.source.place(start), reading, report);
+        }
+    }
+
+    /// Counts a route; whether it is one too many, which is said once.
+    fn is_one_too_many(&mut self, place: Place, report: &Report) -> bool {
+        self.written += 1;
+        if self.written == limits::ROUTES_MAX + 1 {
+            let message = format!("more than {} routes", limits::ROUTES_MAX);
+            report.error(place, "route", message, "remove some");
+            self.flawed = true;
+        }
+        self.written > limits::ROUTES_MAX
+    }
+
     /// Takes a route as it was read before. Whatever does not go together with the rest any more is
     /// a flaw, and no message: the files are read again as a whole then.
-    fn take(&mut self, table: &Table<'_>, reading: &Arc<Reading>) {
-        let place = table.place();
+    fn take(&mut self, place: Place, reading: &'a Arc<Reading>, report: &Report) {
+        if self.is_one_too_many(place, report) {
+            return;
+        }
         let id = reading.id.clone().unwrap_or_else(|| self.number());
-        let is_new = reading.id.is_none() || self.ids.insert(id.clone(), place).is_none();
-        let upstream = self.upstreams.find(&reading.upstream);
-        let listeners = self.listeners_of(reading);
-        let is_same_mode = listeners.is_some_and(|listeners| {
-            tcp::mode_of(self.listeners, &listeners, reading.has_sni) == Some(reading.mode)
+        let fit = (&*reading.upstream, &*reading.listeners, reading.mode, reading.has_sni);
+        let known = self.fits.get(&fit).copied();
+        let upstream = known.unwrap_or_else(|| {
+            let upstream = self.goes_to(reading);
+            self.fits.insert(fit, upstream);
+            upstream
         });
-        let asks_for_captures = upstream
-            .and_then(|at| self.upstreams.at(at))
-            .is_some_and(|(_, upstream)| matches!(upstream.balance.key, Some(RequestKey::Path(_))));
-        let fits = upstream
-            .and_then(|at| self.upstreams.at(at))
-            .is_none_or(|(_, upstream)| tcp::misfit(upstream, reading.mode).is_none());
-        let goes_together =
-            is_new && is_same_mode && fits && table.is_empty() && !asks_for_captures;
-        let Some(upstream) = upstream.filter(|_| goes_together) else {
+        let Some(upstream) = upstream else {
             self.flawed = true;
             return;
         };
-        let (upstream, extra) = (UpstreamIndex(upstream as u32), reading.extra.clone());
+        let extra = reading.extra.clone();
         self.routes.push(RouteConfig { id, upstream, extra, place });
         self.readings.push(Arc::clone(reading));
+    }
+
+    /// Where a route that was read before goes; `None` if it does not go together with the rest any more.
+    fn goes_to(&self, reading: &Reading) -> Option<UpstreamIndex> {
+        let listeners = self.listeners_of(reading)?;
+        let mode = tcp::mode_of(self.listeners, &listeners, reading.has_sni)?;
+        let position = self.upstreams.find(&reading.upstream)?;
+        let fits = self.upstreams.at(position).is_none_or(|(_, upstream)| {
+            let asks_for_captures = matches!(upstream.balance.key, Some(RequestKey::Path(_)));
+            !asks_for_captures && tcp::misfit(upstream, reading.mode).is_none()
+        });
+        (mode == reading.mode && fits).then_some(UpstreamIndex(position as u32))
     }
 
     /// The listeners of a route that was read before; `None` if one is not known any more.
@@ -189,7 +226,10 @@ impl Reader<'_> {
         reading.listeners.iter().map(|name| index(name)).collect()
     }
 
-    fn read_route(&mut self, table: &Table<'_>, cut: Option<&Cut>) {
+    fn read_route(&mut self, table: &Table<'_>, cut: Option<&Cut>, report: &Report) {
+        if self.is_one_too_many(table.place(), report) {
+            return;
+        }
         let problems_before = table.report.problem_count();
         let id = self.read_id(table);
         let split = split::read(table, self.upstreams, self.cores);
@@ -451,6 +491,7 @@ impl Reader<'_> {
             .values()
             .map(|(name, _, (listener, _))| (name.into(), listener.merge_slashes, listener.mode))
             .collect();
+        self.flawed |= self.repeats_an_id();
         let known = self.before.kept.table_of(&self.readings, &listeners);
         if known.is_none() && !self.before.kept.is_empty() {
             self.build_again();
@@ -471,6 +512,15 @@ impl Reader<'_> {
         let table = table.unwrap_or_else(|| Arc::new(builder.build()));
         let table = Some(KeptTable { readings, listeners, table, conflicts });
         Routes { routes, written, table }
+    }
+
+    /// Whether one of the routes that were taken has the id of another.
+    fn repeats_an_id(&self) -> bool {
+        if self.before.kept.is_empty() || !self.before.kept.may_repeat(&self.readings) {
+            return false;
+        }
+        let mut seen = HashSet::with_capacity(self.readings.len());
+        self.readings.iter().filter_map(|one| one.id.as_ref()).any(|id| !seen.insert(id))
     }
 
     /// The builder has what was read now: gives it all routes, in their order.

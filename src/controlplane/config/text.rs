@@ -21,8 +21,11 @@ pub(super) struct Source {
 
 impl Source {
     /// Wraps a text.
-    pub(super) fn new(file: u32, directory: &Path, text: &str) -> Self {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
+    pub(super) fn new(file: u32, directory: &Path, text: impl Into<String>) -> Self {
+        let mut text = text.into();
+        if text.starts_with('\u{feff}') {
+            text.remove(0);
+        }
         Self {
             file,
             directory: directory.to_owned(),
@@ -44,11 +47,12 @@ impl Source {
                 return None;
             }
         };
-        match std::str::from_utf8(&bytes) {
+        match String::from_utf8(bytes) {
             Ok(text) => Some(Self::new(file, path.parent().unwrap_or(Path::new("")), text)),
             Err(error) => {
+                let (bytes, error) = (error.as_bytes(), error.utf8_error());
                 let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-                let before = Self::new(file, Path::new(""), &good);
+                let before = Self::new(file, Path::new(""), good);
                 report.error(
                     before.place(before.text.len()),
                     "",

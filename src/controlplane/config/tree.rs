@@ -119,7 +119,7 @@ impl Tree {
 
     fn add(&mut self, text: &Text) {
         let report = Report::default();
-        let source = Source::new(report.add_file(&text.name), &text.directory, &text.text);
+        let source = Source::new(report.add_file(&text.name), &text.directory, &*text.text);
         let tree = syntax::parse_repaired(&source);
         for (key, value) in tree.get_ref() {
             let (key, items) = match &**key.get_ref() {

@@ -33,7 +33,7 @@ use crate::{
         limits::{DNS_FIRST_WAIT, DNS_QUERIES_MAX, DNS_RETRY_MAX, DNS_RETRY_MIN},
     },
     controlplane::{
-        changes::{Change, Changes, Current, Edit, Effect, Plan, Wait, Why},
+        changes::{Change, Changes, Current, Edit, Effect, Plan, Why},
         log,
     },
     snapshot::{
@@ -187,8 +187,8 @@ impl Names {
                 let overlay = Arc::clone(current.overlay);
                 Ok(Plan { overlay, effect: Effect::Upstreams(changed) })
             };
-            let (edit, wait) = (Edit::With(Box::new(edit)), Wait::Accepted);
-            let change = Change { from: "DNS".into(), edit, dry_run: false, wait };
+            let edit = Edit::With(Box::new(edit));
+            let change = Change { from: "DNS".into(), edit, dry_run: false };
             match changes.submit(change).await {
                 Ok(_) => {}
                 Err(refused) if refused.why == Why::Leaving => return,
