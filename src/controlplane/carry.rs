@@ -16,6 +16,7 @@ use crate::{
         clock::now_ms,
         ids::{Identity, ListenerId, RouteKey},
     },
+    proto::proxy_protocol::ProxyVersion,
     snapshot::{
         Endpoint, Listener, Route, Snapshot, Upstream,
         cells::{EndpointCell, Health, Voice},
@@ -238,13 +239,15 @@ fn is_balanced_alike(a: &Upstream, b: &Upstream) -> bool {
 struct Peer {
     address: SocketAddr,
     tls: Option<([u8; 32], ServerName<'static>)>,
+    proxy_protocol: Option<ProxyVersion>,
 }
 
 impl Peer {
     /// `None` while the endpoint's name has no address.
     fn of(upstream: &Upstream, endpoint: &Endpoint) -> Option<Self> {
         let profile = || Some((*upstream.tls.as_ref()?.digest(), endpoint.tls_name.clone()?));
-        Some(Self { address: endpoint.address?, tls: profile() })
+        let (address, tls) = (endpoint.address?, profile());
+        Some(Self { address, tls, proxy_protocol: upstream.proxy_protocol })
     }
 }
 

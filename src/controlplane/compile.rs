@@ -126,6 +126,7 @@ fn upstream(config: UpstreamConfig, resolve: Resolve<'_>) -> Upstream {
         sticky: config.balance.sticky(),
         key: config.balance.key,
         http2: config.http2,
+        proxy_protocol: config.proxy_protocol,
         tls: config.tls,
         endpoints,
         templates: has_names.then_some(templates),

@@ -80,6 +80,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
         pool_idle: seconds(60),
         pool_idle_max_per_core: 128,
         http2: false,
+        proxy_protocol: None,
         pool_age_max: std::time::Duration::MAX,
         health_check: None,
         guards: None,

@@ -5,7 +5,7 @@
 
 mod tls;
 
-use std::{io::ErrorKind, rc::Rc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, rc::Rc, time::Duration};
 
 pub use self::tls::HandshakeEnd;
 use self::tls::Tls;
@@ -340,6 +340,14 @@ impl Socket {
         match &self.transport {
             Transport::Tcp(..) => false,
             Transport::Stream(stream) => stream.is_reset(),
+        }
+    }
+
+    /// Where the peer connected to; `None` of a stream.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match &self.transport {
+            Transport::Tcp(wire, _) => wire.stream.local_addr().ok(),
+            Transport::Stream(_) => None,
         }
     }
 

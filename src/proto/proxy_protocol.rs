@@ -157,7 +157,7 @@ fn v2_addresses<const N: usize>(
 }
 
 /// Which version an endpoint is spoken to with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
     /// One line of text.
     V1,
@@ -165,14 +165,27 @@ pub enum ProxyVersion {
     V2,
 }
 
+/// On whose behalf a connection is made, for an endpoint that is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behalf {
+    /// How it is told.
+    pub version: ProxyVersion,
+    /// The client.
+    pub source: SocketAddr,
+    /// Where the client connected to.
+    pub destination: SocketAddr,
+}
+
+impl Behalf {
+    /// Appends the header that says so.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write(out, self.version, self.source, self.destination);
+    }
+}
+
 /// Appends the header for a connection on behalf of `source`. Addresses of two families are written
 /// as IPv6 both, IPv4 ones mapped.
-pub fn write(
-    out: &mut Vec<u8>,
-    version: ProxyVersion,
-    source: SocketAddr,
-    destination: SocketAddr,
-) {
+fn write(out: &mut Vec<u8>, version: ProxyVersion, source: SocketAddr, destination: SocketAddr) {
     let (from, to) = match (source.ip().to_canonical(), destination.ip().to_canonical()) {
         (IpAddr::V4(from), IpAddr::V6(to)) => (from.to_ipv6_mapped().into(), to.into()),
         (IpAddr::V6(from), IpAddr::V4(to)) => (from.into(), to.to_ipv6_mapped().into()),
@@ -187,6 +200,14 @@ pub fn write(
             let _ = write!(out, "PROXY TCP{family} {from} {to} {from_port} {to_port}\r\n");
         }
         ProxyVersion::V2 => write_v2(out, from, to, ports),
+    }
+}
+
+/// The header for a connection that nobody is behind, such as a check.
+pub fn local(version: ProxyVersion) -> &'static [u8] {
+    match version {
+        ProxyVersion::V1 => b"PROXY UNKNOWN\r\n",
+        ProxyVersion::V2 => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     }
 }
 
@@ -246,7 +267,8 @@ mod tests {
         assert_eq!(complete(V1), proxied("192.0.2.1:56324", "198.51.100.2:443"));
         let six = b"PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n";
         assert_eq!(complete(six), proxied("[2001:db8::1]:1", "[2001:db8::2]:65535"));
-        assert_eq!(complete(b"PROXY UNKNOWN\r\n"), Origin::Local);
+        assert_eq!(complete(local(ProxyVersion::V1)), Origin::Local);
+        assert_eq!(complete(local(ProxyVersion::V2)), Origin::Local);
         let longest = b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n";
         assert_eq!(complete(longest), Origin::Local);
         let four = v2(0x21, 0x11, &[192, 0, 2, 1, 198, 51, 100, 2, 0xDC, 4, 1, 0xBB]);

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use crate::{policy::health::Thresholds, tls::ClientTls};
+use crate::{policy::health::Thresholds, proto::proxy_protocol::ProxyVersion, tls::ClientTls};
 
 /// One check, asked of every endpoint of its upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct HealthCheck {
     pub probe: Probe,
     /// Whether it is asked in HTTP/2; a gRPC check always is.
     pub http2: bool,
+    /// Which header each connection begins with: that nobody is behind it.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How TLS is spoken with endpoints that have a name to prove; `None`: with none.
     pub tls: Option<Arc<ClientTls>>,
     /// The port that is asked; the endpoint's own without one.

@@ -29,6 +29,7 @@ use crate::{
         retry::RetryRule,
         route::{RouteTable, TargetRule},
     },
+    proto::proxy_protocol::ProxyVersion,
     tls::{ClientTls, ServerTls, pki_types::ServerName},
 };
 
@@ -229,6 +230,8 @@ pub struct Upstream {
     pub templates: Option<Arc<[names::Template]>>,
     /// Whether HTTP/2 is spoken to the endpoints.
     pub http2: bool,
+    /// What they are told of the client before its first byte.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// To establish a connection.
     pub connect_timeout: Duration,
     /// Longest silence of an endpoint, also between two reads of a body.

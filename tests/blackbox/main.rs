@@ -35,6 +35,7 @@ mod overload;
 mod pools;
 mod protocol;
 mod proxy_protocol;
+mod proxy_protocol_out;
 mod reload;
 mod responses;
 mod retries;

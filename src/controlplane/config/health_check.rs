@@ -60,6 +60,7 @@ pub(super) fn read(
     Some(HealthCheck {
         probe: probe?,
         http2,
+        proxy_protocol: None, // that of the upstream, which knows it
         tls,
         port,
         interval,

@@ -545,7 +545,14 @@ pub(super) static UPSTREAM: Section = Section {
         )
         .or(&["protocol"]),
         later("http2", "write http = \"h2\""),
-        later("proxy_protocol", "remove it"),
+        key(
+            "proxy_protocol",
+            Kind::Choice(&["off", "v1", "v2"]),
+            "off",
+            "Whether each connection to an endpoint begins with a PROXY protocol header that names \
+            the client, and of which version. Connections are not shared between clients then.",
+        )
+        .or(&["send_proxy", "send-proxy", "send_proxy_protocol"]),
     ],
 };
 

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     base::limits,
+    proto::proxy_protocol::ProxyVersion,
     snapshot::{Guards, health::HealthCheck},
     tls::ClientTls,
 };
@@ -40,6 +41,8 @@ pub struct UpstreamConfig {
     pub pool_idle_max_per_core: usize,
     /// Age at which a connection is not used again; `Duration::MAX` for never.
     pub pool_age_max: Duration,
+    /// What they are told of the client before its first byte.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// How TLS is spoken with those endpoints that want it.
     pub tls: Option<Arc<ClientTls>>,
     /// How its endpoints are checked, if they are.
@@ -73,13 +76,13 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
         super::tcp::check_endpoints(table, endpoints);
     }
     let http2 = table.choice("http") == "h2";
+    let proxy_protocol = proxy_protocol(table, http2);
     let tls = client_tls::read(table, name, endpoints.as_deref_mut(), http2, report);
     let timeouts = timeouts(table);
     let pool = pool(table);
     let health_check = match table.table("health_check") {
-        Some(check) => {
-            health_check::read(&check, tls.as_ref().and_then(Option::as_ref), http2).map(Some)
-        }
+        Some(check) => health_check::read(&check, tls.as_ref().and_then(Option::as_ref), http2)
+            .map(|check| Some(HealthCheck { proxy_protocol, ..check })),
         None => Some(None),
     };
     let (connect_timeout, response_timeout) = timeouts?;
@@ -94,11 +97,28 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
         pool_idle,
         pool_idle_max_per_core,
         pool_age_max,
+        proxy_protocol,
         tls: tls?,
         health_check: health_check?,
         guards: guards::read(table),
         place: table.place(),
     })
+}
+
+/// Connections of HTTP/2 are shared by requests of many clients, and there is one header for each.
+fn proxy_protocol(table: &Table<'_>, http2: bool) -> Option<ProxyVersion> {
+    let version = match table.choice("proxy_protocol") {
+        "v1" => ProxyVersion::V1,
+        "v2" => ProxyVersion::V2,
+        _ => return None,
+    };
+    if http2 && let Some(value) = table.get("proxy_protocol") {
+        value.error(
+            "with http = \"h2\" clients share connections, which can name one of them only",
+            "write http = \"h1\", or remove it: X-Forwarded-For names the client too",
+        );
+    }
+    Some(version)
 }
 
 /// At least one endpoint, none twice.

@@ -3,13 +3,14 @@
 use std::{fmt, io, net::SocketAddr};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tokio_rustls::TlsConnector;
 
 use super::{grpc, http, http2};
 use crate::{
+    proto::proxy_protocol::{self, ProxyVersion},
     snapshot::health::{GrpcProbe, HealthCheck, HttpProbe, Probe},
     tls::{Alpn, pki_types::ServerName},
 };
@@ -76,6 +77,7 @@ pub(super) struct Target<'a> {
 pub(super) struct Prober {
     question: Question,
     http2: bool,
+    proxy_protocol: Option<ProxyVersion>,
     tls: Option<TlsConnector>,
 }
 
@@ -101,7 +103,7 @@ impl Prober {
         let http2 = check.http2 || matches!(question, Question::Grpc(_));
         let alpn = if http2 { Alpn::Http2 } else { Alpn::Http11 };
         let tls = check.tls.as_ref().map(|tls| TlsConnector::from(tls.aside(alpn)));
-        Self { question, http2, tls }
+        Self { question, http2, proxy_protocol: check.proxy_protocol, tls }
     }
 
     /// Asks once.
@@ -113,7 +115,11 @@ impl Prober {
     /// Dropped, it closes its connection.
     pub(super) async fn ask(&self, target: Target<'_>) -> Result<(), Failure> {
         let connect = TcpStream::connect(target.address).await;
-        let stream = connect.map_err(|error| Failure::Connect(error.kind()))?;
+        let mut stream = connect.map_err(|error| Failure::Connect(error.kind()))?;
+        if let Some(version) = self.proxy_protocol {
+            let sent = stream.write_all(proxy_protocol::local(version)).await;
+            sent.map_err(|error| Failure::Cut(error.kind()))?;
+        }
         let authority = target.authority;
         match (&self.question, self.tls.as_ref().zip(target.tls_name)) {
             (Question::Tcp, _) => Ok(()),

@@ -1,7 +1,7 @@
 //! One client connection that speaks HTTP/1: reads request heads, drops what nobody wants, closes
 //! so that the last answer arrives.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use crate::{
     base::{ids::ListenerId, limits, reason::Reason},
@@ -9,7 +9,10 @@ use crate::{
         context::RequestContext,
         socket::{Broken, Socket},
     },
-    proto::h1::{HeadLimits, Parse},
+    proto::{
+        h1::{HeadLimits, Parse},
+        proxy_protocol::{Behalf, ProxyVersion},
+    },
     rt::{Buf, BufPool, Deadlines, Stream},
     snapshot::ListenerLimits,
 };
@@ -39,6 +42,8 @@ pub struct Downstream {
     pub input: Option<Buf>,
     /// Who it is.
     pub peer: SocketAddr,
+    /// Where it connected to, if that is not what the socket says.
+    pub local: Option<Rc<SocketAddr>>,
     /// The text of the client's address, made once.
     pub peer_text: Box<[u8]>,
     /// Where it came in.
@@ -67,10 +72,22 @@ impl Downstream {
             socket: Socket::new(stream, deadlines),
             input: None,
             peer,
+            local: None,
             peer_text,
             listener,
             tls: None,
         }
+    }
+
+    /// Where the client connected to.
+    pub fn local(&self) -> SocketAddr {
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        self.local.as_deref().copied().or_else(|| self.socket.local_address()).unwrap_or(unknown)
+    }
+
+    /// The client, as an endpoint is told of it.
+    pub fn behalf(&self, version: ProxyVersion) -> Behalf {
+        Behalf { version, source: self.peer, destination: self.local() }
     }
 
     /// The bytes received and not yet used.

@@ -1,7 +1,7 @@
 //! Clients behind a balancer that speaks the PROXY protocol: who they are is said before their
 //! first byte.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use super::h1::{Downstream, peer_text};
 use crate::{
@@ -44,7 +44,8 @@ impl Downstream {
             }
         };
         self.socket.read_without_deadline();
-        if let Origin::Proxied { source, .. } = origin {
+        if let Origin::Proxied { source, destination } = origin {
+            self.local = Some(Rc::new(destination));
             self.peer = source;
             self.peer_text = peer_text(source);
         }

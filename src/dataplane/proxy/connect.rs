@@ -88,6 +88,7 @@ impl Exchange<'_> {
     ) -> Result<Connected, Reason> {
         let state = self.shard.upstreams.state(upstream);
         let stats = &self.shard.stats;
+        let behalf = upstream.proxy_protocol.map(|version| Box::new(self.client.behalf(version)));
         let mut refused = 0; // of those in `tried`, the last ones
         let mut last = Reason::NoEndpoint;
         loop {
@@ -128,7 +129,10 @@ impl Exchange<'_> {
                     return Ok(Connected { endpoint, connection, admitted, began });
                 }
             } else if !fresh_only
-                && let Some(connection) = pool.checkout(repeatable, now_tick, stats)
+                && let Some(connection) = match &behalf {
+                    None => pool.checkout(repeatable, now_tick, stats),
+                    Some(behalf) => pool.checkout_for(behalf, now_tick, stats),
+                }
             {
                 return Ok(Connected { endpoint, connection, admitted, began });
             }
@@ -142,7 +146,8 @@ impl Exchange<'_> {
                 Box::pin(connect_stream(self.shard, pool, upstream, tls, within)).await
             } else {
                 stats.upstream_connects.inc();
-                UpstreamConnection::connect(pool.address, within, deadlines, tls).await
+                let behalf = behalf.as_deref();
+                UpstreamConnection::connect(pool.address, within, deadlines, behalf, tls).await
             };
             match connected {
                 Ok(connection) => {

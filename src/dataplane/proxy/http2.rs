@@ -20,6 +20,7 @@ use crate::{
 struct Carried {
     shard: Rc<Shard>,
     peer: SocketAddr,
+    local: Rc<SocketAddr>,
     peer_text: Box<[u8]>,
     listener: ListenerId,
     tls: Option<TlsFacts>,
@@ -35,8 +36,10 @@ pub(super) async fn serve(
     watch: &Watch,
     limits: &ListenerLimits,
 ) {
-    let Downstream { socket, input, peer, peer_text, listener, tls } = client;
-    let carried = Rc::new(Carried { shard: Rc::clone(shard), peer, peer_text, listener, tls });
+    let local = Rc::new(client.local());
+    let Downstream { socket, input, peer, peer_text, listener, tls, .. } = client;
+    let shared = Rc::clone(shard);
+    let carried = Rc::new(Carried { shard: shared, peer, local, peer_text, listener, tls });
     let opened = Carrier::open(
         Rc::new(socket),
         input,
@@ -95,6 +98,7 @@ async fn serve_stream(carried: Rc<Carried>, stream: Rc<Stream>, guard: StreamGua
         socket: Socket::of_stream(Rc::clone(&stream)),
         input: None,
         peer: carried.peer,
+        local: Some(Rc::clone(&carried.local)),
         peer_text: carried.peer_text.clone(),
         listener: carried.listener,
         tls: carried.tls,

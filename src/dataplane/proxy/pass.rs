@@ -178,6 +178,7 @@ impl Passage<'_> {
         let state = upstreams.state(upstream);
         let by_address = matches!(upstream.key, Some(RequestKey::Ip));
         let key = by_address.then(|| hash_address(self.client.peer.ip()));
+        let behalf = upstream.proxy_protocol.map(|version| self.client.behalf(version));
         let mut tried = Tried::default();
         let mut last = Reason::NoEndpoint;
         for _ in 0..limits::CONNECT_TRIES_MAX {
@@ -202,7 +203,8 @@ impl Passage<'_> {
                 Some(address) => {
                     stats.upstream_connects.inc();
                     let within = upstream.connect_timeout;
-                    UpstreamConnection::connect(address, within, deadlines, None).await
+                    UpstreamConnection::connect(address, within, deadlines, behalf.as_ref(), None)
+                        .await
                 }
             };
             let failure = connected.as_ref().err().copied();

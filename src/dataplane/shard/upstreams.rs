@@ -521,6 +521,7 @@ pub(super) mod tests {
             pool_idle: Duration::from_secs(1),
             pool_idle_max_per_core: 1,
             http2: false,
+            proxy_protocol: None,
             pool_age_max: Duration::MAX,
             health_check: None,
             guards: None,

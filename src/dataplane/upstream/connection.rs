@@ -8,6 +8,7 @@ use crate::{
         socket::{Broken, HandshakeEnd, Socket},
         streams::Stream,
     },
+    proto::proxy_protocol::Behalf,
     rt::{self, BufPool, ConnectError, Deadlines},
     tls::{ClientTls, pki_types::ServerName},
 };
@@ -21,6 +22,8 @@ pub struct UpstreamConnection {
     /// Bytes sent over it, to tell how much of a request its endpoint has acknowledged.
     pub sent: u64,
     born_tick: u64,
+    /// Whom its endpoint was told to be behind it: nobody else may use it.
+    behalf: Option<Box<Behalf>>,
 }
 
 /// How an endpoint wants to be spoken to by TLS.
@@ -37,7 +40,8 @@ pub struct TlsWish<'a> {
 }
 
 impl UpstreamConnection {
-    /// Connects to an endpoint, by TLS if there is a session for it.
+    /// Connects to an endpoint, by TLS if there is a session for it. Before anything else it is told on
+    /// whose behalf, if that is given.
     ///
     /// # Errors
     /// The reason that a client is given if no other endpoint can be had.
@@ -48,13 +52,17 @@ impl UpstreamConnection {
         address: SocketAddr,
         within: Duration,
         deadlines: &Deadlines,
+        behalf: Option<&Behalf>,
         tls: Option<TlsWish<'_>>,
     ) -> Result<Self, Reason> {
         let born_tick = deadlines.now_tick();
         match rt::connect(address, within).await {
             Ok(stream) => {
                 let socket = Socket::new(stream, deadlines);
-                let mut made = Self { socket, reused: false, sent: 0, born_tick };
+                let mut made = Self { socket, reused: false, sent: 0, born_tick, behalf: None };
+                if let Some(behalf) = behalf {
+                    Box::pin(made.announce(behalf, within)).await?;
+                }
                 if let Some(wish) = tls {
                     let passed = deadlines.now_tick().wrapping_sub(born_tick);
                     let passed = limits::TICK.saturating_mul(u32::try_from(passed).unwrap_or(0));
@@ -67,6 +75,28 @@ impl UpstreamConnection {
             Err(ConnectError::TimedOut) => Err(Reason::UpstreamConnectTimeout),
             Err(ConnectError::Other(_)) => Err(Reason::UpstreamConnectFailed),
         }
+    }
+
+    /// Says on whose behalf the connection was made.
+    async fn announce(&mut self, behalf: &Behalf, within: Duration) -> Result<(), Reason> {
+        let mut header = Vec::new();
+        behalf.write(&mut header);
+        self.sent += header.len() as u64;
+        self.behalf = Some(Box::new(*behalf));
+        self.socket.write_within(within, 1);
+        let sent = self.socket.send_bytes(&mut header).await;
+        self.socket.write_without_deadline();
+        sent.map_err(|_| Reason::UpstreamConnectFailed)
+    }
+
+    /// Whether it was made on behalf of this client, and told so.
+    pub fn is_for(&self, behalf: &Behalf) -> bool {
+        self.behalf.as_deref() == Some(behalf)
+    }
+
+    /// Whether nobody but one client may use it.
+    pub fn is_for_one(&self) -> bool {
+        self.behalf.is_some()
     }
 
     async fn begin_tls(&mut self, wish: TlsWish<'_>, within: Duration) -> Result<(), Reason> {
@@ -103,6 +133,7 @@ impl UpstreamConnection {
             reused: true,
             sent: 0,
             born_tick: deadlines.now_tick(),
+            behalf: None,
         }
     }
 

@@ -114,7 +114,8 @@ impl Links {
         self.is_connecting.set(true);
         let _connecting = Connecting(self);
         let LinkNeeds { address, tls, within, write_within, buffers, deadlines, spawn, .. } = needs;
-        let connection = UpstreamConnection::connect(*address, *within, deadlines, *tls).await?;
+        let connection =
+            UpstreamConnection::connect(*address, *within, deadlines, None, *tls).await?;
         let socket = Rc::new(connection.socket);
         let opened = Link::open(socket, tls.is_some(), *write_within, buffers, deadlines).await;
         let (link, driver) = opened.ok_or(Reason::UpstreamConnectFailed)?;

@@ -9,6 +9,7 @@ use std::{
 use super::{LinkKeep, Links, UpstreamConnection};
 use crate::{
     base::limits,
+    proto::proxy_protocol::Behalf,
     rt::{BufPool, Deadlines},
     telemetry::CoreStats,
 };
@@ -90,6 +91,26 @@ impl EndpointPool {
         }
     }
 
+    /// A connection that an earlier request of the same client left, likewise.
+    pub fn checkout_for(
+        &self,
+        behalf: &Behalf,
+        now_tick: u64,
+        stats: &CoreStats,
+    ) -> Option<UpstreamConnection> {
+        loop {
+            let mut idle = self.idle.borrow_mut();
+            let at = idle.iter().rposition(|one| one.connection.is_for(behalf))?;
+            let Idle { mut connection, until_tick, .. } = idle.remove(at);
+            stats.pool_idle.add(-1);
+            if now_tick < until_tick && connection.is_quiet() {
+                connection.reused = true;
+                stats.upstream_reuses.add(1);
+                return Some(connection);
+            }
+        }
+    }
+
     /// Remembers that the endpoint closed a connection it had just promised to keep.
     pub fn note_silent_close(&self, now_tick: u64) {
         self.closes_silently_until.set(now_tick + ticks(limits::SILENT_CLOSE_MEMORY));
@@ -114,6 +135,10 @@ impl EndpointPool {
         connection.socket.read_without_deadline();
         connection.socket.write_without_deadline();
         let mut idle = self.idle.borrow_mut();
+        if connection.is_for_one() && idle.len() >= keep.idle_max && !idle.is_empty() {
+            idle.remove(0); // the client of the oldest has probably left
+            stats.pool_idle.add(-1);
+        }
         if idle.len() < keep.idle_max {
             connection.socket.listen(buffers); // so that its end is seen without asking
             let until_tick = now_tick.saturating_add(ticks(keep.idle));
