@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! floor --port 8080 --origin 9000 [--driver uring|epoll] [--buffers 64] [--send ring|direct]
-//!       [--wait 1] [--expect sends]
+//!       [--wait 1] [--expect sends] [--files fixed] [--pages huge]
 //! ```
 
 mod epoll;
@@ -34,6 +34,10 @@ struct Options {
     wait: u32,
     /// Sends are expected to end while they are submitted: a wait is for one completion more.
     expect: bool,
+    /// Descriptors are registered with the ring.
+    fixed: bool,
+    /// Buffers lie in pages of 2 MiB.
+    huge: bool,
 }
 
 fn options() -> Result<Options, String> {
@@ -45,6 +49,8 @@ fn options() -> Result<Options, String> {
         direct: false,
         wait: 1,
         expect: false,
+        fixed: false,
+        huge: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(flag) = words.next() {
@@ -57,6 +63,8 @@ fn options() -> Result<Options, String> {
             "--buffers" => options.buffers = (number()? as u16).next_power_of_two(),
             "--send" => options.direct = value == "direct",
             "--wait" => options.wait = number()?,
+            "--files" => options.fixed = value == "fixed",
+            "--pages" => options.huge = value == "huge",
             "--expect" => options.expect = value == "sends",
             _ => return Err(format!("{flag}: unknown")),
         }

@@ -35,6 +35,19 @@ fn pages(bytes: usize) -> io::Result<*mut u8> {
     if at == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(at.cast()) }
 }
 
+/// The same in pages of 2 MiB.
+fn huge_pages(bytes: usize) -> io::Result<*mut u8> {
+    const HUGE: usize = 2 << 20;
+    let at = pages(bytes + HUGE)?;
+    let skip = at.addr().next_multiple_of(HUGE) - at.addr();
+    // SAFETY: inside the mapping just made, which is larger by as much.
+    unsafe {
+        let at = at.add(skip);
+        libc::madvise(at.cast(), bytes.next_multiple_of(HUGE) - HUGE, libc::MADV_HUGEPAGE);
+        Ok(at)
+    }
+}
+
 impl Ring {
     fn new(options: Options) -> io::Result<Self> {
         let mut builder = IoUring::builder();
@@ -42,7 +55,11 @@ impl Ring {
         let uring = builder.build(ENTRIES)?;
         let count = options.buffers;
         let entries = pages(usize::from(count) * size_of::<types::BufRingEntry>())?.cast();
-        let memory = pages(usize::from(count) * BUFFER_BYTES)?;
+        let bytes = usize::from(count) * BUFFER_BYTES;
+        let memory = if options.huge { huge_pages(bytes)? } else { pages(bytes)? };
+        if options.fixed {
+            uring.submitter().register_files_sparse(ENTRIES)?;
+        }
         // SAFETY: the memory stays mapped for as long as the process lives.
         unsafe {
             uring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, 0)?;
@@ -81,8 +98,13 @@ impl Ring {
     }
 
     fn receive(&mut self, table: &Table, index: u32) -> io::Result<()> {
-        let fd = types::Fd(table.conns[index as usize].fd);
-        let entry = opcode::RecvMulti::new(fd, GROUP).build();
+        let fd = table.conns[index as usize].fd;
+        let entry = if self.options.fixed {
+            self.uring.submitter().register_files_update(index, &[fd])?;
+            opcode::RecvMulti::new(types::Fixed(index), GROUP).build()
+        } else {
+            opcode::RecvMulti::new(types::Fd(fd), GROUP).build()
+        };
         self.push(entry.user_data(RECEIVE | u64::from(index)))
     }
 
@@ -91,9 +113,11 @@ impl Ring {
         let Some((id, bytes)) = conn.queue.front().copied() else { return Ok(()) };
         conn.is_sending = true;
         let at = self.buffer(id, bytes as usize).as_ptr();
-        let entry = opcode::Send::new(types::Fd(conn.fd), at, bytes)
-            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-            .build();
+        let entry = match self.options.fixed {
+            true => opcode::Send::new(types::Fixed(index), at, bytes),
+            false => opcode::Send::new(types::Fd(conn.fd), at, bytes),
+        };
+        let entry = entry.flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL).build();
         self.sends += 1;
         self.push(entry.user_data(SEND | u64::from(index)))
     }

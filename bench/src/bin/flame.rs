@@ -1,7 +1,8 @@
-//! `flame`: samples a proxy's threads under load and draws where the time goes.
+//! `flame`: samples a proxy's threads under load, draws where the time goes, and says what share of it
+//! is the kernel's and which functions of its own take most.
 
 use inferno::collapse::Collapse;
-use inferno::collapse::perf::Folder;
+use inferno::collapse::perf::{Folder, Options};
 use inferno::flamegraph;
 use ringway_bench::args::Args;
 use ringway_bench::fleet::{self, Running, Scratch};
@@ -11,6 +12,7 @@ use ringway_bench::procfs;
 use ringway_bench::scenario::Scenario;
 use ringway_bench::setup::{self, Cubic};
 use ringway_bench::sys::{self, Placement};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -23,10 +25,17 @@ Draws a flame graph of one proxy, alone on its core, in one scenario of bench/co
   --peer NAME       ringway, nginx, haproxy...   (ringway)
   --ringway PATH    a binary with frame pointers (target/flamegraph/release/ringway)
   --seconds N       how long to sample           (5)
+  --layout T|S      T: proxy alone on its core; S: everything on that core (T)
   --out FILE        (flamegraphs/DATE-COMMIT-SCENARIO.svg)";
 
 /// Samples per second: not a divisor of any timer's frequency.
 const FREQUENCY: &str = "1997";
+/// Narrower frames are not drawn, percent of the whole: the file stays small enough to be kept.
+const WIDTH_MIN_PERCENT: f64 = 0.15;
+/// How the folded stacks mark a function of the kernel.
+const KERNEL: &str = "_[k]";
+/// Functions in the table.
+const TOP: usize = 16;
 /// Until the load runs evenly.
 const WARMUP_NS: u64 = 500_000_000;
 
@@ -53,6 +62,7 @@ fn run() -> Result<(), String> {
     let binary = args.text("--ringway")?.map_or(binary, PathBuf::from);
     let seconds = args.value("--seconds", 5u64)?;
     let out = args.text("--out")?.map(PathBuf::from);
+    let layout = args.value("--layout", 'T')?;
     args.finish()?;
     if peers::installed("perf").is_none() {
         return Err("perf is not installed; apt-get install linux-perf".to_owned());
@@ -60,7 +70,7 @@ fn run() -> Result<(), String> {
     sys::catch_interrupts();
     let peer = Peer::named(&name, &binary)?;
     let scratch = Scratch::new()?;
-    let samples = sample(&peer, scenario, seconds, scratch.path())?;
+    let samples = sample(&peer, scenario, layout, seconds, scratch.path())?;
     let out = match out {
         Some(path) => path,
         None => {
@@ -77,9 +87,16 @@ fn run() -> Result<(), String> {
 }
 
 /// Runs the scenario against the proxy and returns a file with what perf saw.
-fn sample(peer: &Peer, scenario: Scenario, seconds: u64, dir: &Path) -> Result<PathBuf, String> {
+fn sample(
+    peer: &Peer,
+    scenario: Scenario,
+    layout: char,
+    seconds: u64,
+    dir: &Path,
+) -> Result<PathBuf, String> {
     let cores = sys::allowed_cores().map_err(|error| format!("cores: {error}"))?;
-    let (client, core) = (cores[0], *cores.get(1).unwrap_or(&cores[0]));
+    let core = *cores.get(1).unwrap_or(&cores[0]);
+    let client = if layout == 'S' { core } else { cores[0] };
     let place = |core| Placement { core, fifo: false }; // perf must get its turn
     let _cubic = Cubic::ensure()?;
     let ports = setup::free_ports(2)?;
@@ -136,13 +153,41 @@ fn record(pid: u32, seconds: u64, dir: &Path) -> Result<(), String> {
 fn draw(samples: &Path, title: &str, out: &Path) -> Result<(), String> {
     let wrong = |error: std::io::Error| format!("{}: {error}", out.display());
     let mut folded = Vec::new();
-    Folder::default().collapse_file(Some(samples), &mut folded).map_err(wrong)?;
+    let mut options = Options::default();
+    options.annotate_kernel = true;
+    Folder::from(options).collapse_file(Some(samples), &mut folded).map_err(wrong)?;
     if folded.is_empty() {
         return Err("perf saw no samples".to_owned());
     }
+    tell(&String::from_utf8_lossy(&folded));
     let mut options = flamegraph::Options::default();
     options.title = title.to_owned();
     options.count_name = "ns".to_owned();
+    options.min_width = WIDTH_MIN_PERCENT;
     let file = File::create(out).map_err(wrong)?;
     flamegraph::from_reader(&mut options, folded.as_slice(), file).map_err(wrong)
+}
+
+/// Says what share of the samples is the kernel's, and where the others are.
+fn tell(folded: &str) {
+    let lines = folded.lines().filter_map(|line| line.rsplit_once(' '));
+    let samples = lines.filter_map(|(stack, count)| Some((stack, count.parse::<u64>().ok()?)));
+    let (mut all, mut kernel) = (0, 0);
+    let mut own: HashMap<&str, u64> = HashMap::new();
+    for (stack, count) in samples {
+        let function = stack.rsplit(';').next().unwrap_or(stack);
+        all += count;
+        if function.ends_with(KERNEL) {
+            kernel += count;
+        } else {
+            *own.entry(function).or_default() += count;
+        }
+    }
+    let share = |count: u64| count as f64 * 100.0 / all.max(1) as f64;
+    println!("{:5.1} %  the kernel", share(kernel));
+    let mut own: Vec<(&str, u64)> = own.into_iter().collect();
+    own.sort_by_key(|(name, count)| (std::cmp::Reverse(*count), *name));
+    for (name, count) in own.into_iter().take(TOP) {
+        println!("{:5.2} %  {name}", share(count));
+    }
 }

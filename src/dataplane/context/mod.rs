@@ -34,15 +34,16 @@ pub struct RequestContext {
     /// The cookie field that gives the client a place in the route's split; apart from `cookies`,
     /// which each try writes anew.
     pub place_cookie: Vec<u8>,
-    /// What the access log wants of the head, kept because the head is overwritten in place.
-    pub logged: LoggedHead,
+    /// What the access log wants of the head, kept because the head is overwritten in place. Apart:
+    /// without a log nothing of it is touched.
+    pub logged: Option<Box<LoggedHead>>,
     /// Decodes a chunked request body; reset where one begins.
     pub upload: ChunkDecoder,
     /// The same for the response.
     pub download: ChunkDecoder,
 }
 
-/// Copies of head fields for the access log; empty while no log is written.
+/// Copies of head fields for the access log.
 #[derive(Default)]
 pub struct LoggedHead {
     /// The method as sent.
@@ -58,6 +59,10 @@ pub struct LoggedHead {
 }
 
 impl LoggedHead {
+    fn is_empty(&self) -> bool {
+        self.method.is_empty() && self.target.is_empty()
+    }
+
     fn buffers(&mut self) -> [&mut Vec<u8>; 5] {
         [
             &mut self.method,
@@ -70,16 +75,15 @@ impl LoggedHead {
 }
 
 impl RequestContext {
-    /// Forgets the request, keeping bounded capacity for the next one.
+    /// Forgets the request, keeping bounded capacity for the next one. The heads hold no bytes, and
+    /// are cleared by whoever parses the next one: here their memory would be a cold miss.
     pub fn clear(&mut self) {
-        self.head.clear();
-        self.response.clear();
         self.captures.clear();
         let Self { host, path, target, out, response_out, cookies, place_cookie, logged, .. } =
             self;
-        for buffer in [host, path, target, out, response_out, cookies, place_cookie]
-            .into_iter()
-            .chain(logged.buffers())
+        let logged = logged.iter_mut().flat_map(|logged| logged.buffers());
+        for buffer in
+            [host, path, target, out, response_out, cookies, place_cookie].into_iter().chain(logged)
         {
             buffer.clear();
             if buffer.capacity() > limits::CONTEXT_BYTES_KEPT_MAX {
@@ -97,7 +101,6 @@ impl RequestContext {
             && self.response_out.is_empty()
             && self.cookies.is_empty()
             && self.place_cookie.is_empty()
-            && self.logged.method.is_empty()
-            && self.logged.target.is_empty()
+            && self.logged.as_ref().is_none_or(|logged| logged.is_empty())
     }
 }

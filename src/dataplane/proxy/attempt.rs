@@ -5,15 +5,11 @@ use super::{
     links::keep_limits,
     respond::Responded,
     retry::Retries,
-    timing::Timing,
     tunnel,
 };
 use crate::{
     base::{ids::EndpointIndex, limits, reason::Reason},
-    dataplane::{
-        shard::{Phase, Pin, Shard},
-        upstream::UpstreamConnection,
-    },
+    dataplane::shard::{Phase, Pin, Shard},
     proto::h1::{ForwardedOut, RequestForward, write_request_head},
     snapshot::{HostHeader, Route, RouteExtra, Upstream},
 };
@@ -35,24 +31,22 @@ impl Exchange<'_> {
         route: &Route,
         upstream: &Upstream,
         endpoint: EndpointIndex,
-        timing: Timing,
         gate: Option<&Retries<'_>>,
-        slot: &mut Option<UpstreamConnection>,
     ) -> Result<Attempted, Reason> {
         self.write_head(route, upstream, endpoint);
         self.write_cookies(upstream, endpoint);
-        let Some(connection) = slot.as_mut() else { return Err(Reason::Internal) };
+        let Some(connection) = &self.connection else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
         let upstream_handle = connection.socket.handle();
         let pool = upstream.pools.get(usize::from(endpoint.0)).copied().unwrap_or_default();
         let pin = Pin { route: route.key, pool };
         self.watch.enter(Phase::Exchange { upstream: upstream_handle, pin }, now_tick);
-        let responded = self.converse(connection, timing, gate).await;
+        let responded = self.converse(gate).await;
         self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
         match responded? {
             Responded::Whole { endpoint_reusable, client_keeps } => {
                 if endpoint_reusable {
-                    self.keep_connection(upstream, slot);
+                    self.keep_connection(upstream);
                 }
                 Ok(Attempted::Done(match (client_keeps, self.upload.is_done.get()) {
                     (true, _) => Reuse::Keep,
@@ -62,7 +56,7 @@ impl Exchange<'_> {
             }
             Responded::Refused { status, endpoint_reusable } => {
                 if endpoint_reusable {
-                    self.keep_connection(upstream, slot);
+                    self.keep_connection(upstream);
                 }
                 Ok(Attempted::Refused(status))
             }
@@ -70,6 +64,7 @@ impl Exchange<'_> {
                 let now_tick = self.shard.deadlines.now_tick();
                 self.watch.enter(Phase::Tunnel { upstream: upstream_handle, pin }, now_tick);
                 self.shard.doom_if_gone(self.watch, Some(self.table), pin);
+                let Some(connection) = &self.connection else { return Err(Reason::Internal) };
                 let ends = tunnel::Ends {
                     shard: self.shard,
                     client: &self.client.socket,
@@ -78,7 +73,8 @@ impl Exchange<'_> {
                     endpoint_input: early,
                     idle: limits::TUNNEL_IDLE_MAX,
                 };
-                let moved = tunnel::run(ends).await;
+                // Boxed, as it happens once to a connection, and is not small.
+                let moved = Box::pin(tunnel::run(ends)).await;
                 self.watch.enter(Phase::Busy, self.shard.deadlines.now_tick());
                 self.upload.bytes.set(self.upload.bytes.get() + moved.up);
                 self.progress.bytes += moved.down;
@@ -92,8 +88,8 @@ impl Exchange<'_> {
     }
 
     /// Puts a connection that can serve another request into its pool.
-    fn keep_connection(&mut self, upstream: &Upstream, slot: &mut Option<UpstreamConnection>) {
-        if let Some(connection) = slot.take()
+    fn keep_connection(&mut self, upstream: &Upstream) {
+        if let Some(connection) = self.connection.take()
             && let Some(pool) = self.pool.take()
         {
             let keep = keep_limits(upstream);

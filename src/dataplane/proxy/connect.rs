@@ -6,7 +6,7 @@ use super::{
     exchange::Exchange,
     guard::{Admitted, Usable},
     links::connect_stream,
-    timing::{Timing, tag},
+    timing::tag,
 };
 use crate::{
     base::{ids::EndpointIndex, limits, reason::Reason},
@@ -24,7 +24,7 @@ use crate::{
 /// The endpoints where this request failed, the latest last.
 pub(super) struct Tried {
     endpoints: [EndpointIndex; TRIED_MAX],
-    count: usize,
+    count: u8,
 }
 
 /// How many endpoints are remembered; with more the first are forgotten.
@@ -39,11 +39,11 @@ impl Default for Tried {
 impl Tried {
     /// Notes an endpoint that failed.
     pub(super) fn failed(&mut self, endpoint: EndpointIndex) {
-        if self.count == TRIED_MAX {
+        if self.count() == TRIED_MAX {
             self.endpoints.copy_within(1.., 0);
             self.count -= 1;
         }
-        self.endpoints[self.count] = endpoint;
+        self.endpoints[self.count()] = endpoint;
         self.count += 1;
     }
 
@@ -54,7 +54,11 @@ impl Tried {
 
     /// All but the first `skip`.
     fn after(&self, skip: usize) -> &[EndpointIndex] {
-        &self.endpoints[skip.min(self.count)..self.count]
+        &self.endpoints[skip.min(self.count())..self.count()]
+    }
+
+    fn count(&self) -> usize {
+        usize::from(self.count)
     }
 }
 
@@ -67,10 +71,11 @@ fn tls_of(
     Some((upstream.tls.as_deref()?, name))
 }
 
-/// A connection to an endpoint, and leave to use it.
+const _: () = assert!(TRIED_MAX <= u8::MAX as usize);
+
+/// An endpoint there is a connection to, and leave to use it.
 pub(super) struct Connected {
     pub(super) endpoint: EndpointIndex,
-    pub(super) connection: UpstreamConnection,
     pub(super) admitted: Admitted,
     /// When the endpoint was chosen.
     pub(super) began: Instant,
@@ -79,13 +84,7 @@ pub(super) struct Connected {
 impl Exchange<'_> {
     /// A connection to an endpoint: pooled if there is one, else new. Endpoints that do not accept
     /// one are passed over, within bounds: nothing of the request has been sent.
-    pub(super) async fn connect(
-        &mut self,
-        upstream: &Arc<Upstream>,
-        timing: Timing,
-        fresh_only: bool,
-        tried: &mut Tried,
-    ) -> Result<Connected, Reason> {
+    pub(super) async fn connect(&mut self, upstream: &Arc<Upstream>) -> Result<Connected, Reason> {
         let state = self.shard.upstreams.state(upstream);
         let stats = &self.shard.stats;
         let behalf = upstream.proxy_protocol.map(|version| Box::new(self.client.behalf(version)));
@@ -93,14 +92,14 @@ impl Exchange<'_> {
         let mut last = Reason::NoEndpoint;
         loop {
             let usable = Usable::new(upstream, &state, self.shard);
-            let Some(endpoint) = self.pick(&usable, &state, tried, refused) else {
+            let Some(endpoint) = self.pick(&usable, &state, refused) else {
                 if last == Reason::NoEndpoint {
                     (last, self.retry_after_ms) = usable.refusal(self.shard);
                 }
                 return Err(last);
             };
             let Some(admitted) = usable.admit(endpoint) else {
-                tried.failed(endpoint); // others took the trials it had
+                self.tried.failed(endpoint); // others took the trials it had
                 refused += 1;
                 if refused < limits::CONNECT_TRIES_MAX {
                     continue;
@@ -112,7 +111,7 @@ impl Exchange<'_> {
             self.lease = Some(Rc::clone(&state).lease(endpoint));
             let Some(pool) = state.pool(endpoint) else {
                 last = Reason::UpstreamConnectFailed; // its name has no address
-                tried.failed(endpoint);
+                self.tried.failed(endpoint);
                 refused += 1;
                 if refused < limits::CONNECT_TRIES_MAX {
                     continue;
@@ -125,18 +124,19 @@ impl Exchange<'_> {
             let repeatable = self.is_repeatable();
             if upstream.http2 {
                 if let Some(stream) = pool.links.try_stream() {
-                    let connection = UpstreamConnection::of_stream(stream, deadlines);
-                    return Ok(Connected { endpoint, connection, admitted, began });
+                    self.connection = Some(UpstreamConnection::of_stream(stream, deadlines));
+                    return Ok(Connected { endpoint, admitted, began });
                 }
-            } else if !fresh_only
-                && let Some(connection) = match &behalf {
+            } else if !self.fresh_only {
+                self.connection = match &behalf {
                     None => pool.checkout(repeatable, now_tick, stats),
                     Some(behalf) => pool.checkout_for(behalf, now_tick, stats),
+                };
+                if self.connection.is_some() {
+                    return Ok(Connected { endpoint, admitted, began });
                 }
-            {
-                return Ok(Connected { endpoint, connection, admitted, began });
             }
-            let (within, tag) = timing.of_try(upstream.connect_timeout, deadlines.now_tick());
+            let (within, tag) = self.timing.of_try(upstream.connect_timeout, deadlines.now_tick());
             let failed = |end: &HandshakeEnd| self.shard.note_tls_failure(upstream, endpoint, end);
             let buffers = &self.shard.buffers;
             let tls = tls_of(upstream, endpoint);
@@ -151,7 +151,8 @@ impl Exchange<'_> {
             };
             match connected {
                 Ok(connection) => {
-                    return Ok(Connected { endpoint, connection, admitted, began });
+                    self.connection = Some(connection);
+                    return Ok(Connected { endpoint, admitted, began });
                 }
                 Err(Reason::UpstreamConnectTimeout) if tag == tag::ROUTE => {
                     self.learn(upstream, endpoint, admitted, began, &Err(last));
@@ -161,9 +162,9 @@ impl Exchange<'_> {
             }
             stats.upstream_connect_failures.inc();
             self.learn(upstream, endpoint, admitted, began, &Err(last));
-            tried.failed(endpoint);
+            self.tried.failed(endpoint);
             refused += 1;
-            let is_over = timing.is_over(self.shard.deadlines.now_tick());
+            let is_over = self.timing.is_over(self.shard.deadlines.now_tick());
             if refused == limits::CONNECT_TRIES_MAX || is_over {
                 return Err(last);
             }
@@ -176,14 +177,14 @@ impl Exchange<'_> {
         &self,
         usable: &Usable<'_>,
         state: &UpstreamState,
-        tried: &Tried,
         refused: usize,
     ) -> Option<EndpointIndex> {
         let pick = |avoid: &[EndpointIndex]| {
             let wish = Wish { avoid, ..self.affinity.wish() };
             usable.pick(state, wish, self.shard.random())
         };
-        let before = tried.count - refused;
+        let tried = &self.tried;
+        let before = tried.count() - refused;
         let picked = pick(tried.after(0));
         if picked.is_some() || before == 0 {
             return picked;

@@ -5,10 +5,12 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 use super::{
     affinity::Affinity,
     answer::{send, write_refusal},
+    connect::Tried,
     exchange::{Exchange, Reuse},
     finish::{self, Record},
     http2, pass,
     respond::Progress,
+    timing::Timing,
     tls,
     upload::UploadState,
 };
@@ -220,6 +222,7 @@ pub(super) async fn serve_request(
         return Ok(Reuse::Close);
     };
     let mut context = shard.contexts.lease();
+    context.head.clear();
     let head = client.read_head(&mut context, &shard.buffers, &listener.limits).await;
     let HeadEnd::Head(head_bytes) = head else {
         let to_head = context.head.method() == Method::Head;
@@ -227,7 +230,8 @@ pub(super) async fn serve_request(
     };
     // In memory of its own: the task of an idle connection stays small.
     let exchange = shard.futures.place(|| {
-        Exchange {
+        let timeout = listener.limits.body_timeout;
+        let mut exchange = Exchange {
             shard,
             table: &table,
             listener,
@@ -239,6 +243,10 @@ pub(super) async fn serve_request(
             forwarded: false,
             upload: UploadState::default(),
             progress: Progress::default(),
+            connection: None,
+            fresh_only: false,
+            tried: Tried::default(),
+            timing: Timing::new(timeout, timeout, None, 0), // until its route is known
             pool: None,
             affinity: Affinity::default(),
             lease: None,
@@ -246,8 +254,8 @@ pub(super) async fn serve_request(
             call: None,
             replay_bytes_max: 0,
             retry_after_ms: None,
-        }
-        .run()
+        };
+        async move { exchange.run().await }
     });
     Ok(exchange.await)
 }

@@ -5,15 +5,15 @@ use std::pin::pin;
 use super::{
     exchange::Exchange,
     piece::{Sink, Source},
-    relay::{Relay, Ways},
+    relay::Relay,
     respond::{RequestFacts, Respond, Responded},
     retry::Retries,
     timing::Timing,
-    upload::{UploadState, UploadWays},
+    upload::{self, UploadState, UploadWays},
 };
 use crate::{
     base::{limits, reason::Reason},
-    dataplane::{shard::Shard, upstream::UpstreamConnection},
+    dataplane::shard::Shard,
     proto::h1::Framing,
     rt::{Buf, Either, race},
 };
@@ -22,16 +22,15 @@ impl Exchange<'_> {
     /// Sends the request and reads the response, side by side where the body is still on its way.
     pub(super) async fn converse(
         &mut self,
-        connection: &mut UpstreamConnection,
-        timing: Timing,
         gate: Option<&Retries<'_>>,
     ) -> Result<Responded, Reason> {
+        let Self { shard, client, watch, context, head_bytes, forwarded, upload, .. } = self;
+        let (shard, timing) = (*shard, &self.timing);
+        let Some(connection) = &mut self.connection else { return Err(Reason::Internal) };
         let kept_max = match self.replay_bytes_max {
             0 if connection.reused => limits::REPLAY_BYTES_MAX,
             max => max,
         };
-        let Self { shard, client, watch, context, head_bytes, forwarded, upload, .. } = self;
-        let shard = *shard;
         let head = &context.head;
         let framing = head.framing();
         let request = RequestFacts {
@@ -52,7 +51,7 @@ impl Exchange<'_> {
         upload.awaits_continue.set(head.expects_continue());
         connection.sent += context.out.len() as u64;
         let endpoint = &connection.socket;
-        let respond = Respond {
+        let mut respond = Respond {
             shard,
             endpoint,
             client: &client.socket,
@@ -67,23 +66,15 @@ impl Exchange<'_> {
             progress: &mut self.progress,
             gate: gate.filter(|_| stays),
         };
-        let ways = UploadWays {
-            shard,
-            client: &client.socket,
-            endpoint,
-            timing,
-            state: upload,
-            bytes_max: self.listener.limits.body_bytes_max,
-        };
         if stays {
             // The request stays in the input: should the connection be dead, it is sent once more.
-            ways.before_write();
+            upload::before_write(shard, endpoint, timing);
             let sent = endpoint.send_bytes(&mut context.out).await;
             endpoint.write_without_deadline();
             if let Err(broken) = sent
                 && !endpoint.has_input()
             {
-                return Err(ways.write_failed(broken));
+                return Err(upload.write_failed(broken));
             }
             upload.bytes.set(copied as u64);
             let result = respond.run().await;
@@ -106,7 +97,14 @@ impl Exchange<'_> {
             head: &mut context.out,
             source: Source::new(framing, &mut context.upload),
             sink: if framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
-            ways,
+            ways: UploadWays {
+                shard,
+                client: &client.socket,
+                endpoint,
+                timing,
+                state: upload,
+                bytes_max: self.listener.limits.body_bytes_max,
+            },
         };
         if let Some(length) = here {
             if let Err(reason) = relay.run().await {
@@ -122,7 +120,7 @@ impl Exchange<'_> {
             upload.is_done.set(true);
             return respond.run().await;
         }
-        side_by_side(relay, respond, upload, timing, shard).await
+        shard.uploads.place(|| side_by_side(relay, respond, upload, timing, shard)).await
     }
 }
 
@@ -155,9 +153,9 @@ fn take_sent(input: &mut Option<Buf>, bytes: usize, forwarded: &mut bool) {
 /// up then, so that dropping what was under way loses nothing anybody could use.
 async fn side_by_side(
     mut relay: Relay<'_, UploadWays<'_>>,
-    respond: Respond<'_>,
+    mut respond: Respond<'_>,
     upload: &UploadState,
-    timing: Timing,
+    timing: &Timing,
     shard: &Shard,
 ) -> Result<Responded, Reason> {
     let endpoint = respond.endpoint;

@@ -5,9 +5,11 @@ use std::{rc::Rc, time::Duration};
 
 use super::{
     affinity::Affinity,
+    connect::Tried,
     finish::Record,
     respond::Progress,
     target::{self, Fields},
+    timing::Timing,
     tls,
     upload::UploadState,
 };
@@ -20,7 +22,7 @@ use crate::{
         context::RequestContext,
         downstream::Downstream,
         shard::{Lease, Shard, Table, Watch},
-        upstream::EndpointPool,
+        upstream::{EndpointPool, UpstreamConnection},
     },
     policy::route::{RouteMatch, RouteQuery},
     proto::{
@@ -43,7 +45,9 @@ pub(super) enum Reuse {
     Reset,
 }
 
-/// One request and all it touches.
+/// One request and all it touches. What several of its steps need is here and not among their
+/// arguments: those are kept twice by each future, and with many requests under way every line of
+/// memory is a cold one.
 pub(super) struct Exchange<'a> {
     pub(super) shard: &'a Shard,
     /// Pinned: one version of the rules, start to end.
@@ -60,6 +64,12 @@ pub(super) struct Exchange<'a> {
     pub(super) forwarded: bool,
     pub(super) upload: UploadState,
     pub(super) progress: Progress,
+    /// The connection to the endpoint of this try.
+    pub(super) connection: Option<UpstreamConnection>,
+    /// The pooled connection was dead: another one could be, too.
+    pub(super) fresh_only: bool,
+    pub(super) tried: Tried,
+    pub(super) timing: Timing,
     /// Where the connection to the endpoint goes when it is not needed any more.
     pub(super) pool: Option<Rc<EndpointPool>>,
     /// What ties the request to an endpoint.
@@ -83,12 +93,13 @@ pub(super) struct Call {
 
 impl Exchange<'_> {
     /// Serves the request. All paths meet at `finish`: each is counted and logged once.
-    pub(super) async fn run(mut self) -> Reuse {
+    pub(super) async fn run(&mut self) -> Reuse {
         self.shard.stats.requests_in_flight.inc();
         self.remember_head();
         self.note_call();
         let result = match self.decide() {
-            Ok(route) if self.client.socket.is_early() => self.forward_early(route).await,
+            // Boxed, as it is rare, and is not small.
+            Ok(route) if self.client.socket.is_early() => Box::pin(self.forward_early(route)).await,
             Ok(route) => self.forward(route).await,
             Err(reason) => Err(reason),
         };
@@ -107,7 +118,7 @@ impl Exchange<'_> {
     async fn forward_early(&mut self, route: RouteIndex) -> Result<Reuse, Reason> {
         let extra = self.table.snapshot.route(route).extra.as_deref();
         if !extra.is_some_and(|extra| extra.early_data)
-            && !Box::pin(tls::finish(self.client, self.listener.limits.header_timeout)).await
+            && !tls::finish(self.client, self.listener.limits.header_timeout).await
         {
             return Err(Reason::ClientGone);
         }

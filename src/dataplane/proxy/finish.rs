@@ -212,7 +212,7 @@ impl Exchange<'_> {
         }
         let bytes = self.client.input_bytes();
         let head = &self.context.head;
-        let logged = &mut self.context.logged;
+        let logged = self.context.logged.get_or_insert_default();
         logged.method.extend_from_slice(head.method_bytes(bytes));
         logged.target.extend_from_slice(head.target(bytes));
         logged.host.extend_from_slice(head.host(bytes).unwrap_or_default());
@@ -253,7 +253,7 @@ impl Exchange<'_> {
     fn log(&self, log: &AccessLog, micros: u64) {
         let snapshot = &self.table.snapshot;
         let record = &self.record;
-        let logged = &self.context.logged;
+        let Some(logged) = &self.context.logged else { return };
         let upstream = record.upstream.map(|index| snapshot.upstream(index));
         let endpoint = upstream
             .zip(record.endpoint)

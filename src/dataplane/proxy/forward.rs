@@ -5,14 +5,13 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     attempt::Attempted,
-    connect::{Connected, Tried},
+    connect::Connected,
     exchange::{Exchange, Reuse},
     retry::{Repeat, Retries},
     timing::Timing,
 };
 use crate::{
     base::{ids::RouteIndex, reason::Reason},
-    dataplane::upstream::UpstreamConnection,
     policy::overload::Importance,
     rt,
     snapshot::{Route, Upstream},
@@ -37,7 +36,7 @@ impl Exchange<'_> {
         self.note_affinity(upstream, extra);
         let of_route = extra.and_then(|extra| extra.timeout);
         let of_call = self.call.and_then(|call| call.timeout);
-        let timing = Timing::new(
+        self.timing = Timing::new(
             self.listener.limits.body_timeout,
             upstream.response_timeout,
             of_route.into_iter().chain(of_call).min(),
@@ -48,10 +47,10 @@ impl Exchange<'_> {
         let leave = self.pass_breaker(upstream)?;
         let retries = match extra.and_then(|extra| extra.retry.as_ref()) {
             None => Ok(None),
-            Some(rule) => self.retries(rule, upstream, timing).await.map(Some),
+            Some(rule) => self.retries(rule, upstream).await.map(Some),
         };
         let result = match retries {
-            Ok(retries) => self.tries(route, upstream, timing, retries).await,
+            Ok(mut retries) => self.tries(route, upstream, &mut retries).await,
             Err(reason) => Err(reason),
         };
         if let Some(leave) = leave {
@@ -65,27 +64,20 @@ impl Exchange<'_> {
         &mut self,
         route: &Route,
         upstream: &Arc<Upstream>,
-        timing: Timing,
-        mut retries: Option<Retries<'_>>,
+        retries: &mut Option<Retries<'_>>,
     ) -> Result<Reuse, Reason> {
-        let mut tried = Tried::default();
-        let mut fresh_only = false;
         loop {
-            let timing = match &retries {
-                Some(retries) => retries.timing(timing, self.shard.deadlines.now_tick()),
-                None => timing,
-            };
-            let result = self
-                .try_once(route, upstream, timing, &mut tried, &mut fresh_only, retries.as_ref())
-                .await;
-            let failure = match result {
+            if let Some(retries) = retries {
+                self.timing = retries.timing(self.timing, self.shard.deadlines.now_tick());
+            }
+            let failure = match self.try_once(route, upstream, retries.as_ref()).await {
                 Ok(Attempted::Done(reuse)) => return Ok(reuse),
                 Ok(Attempted::Stale) => continue,
                 Ok(Attempted::Refused(status)) => Repeat::granted(status),
                 Err(reason) => Repeat::asked(reason),
             };
-            let Some(retries) = &mut retries else { return failure.into_result() };
-            if !self.repeat(retries, &failure, timing).await {
+            let Some(retries) = retries else { return failure.into_result() };
+            if !self.repeat(retries, &failure).await {
                 return failure.into_result();
             }
         }
@@ -96,23 +88,18 @@ impl Exchange<'_> {
         &mut self,
         route: &Route,
         upstream: &Arc<Upstream>,
-        timing: Timing,
-        tried: &mut Tried,
-        fresh_only: &mut bool,
         retries: Option<&Retries<'_>>,
     ) -> Result<Attempted, Reason> {
-        let Connected { endpoint, connection, admitted, began } =
-            self.connect(upstream, timing, *fresh_only, tried).await?;
+        let Connected { endpoint, admitted, began } = self.connect(upstream).await?;
         if self.record.retries > 0
             && let Some(lease) = &self.lease
         {
             lease.note_retry();
         }
-        let was_reused = connection.reused;
-        let sent_before = connection.sent;
+        let (was_reused, sent_before) =
+            self.connection.as_ref().map_or((false, 0), |one| (one.reused, one.sent));
         let gate = retries.filter(|retries| self.is_gated(retries));
-        let mut connection = Some(connection);
-        let result = self.attempt(route, upstream, endpoint, timing, gate, &mut connection).await;
+        let result = self.attempt(route, upstream, endpoint, gate).await;
         self.note_upstream(upstream, began, result.is_err());
         if was_reused
             && matches!(result, Err(Reason::UpstreamClosed))
@@ -123,20 +110,19 @@ impl Exchange<'_> {
         }
         let result = match result {
             Err(reason)
-                if was_reused
-                    && !*fresh_only
-                    && self.may_repeat(reason, connection.as_ref(), sent_before) =>
+                if was_reused && !self.fresh_only && self.may_repeat(reason, sent_before) =>
             {
                 // The pooled connection was dead, and nothing of the request was processed.
-                *fresh_only = true;
+                self.fresh_only = true;
                 self.note_retry(upstream, None);
                 Ok(Attempted::Stale)
             }
             done => done,
         };
+        self.connection = None;
         self.learn(upstream, endpoint, admitted, began, &result);
         if !matches!(result, Ok(Attempted::Done(_) | Attempted::Stale)) {
-            tried.failed(endpoint);
+            self.tried.failed(endpoint);
         }
         result
     }
@@ -153,13 +139,8 @@ impl Exchange<'_> {
 
     /// Whether the request can be sent again: nothing came back, all of it is still here, and
     /// repeating it changes nothing (RFC 9110 §9.2.2) or nothing of it has arrived.
-    fn may_repeat(
-        &self,
-        reason: Reason,
-        connection: Option<&UpstreamConnection>,
-        sent_before: u64,
-    ) -> bool {
-        let Some(connection) = connection else { return false };
+    fn may_repeat(&self, reason: Reason, sent_before: u64) -> bool {
+        let Some(connection) = &self.connection else { return false };
         let has_ended = self.progress.endpoint_ended;
         reason == Reason::UpstreamClosed
             && !self.progress.endpoint_spoke

@@ -87,7 +87,7 @@ pub(super) struct Respond<'a> {
     pub(super) endpoint: &'a Socket,
     pub(super) client: &'a Socket,
     pub(super) watch: &'a Watch,
-    pub(super) timing: Timing,
+    pub(super) timing: &'a Timing,
     pub(super) upload: &'a UploadState,
     pub(super) request: RequestFacts,
     pub(super) response: &'a mut ResponseHead,
@@ -108,13 +108,13 @@ impl Respond<'_> {
     ///
     /// # Cancel safety
     /// Not cancel safe: both sockets are of no use afterwards.
-    pub(super) async fn run(mut self) -> Result<Responded, Reason> {
+    pub(super) async fn run(&mut self) -> Result<Responded, Reason> {
         let mut input = None;
         let mut interim_left = limits::INTERIM_RESPONSES_MAX;
         loop {
             let head_bytes = self.read_head(&mut input).await?;
             if !self.response.is_interim() {
-                return self.final_response(input, head_bytes).await;
+                return self.final_response(&mut input, head_bytes).await;
             }
             interim_left = interim_left.checked_sub(1).ok_or(Reason::UpstreamInvalid)?;
             self.pass_interim(&mut input, head_bytes).await?;
@@ -123,9 +123,12 @@ impl Respond<'_> {
 
     async fn read_head(&mut self, input: &mut Option<Buf>) -> Result<usize, Reason> {
         let of = ResponseTo { method: self.request.method, upgrade: self.request.upgrade };
-        self.response.clear();
+        let mut begun = false;
         loop {
             if let Some(buf) = input {
+                if !std::mem::replace(&mut begun, true) {
+                    self.response.clear(); // here, so that waiting for a response touches none of it
+                }
                 match self.response.parse(buf.data(), HEAD_LIMITS, of) {
                     Ok(Parse::Complete { head_bytes }) => {
                         if self.endpoint.is_stream() {
@@ -219,20 +222,20 @@ impl Respond<'_> {
     }
 
     async fn final_response(
-        mut self,
-        mut input: Option<Buf>,
+        &mut self,
+        input: &mut Option<Buf>,
         head_bytes: usize,
     ) -> Result<Responded, Reason> {
         self.progress.head_at = Some(rt::turn_time());
         if let Some(gate) = self.gate
             && gate.refuse(self.response.status(), self.shard)
         {
-            return Ok(self.refused(&input, head_bytes));
+            return Ok(self.refused(input, head_bytes));
         }
         let upgraded = self.response.is_upgrade();
         let plan = self.plan();
-        self.write_head(&input, plan);
-        consume(&mut input, head_bytes);
+        self.write_head(input, plan);
+        consume(input, head_bytes);
         self.progress.status = self.response.status();
         self.progress.is_close_delimited = plan.framing == Framing::UntilClose;
         let endpoint_reusable = self.response.keep_alive();
@@ -241,7 +244,7 @@ impl Respond<'_> {
             let sent = self.client.send_bytes(self.out).await;
             self.client.write_without_deadline(); // the tunnel may be silent for longer
             sent.map_err(client_write_failed)?;
-            return Ok(Responded::Upgraded(input));
+            return Ok(Responded::Upgraded(input.take()));
         }
         let framing = self.response.framing();
         let discarded = plan.discard && framing != Framing::Empty;
@@ -249,7 +252,7 @@ impl Respond<'_> {
             shard: self.shard,
             from: self.endpoint,
             to: self.client,
-            input: &mut input,
+            input: &mut *input,
             head: self.out,
             source: if discarded { Source::Length(0) } else { Source::new(framing, self.decoder) },
             sink: if plan.framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
@@ -340,7 +343,7 @@ struct DownloadWays<'a> {
     endpoint: &'a Socket,
     client: &'a Socket,
     watch: &'a Watch,
-    timing: Timing,
+    timing: &'a Timing,
     bytes: &'a Cell<u64>,
 }
 

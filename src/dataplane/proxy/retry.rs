@@ -88,10 +88,9 @@ impl Exchange<'_> {
         &mut self,
         rule: &'a RetryRule,
         upstream: &'a Arc<Upstream>,
-        timing: Timing,
     ) -> Result<Retries<'a>, Reason> {
         self.shard.tallied(upstream).tally.earn(rule.budget_per_10k);
-        let is_kept = rule.attempts > 0 && self.keep_body(rule, timing).await?;
+        let is_kept = rule.attempts > 0 && self.keep_body(rule).await?;
         if is_kept {
             self.replay_bytes_max = rule.body_bytes_max;
         }
@@ -100,7 +99,7 @@ impl Exchange<'_> {
 
     /// Whether the whole request is in the client's input, its body received if it has one that may
     /// be kept.
-    async fn keep_body(&mut self, rule: &RetryRule, timing: Timing) -> Result<bool, Reason> {
+    async fn keep_body(&mut self, rule: &RetryRule) -> Result<bool, Reason> {
         let head = &self.context.head;
         let length = match head.framing() {
             Framing::Empty => return Ok(true),
@@ -124,7 +123,7 @@ impl Exchange<'_> {
                 }
             }
             let socket = &self.client.socket;
-            socket.read_within(timing.client, tag::CLIENT);
+            socket.read_within(self.timing.client, tag::CLIENT);
             let received = socket.fill(&mut self.client.input, &self.shard.buffers).await;
             socket.read_without_deadline();
             match received {
@@ -150,12 +149,7 @@ impl Exchange<'_> {
     }
 
     /// Whether there is another try; waits until it is due.
-    pub(super) async fn repeat(
-        &mut self,
-        retries: &mut Retries<'_>,
-        failure: &Repeat,
-        timing: Timing,
-    ) -> bool {
+    pub(super) async fn repeat(&mut self, retries: &mut Retries<'_>, failure: &Repeat) -> bool {
         let Some(cause) = failure.cause else { return false };
         let may = match cause {
             // Nothing was sent: safe whatever it is.
@@ -174,7 +168,7 @@ impl Exchange<'_> {
         if !pause.is_zero() {
             rt::sleep(pause).await;
         }
-        if timing.is_over(self.shard.deadlines.now_tick()) {
+        if self.timing.is_over(self.shard.deadlines.now_tick()) {
             return false;
         }
         self.progress = Progress::default();

@@ -21,11 +21,14 @@ pub(super) struct Timing {
     pub(super) client: Duration,
     /// For a silence of the endpoint.
     pub(super) upstream: Duration,
-    /// The tick at which the whole exchange has to be over.
-    route_tick: Option<u64>,
-    /// The tick at which this try has to have its response head.
-    try_tick: Option<u64>,
+    /// The tick at which the whole exchange has to be over, or [`NEVER`].
+    route_tick: u64,
+    /// The tick at which this try has to have its response head, or [`NEVER`].
+    try_tick: u64,
 }
+
+/// A tick that does not come: cheaper to carry than an `Option`.
+const NEVER: u64 = u64::MAX;
 
 impl Timing {
     /// The lengths of an exchange that begins now.
@@ -35,13 +38,13 @@ impl Timing {
         route: Option<Duration>,
         now_tick: u64,
     ) -> Self {
-        let route_tick = route.map(|length| tick_after(length, now_tick));
-        Self { client, upstream, route_tick, try_tick: None }
+        let route_tick = route.map_or(NEVER, |length| tick_after(length, now_tick));
+        Self { client, upstream, route_tick, try_tick: NEVER }
     }
 
     /// The same for a try that begins now and may take so long to its response head.
     pub(super) fn for_try(self, length: Duration, now_tick: u64) -> Self {
-        Self { try_tick: Some(tick_after(length, now_tick)), ..self }
+        Self { try_tick: tick_after(length, now_tick), ..self }
     }
 
     /// How long the endpoint may be silent before its response head, with the tag to blame.
@@ -51,16 +54,18 @@ impl Timing {
 
     /// The shorter of `length`, what is left for this try, and what is left for the exchange.
     pub(super) fn of_try(&self, length: Duration, now_tick: u64) -> (Duration, u8) {
-        let left = self.try_tick.map(|end| ticks_long(end.saturating_sub(now_tick)));
-        let length = left.map_or(length, |left| left.min(length));
+        let length = match self.try_tick {
+            NEVER => length,
+            end => ticks_long(end.saturating_sub(now_tick)).min(length),
+        };
         self.at_most(length, tag::UPSTREAM, now_tick)
     }
 
     /// The shorter of `length` and what is left for the whole exchange, with the tag to blame.
     pub(super) fn at_most(&self, length: Duration, tag: u8, now_tick: u64) -> (Duration, u8) {
         match self.route_tick {
-            None => (length, tag),
-            Some(end) => {
+            NEVER => (length, tag),
+            end => {
                 let left = ticks_long(end.saturating_sub(now_tick));
                 if left < length { (left, tag::ROUTE) } else { (length, tag) }
             }
@@ -69,7 +74,7 @@ impl Timing {
 
     /// Whether the route's time is over.
     pub(super) fn is_over(&self, now_tick: u64) -> bool {
-        self.route_tick.is_some_and(|end| now_tick >= end)
+        self.route_tick != NEVER && now_tick >= self.route_tick
     }
 }
 

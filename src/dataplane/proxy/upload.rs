@@ -39,11 +39,32 @@ pub(super) struct UploadWays<'a> {
     /// Where it goes.
     pub(super) endpoint: &'a Socket,
     /// How long each step may take.
-    pub(super) timing: Timing,
+    pub(super) timing: &'a Timing,
     /// Where the other side looks.
     pub(super) state: &'a UploadState,
     /// Body bytes at most.
     pub(super) bytes_max: u64,
+}
+
+impl UploadState {
+    /// Why a write failed.
+    pub(super) fn write_failed(&self, broken: Broken) -> Reason {
+        match broken {
+            Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
+            Broken::Deadline(_) => Reason::UpstreamTimeout,
+            Broken::Reset | Broken::NoBuffer => {
+                self.endpoint_refused.set(true);
+                Reason::UpstreamClosed
+            }
+        }
+    }
+}
+
+/// Sets the deadline of the next write to the endpoint.
+pub(super) fn before_write(shard: &Shard, endpoint: &Socket, timing: &Timing) {
+    let now_tick = shard.deadlines.now_tick();
+    let (after, tag) = timing.at_most(timing.upstream, tag::UPSTREAM, now_tick);
+    endpoint.write_within(after, tag);
 }
 
 impl Ways for UploadWays<'_> {
@@ -60,9 +81,7 @@ impl Ways for UploadWays<'_> {
     }
 
     fn before_write(&self) {
-        let now_tick = self.shard.deadlines.now_tick();
-        let (after, tag) = self.timing.at_most(self.timing.upstream, tag::UPSTREAM, now_tick);
-        self.endpoint.write_within(after, tag);
+        before_write(self.shard, self.endpoint, self.timing);
     }
 
     fn read_failed(&self, broken: Broken) -> Reason {
@@ -75,14 +94,7 @@ impl Ways for UploadWays<'_> {
     }
 
     fn write_failed(&self, broken: Broken) -> Reason {
-        match broken {
-            Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
-            Broken::Deadline(_) => Reason::UpstreamTimeout,
-            Broken::Reset | Broken::NoBuffer => {
-                self.state.endpoint_refused.set(true);
-                Reason::UpstreamClosed
-            }
-        }
+        self.state.write_failed(broken)
     }
 
     fn ended_early(&self) -> Reason {

@@ -57,6 +57,8 @@ pub struct Shard {
     pub buffers: BufPool,
     /// Memory for the futures that serve requests.
     pub futures: FuturePool,
+    /// The same for those whose body arrives while their response may.
+    pub uploads: FuturePool,
     /// Contexts of requests.
     pub contexts: ContextPool,
     /// Pipes for `splice(2)`.
@@ -113,6 +115,7 @@ impl Shard {
             connections_max: settings.connections_max,
             buffers: BufPool::new(data_bytes, settings.buffers_max),
             futures: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
+            uploads: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             contexts: ContextPool::default(),
             pipes: PipePool::new(settings.pipes_max, limits::PIPE_BYTES),
             splice_bytes_min: settings.splice_bytes_min,
