@@ -112,6 +112,17 @@ pub const UPSTREAM_SERIES_MAX: usize = 256;
 /// Routes whose split has metric series; those of further ones are left out.
 pub const SPLIT_SERIES_MAX: usize = 256;
 
+/// Rollouts at once: the state of each is small, and what all of them say is looked at together.
+pub const ROLLOUTS_MAX: usize = 64;
+
+/// Stages of one rollout.
+pub const ROLLOUT_STAGES_MAX: usize = 20;
+
+/// How often the numbers of rollouts are looked at, at the least and at the most.
+pub const ROLLOUT_LOOK_MIN: Duration = Duration::from_millis(20);
+/// See [`ROLLOUT_LOOK_MIN`].
+pub const ROLLOUT_LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// Largest `weight` of an upstream in a split: a share of one in a million can be written.
 pub const SPLIT_WEIGHT_MAX: u32 = 1_000_000;
 

@@ -70,6 +70,7 @@ pub fn compile(
         access_log: config.log.access,
         drain_timeout: config.runtime.drain_timeout,
         dns: Arc::new(config.dns),
+        rollouts: config.rollouts.into_iter().map(Arc::new).collect(),
     };
     Ok((snapshot, warnings))
 }

@@ -105,6 +105,7 @@ pub(crate) fn snapshot(version: u64) -> Snapshot {
             ttl_max: seconds(300),
         }),
         drain_timeout: seconds(30),
+        rollouts: Arc::default(),
     }
 }
 

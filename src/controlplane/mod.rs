@@ -17,6 +17,7 @@ pub(crate) mod fixtures;
 mod hash;
 pub mod health;
 pub mod log;
+pub mod rollout;
 pub mod series;
 pub mod source;
 pub mod standing;

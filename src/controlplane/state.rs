@@ -23,6 +23,7 @@ use crate::{
         dns::Names,
         export::access_log::WriterStats,
         health::Checks,
+        rollout::Rollouts,
         series::Series,
     },
     snapshot::Snapshot,
@@ -82,6 +83,8 @@ pub struct State {
     pub checks: Checks,
     /// Names of endpoints and what they stand for.
     pub names: Arc<Names>,
+    /// Rollouts and what they have come to.
+    pub rollouts: Arc<Rollouts>,
     /// Wakes whoever waits for cores to obey, each time that one does.
     pub acknowledged: Notify,
     phase: AtomicU8,
@@ -190,6 +193,7 @@ impl State {
             changes,
             checks: Checks::default(),
             names: Arc::default(),
+            rollouts: Arc::default(),
             acknowledged: Notify::new(),
             phase,
             rules: Mutex::new(rules),

@@ -8,5 +8,6 @@ pub mod key;
 pub mod outlier;
 pub mod overload;
 pub mod retry;
+pub mod rollout;
 pub mod route;
 pub mod split;

@@ -20,6 +20,7 @@ use crate::{
         config::{Driver, RuntimeConfig},
         export::access_log::Writer,
         log,
+        rollout::Rollouts,
         series::Series,
         source::Stamp,
         state::{DriverInfo, Phase, Rules, State},
@@ -199,6 +200,8 @@ impl Boot {
         let (changes, orders) = Changes::new();
         let mut state = State::new(started, stats, log, describe(&driver), changes, rules);
         state.names = Arc::clone(&reader.names);
+        let saved = rules::rollouts(inherited.rollouts, kept.directory.as_deref());
+        state.rollouts = Arc::new(Rollouts::new(saved, kept.directory));
         let state = Arc::new(state);
         let preparer = Preparer {
             source,
@@ -245,6 +248,7 @@ impl Boot {
         self.introduce(&listeners, admin);
         self.state.checks.follow(None, &self.snapshot);
         self.state.names.follow(None, &self.snapshot);
+        self.state.rollouts.follow(&self.snapshot);
         tokio::spawn(Arc::clone(&self.state.names).apply(self.state.changes.clone()));
         let Workers { threads, mailboxes } = self.start_workers(&reports)?;
         wait_until_ready(&receiver, &wake, threads.len()).await?;

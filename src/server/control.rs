@@ -136,9 +136,12 @@ impl Control {
                 answer = self.upgrading.answer() => match answer {
                     Ok(_) if deadline.is_some() => {}
                     Ok(successor) => deadline = Some(self.hand_over(successor)),
-                    Err(reason) => log::error(format_args!(
-                        "no upgrade: {reason}; its own lines above say why; this process goes on"
-                    )),
+                    Err(reason) => {
+                        self.state.rollouts.hold(false);
+                        log::error(format_args!(
+                            "no upgrade: {reason}; its own lines above say why; this process goes on"
+                        ));
+                    }
                 },
                 _ = requests.hangup.recv() => self.hang_up(deadline.is_some()),
                 // Both would end the process if nobody listened.
@@ -171,7 +174,10 @@ impl Control {
             self.changing.start();
         } else if !self.changing.is_preparing() {
             let version = self.state.rules().snapshot.version;
-            self.upgrading.start(version);
+            // What the successor goes on from must not move meanwhile.
+            self.state.rollouts.hold(true);
+            let is_started = self.upgrading.start(version, self.state.rollouts.saved());
+            self.state.rollouts.hold(is_started);
         }
     }
 
@@ -330,6 +336,7 @@ impl Control {
             let mut rules = self.state.rules();
             self.state.checks.follow(Some(&rules.snapshot), &snapshot);
             self.state.names.follow(Some(&rules.snapshot), &snapshot);
+            self.state.rollouts.follow(&snapshot);
             rules.accept(Arc::clone(&snapshot), overlay, asked, is_read);
             if let Some(known) = known {
                 rules.known = known;

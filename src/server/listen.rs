@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     base::ids::ListenerId,
-    controlplane::carry,
+    controlplane::{carry, rollout::Saved},
     rt::{self, Bound},
     server::error::ServerError,
     snapshot::{AdminSettings, Listener, Snapshot, messages::ListenSocket},
@@ -37,6 +37,8 @@ pub(super) struct Inherited {
     pub(super) admin: Option<std::net::TcpListener>,
     /// The version of the rules that the predecessor obeyed; 0 without one.
     pub(super) version: u64,
+    /// What its rollouts had come to.
+    pub(super) rollouts: Vec<Saved>,
 }
 
 /// The sockets of one core: position of the listener in the snapshot, and the socket.

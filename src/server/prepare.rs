@@ -330,6 +330,7 @@ fn with_version(snapshot: &Snapshot, version: u64) -> Snapshot {
         upstreams: snapshot.upstreams.clone(),
         access_log: snapshot.access_log.clone(),
         dns: Arc::clone(&snapshot.dns),
+        rollouts: Arc::clone(&snapshot.rollouts),
         drain_timeout: snapshot.drain_timeout,
     }
 }

@@ -1,7 +1,11 @@
 //! From a source to rules that the cores can obey: read, check, compile. The same at the start and for
 //! every change.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use crate::{
     controlplane::{
@@ -13,6 +17,8 @@ use crate::{
         },
         dns::Names,
         export::access_log::Sink,
+        log,
+        rollout::{self, Saved},
         source::Stamp,
         store::FileStore,
     },
@@ -145,6 +151,8 @@ pub(super) struct Kept {
     pub(super) overlay: Arc<Overlay>,
     /// Where it is kept from now on.
     pub(super) store: Option<FileStore>,
+    /// The directory of that.
+    pub(super) directory: Option<PathBuf>,
 }
 
 /// Reads what `[admin] state_dir` holds, if there is one.
@@ -153,7 +161,7 @@ pub(super) struct Kept {
 /// A state that can't be read, or is damaged: serving without it would be serving other rules.
 pub(super) fn kept(source: &Source) -> Result<Kept, ConfigErrors> {
     let Some(directory) = config::state_dir(source.base()) else {
-        return Ok(Kept { overlay: Arc::default(), store: None });
+        return Ok(Kept { overlay: Arc::default(), store: None, directory: None });
     };
     let store = FileStore::new(&directory);
     let overlay = store.load().map_err(|text| {
@@ -168,7 +176,20 @@ pub(super) fn kept(source: &Source) -> Result<Kept, ConfigErrors> {
             severity: Severity::Error,
         }])
     })?;
-    Ok(Kept { overlay: Arc::new(overlay), store: Some(store) })
+    let directory = Some(directory);
+    Ok(Kept { overlay: Arc::new(overlay), store: Some(store), directory })
+}
+
+/// What the rollouts had come to: as the predecessor said, else as `[admin] state_dir` has it.
+pub(super) fn rollouts(inherited: Vec<Saved>, directory: Option<&Path>) -> Vec<Saved> {
+    let Some(directory) = directory.filter(|_| inherited.is_empty()) else { return inherited };
+    rollout::load(directory).unwrap_or_else(|error| {
+        log::error(format_args!(
+            "rollouts: what they came to can't be read from {}: {error}; they begin anew",
+            directory.display()
+        ));
+        Vec::new()
+    })
 }
 
 /// Reads and compiles a source, on the thread for that.

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::{ids::ListenerId, limits::UPGRADE_MAX},
+    controlplane::rollout::Saved,
     rt::{
         Bound,
         service::{self, FDS_PER_MESSAGE_MAX},
@@ -43,6 +44,9 @@ const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Message {
     sockets: Vec<Described>,
+    /// What a rollout has come to.
+    #[serde(default)]
+    rollout: Option<Saved>,
     /// Of the last message: the version of the rules.
     last: Option<u64>,
 }
@@ -103,6 +107,7 @@ pub(super) fn start(
     program: &Program,
     sockets: &[Passed<'_>],
     version: u64,
+    rollouts: Vec<Saved>,
 ) -> io::Result<oneshot::Receiver<Result<u32, String>>> {
     let (ours, theirs) = service::message_pair()?;
     let mut child = Command::new(&program.path)
@@ -114,7 +119,7 @@ pub(super) fn start(
         .stdin(theirs)
         .spawn()?;
     let (sender, answer) = oneshot::channel();
-    if let Err(error) = pass(&ours, sockets, version) {
+    if let Err(error) = pass(&ours, sockets, rollouts, version) {
         let text = format!("it did not take the sockets: {error}{}", end(&mut child));
         let _ = sender.send(Err(text));
         return Ok(answer);
@@ -125,14 +130,22 @@ pub(super) fn start(
     Ok(answer)
 }
 
-fn pass(to: &OwnedFd, sockets: &[Passed<'_>], version: u64) -> io::Result<()> {
+fn pass(
+    to: &OwnedFd,
+    sockets: &[Passed<'_>],
+    rollouts: Vec<Saved>,
+    version: u64,
+) -> io::Result<()> {
     for some in sockets.chunks(FDS_PER_MESSAGE_MAX) {
         let described =
             some.iter().map(|one| Described { core: one.core, foreign: one.foreign }).collect();
         let fds: Vec<BorrowedFd<'_>> = some.iter().map(|one| one.fd).collect();
-        send(to, &Message { sockets: described, last: None }, &fds)?;
+        send(to, &Message { sockets: described, ..Message::default() }, &fds)?;
     }
-    send(to, &Message { sockets: Vec::new(), last: Some(version) }, &[])
+    for saved in rollouts {
+        send(to, &Message { rollout: Some(saved), ..Message::default() }, &[])?;
+    }
+    send(to, &Message { last: Some(version), ..Message::default() }, &[])
 }
 
 fn send(to: &OwnedFd, message: &Message, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -208,6 +221,7 @@ pub(super) fn take_over() -> io::Result<Option<(Predecessor, Inherited)>> {
                 None => inherited.admin = Some(admin(fd)?),
             }
         }
+        inherited.rollouts.extend(message.rollout);
         if let Some(version) = message.last {
             inherited.version = version;
             return Ok(Some((Predecessor(socket), inherited)));
@@ -288,7 +302,7 @@ mod tests {
             held.keep(core, &socket).expect("a copy");
         }
         held.keep_only(|listener| listener.0 != 2);
-        pass(&ours, &held.all(), 9).expect("passed");
+        pass(&ours, &held.all(), Vec::new(), 9).expect("passed");
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         let (mut seen, mut version) = (Vec::new(), None);
         while version.is_none() {
@@ -311,9 +325,9 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_an_error_and_one_that_ends_is_a_reason() {
         let missing = Program { path: "/nowhere/ringway".into(), arguments: Vec::new() };
-        start(&missing, &[], 1).expect_err("not there");
+        start(&missing, &[], 1, Vec::new()).expect_err("not there");
         let ends = Program { path: "/bin/false".into(), arguments: Vec::new() };
-        let answer = start(&ends, &[], 1).expect("started");
+        let answer = start(&ends, &[], 1, Vec::new()).expect("started");
         let reason = answer.blocking_recv().expect("an answer").expect_err("it ended");
         assert!(reason.contains("exit status: 1"), "{reason}");
     }

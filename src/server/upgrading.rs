@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::ids::ListenerId,
-    controlplane::log,
+    controlplane::{log, rollout::Saved},
     server::upgrade::{self, Held, Program},
     snapshot::messages::ListenSocket,
 };
@@ -43,19 +43,20 @@ impl Upgrading {
         self.wanted || self.answer.is_some()
     }
 
-    /// Starts the successor, if one is wanted.
-    pub(super) fn start(&mut self, version: u64) {
+    /// Starts the successor, if one is wanted; whether one is on its way.
+    pub(super) fn start(&mut self, version: u64, rollouts: Vec<Saved>) -> bool {
         if !std::mem::take(&mut self.wanted) {
-            return;
+            return self.answer.is_some();
         }
         let path = self.program.path().display().to_string();
         log::info(format_args!("SIGUSR2: starting {path}, which is to take over"));
-        match upgrade::start(&self.program, &self.held.all(), version) {
+        match upgrade::start(&self.program, &self.held.all(), version, rollouts) {
             Ok(answer) => self.answer = Some(answer),
             Err(error) => log::error(format_args!(
                 "no upgrade: {path} cannot be started: {error}; this process goes on"
             )),
         }
+        self.answer.is_some()
     }
 
     /// Waits for the successor's word: its process id, or why it will not take over.

@@ -8,6 +8,7 @@ pub mod cells;
 pub mod health;
 pub mod messages;
 pub mod names;
+pub mod rollout;
 pub mod split;
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub access_log: Option<AccessLog>,
     /// How names of endpoints are looked up.
     pub dns: Arc<names::DnsSettings>,
+    /// New versions that take over step by step.
+    pub rollouts: Arc<[Arc<rollout::Rollout>]>,
 }
 
 impl Snapshot {

@@ -10,8 +10,13 @@ use crate::{
     base::ids::UpstreamIndex,
     policy::{
         key::RequestKey,
+        rollout::Counts,
         route::FieldSource,
         split::{self, CHOICES_MAX, Condition, PlaceCookie},
+    },
+    telemetry::{
+        counter::Counter,
+        histogram::{BUCKETS, Histogram},
     },
 };
 
@@ -25,6 +30,8 @@ pub struct Split {
     /// The shares in force, and whose turn it is; carried over as long as the choices and their
     /// weights stay.
     pub cell: Arc<SplitCell>,
+    /// Whether a rollout wants to know how its requests fare.
+    pub is_watched: bool,
 }
 
 /// One upstream of a split.
@@ -96,6 +103,16 @@ pub struct SplitCell {
 struct Lane {
     /// By choice: see [`split::by_turn`].
     owed: [AtomicI64; CHOICES_MAX],
+    /// By choice, where a rollout wants to know.
+    fared: OnceLock<Box<[Fared]>>,
+}
+
+/// How the requests of a choice fared on one core.
+#[derive(Debug, Default)]
+struct Fared {
+    requests: Counter,
+    errors: Counter,
+    latencies: Histogram,
 }
 
 /// What changes is no part of the rules.
@@ -129,6 +146,31 @@ impl SplitCell {
         }
     }
 
+    /// Counts a request of a choice. To be called by that core only.
+    pub fn record(&self, core: usize, choice: usize, is_error: bool, micros: u64) {
+        let Some(lane) = self.lanes.get(core) else { return };
+        let make = || self.shares.iter().map(|_| Fared::default()).collect();
+        let fared = lane.get_or_init(Lane::new).fared.get_or_init(make);
+        if let Some(fared) = fared.get(choice) {
+            fared.requests.inc();
+            fared.errors.add(u64::from(is_error));
+            fared.latencies.record(micros);
+        }
+    }
+
+    /// How the requests of a choice fared on all cores, latencies by bucket of [`Histogram`].
+    pub fn counts(&self, choice: usize) -> Counts {
+        let mut counts = Counts { latencies: vec![0; BUCKETS], ..Counts::default() };
+        let lanes = self.lanes.iter().filter_map(|lane| lane.get()?.fared.get()?.get(choice));
+        for fared in lanes {
+            // In this order, so that no more have failed than there were.
+            counts.errors += fared.errors.get();
+            counts.requests += fared.requests.get();
+            fared.latencies.add_to(&mut counts.latencies);
+        }
+        counts
+    }
+
     /// Whose turn it is on a core; `None` if no choice has a share. To be called by that core only.
     fn turn(&self, core: usize) -> Option<usize> {
         let lane = self.lanes.get(core)?.get_or_init(Lane::new);
@@ -144,7 +186,7 @@ impl SplitCell {
 
 impl Lane {
     fn new() -> Box<Self> {
-        Box::new(Self { owed: [const { AtomicI64::new(0) }; CHOICES_MAX] })
+        Box::new(Self { owed: [const { AtomicI64::new(0) }; CHOICES_MAX], fared: OnceLock::new() })
     }
 }
 
@@ -162,5 +204,17 @@ mod tests {
         cell.set_shares(&split::shares(&[1, 0]));
         assert_eq!((count(0), count(1)), (0, 0));
         assert_eq!(cell.turn(2), None, "no such core");
+    }
+
+    #[test]
+    fn requests_are_counted_over_cores() {
+        let cell = SplitCell::new(&[1, 1], 2);
+        assert_eq!(cell.counts(0).requests, 0);
+        (0..3).for_each(|n| cell.record(n % 2, 0, n == 0, 1_000));
+        cell.record(1, 1, true, 5);
+        cell.record(9, 1, true, 5);
+        let (old, new) = (cell.counts(0), cell.counts(1));
+        assert_eq!((old.requests, old.errors, new.requests, new.errors), (3, 1, 1, 1));
+        assert_eq!(old.latencies.iter().sum::<u64>(), 3);
     }
 }

@@ -59,6 +59,11 @@ impl Histogram {
         }
     }
 
+    /// Adds this core's counts to `into`, by bucket; it has [`BUCKETS`] of them.
+    pub fn add_to(&self, into: &mut [u64]) {
+        into.iter_mut().zip(&self.fine).for_each(|(sum, counter)| *sum += counter.get());
+    }
+
     /// Calls `each(middle of the bucket in microseconds, count)` for every bucket in use.
     pub fn for_each(&self, mut each: impl FnMut(u64, u64)) {
         for (index, counter) in self.fine.iter().enumerate() {
@@ -83,7 +88,7 @@ fn bucket(micros: u64) -> usize {
 }
 
 /// The middle of a bucket, microseconds.
-fn middle(index: usize) -> u64 {
+pub fn middle(index: usize) -> u64 {
     let Some(above) = index.checked_sub(LINEAR as usize) else { return index as u64 };
     let shift = above / PER_DOUBLING + 1;
     let low = ((PER_DOUBLING + above % PER_DOUBLING) as u64) << shift;

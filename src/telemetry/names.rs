@@ -105,6 +105,14 @@ metrics! {
         "The limit in force, which follows latency if it is adaptive.";
     SPLIT_SHARE = "ringway_split_share_ratio", Gauge, ["route", "upstream"],
         "The share of a route's requests that an upstream of its split gets now.";
+    ROLLOUT_STATE = "ringway_rollout_state", Gauge, ["rollout", "state"],
+        "1 for the state of a rollout: `running`, `paused`, `done` or `rolled_back`.";
+    ROLLOUT_SHARE = "ringway_rollout_share_ratio", Gauge, ["rollout"],
+        "What the new version gets of the requests of both.";
+    ROLLOUT_PROMOTIONS = "ringway_rollout_promotions_total", Counter, ["rollout"],
+        "Stages that a rollout has passed.";
+    ROLLOUT_ROLLBACKS = "ringway_rollout_rollbacks_total", Counter, ["rollout"],
+        "How often a rollout went back to the old version.";
     POOL_IDLE = "ringway_pool_idle_connections", Gauge, ["core"],
         "Idle connections to endpoints kept.";
     POOL_STALE = "ringway_pool_stale_total", Counter, ["core"],

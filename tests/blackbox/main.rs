@@ -39,6 +39,7 @@ mod proxy_protocol_out;
 mod reload;
 mod responses;
 mod retries;
+mod rollouts;
 mod routing;
 mod smuggling;
 mod split;

@@ -18,6 +18,7 @@ mod objects;
 mod openapi;
 mod operations;
 mod question;
+mod rollouts;
 mod serve;
 mod standings;
 pub mod status;

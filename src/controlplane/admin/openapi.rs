@@ -5,7 +5,7 @@ use axum::Json;
 use serde_json::{Map, Value, json};
 
 use super::operations::{Gives, OPERATIONS, Operation, Takes};
-use crate::controlplane::config::schema;
+use crate::controlplane::{config::schema, rollout::State};
 
 /// `GET /v1/openapi.json`
 pub(super) async fn show() -> Json<Value> {
@@ -73,7 +73,7 @@ fn describe(operation: &Operation) -> Value {
             query("header", json!({ "type": "array", "items": text() }), "`name: value`.");
             query("listener", text(), "The listener.");
         }
-        Takes::Nothing | Takes::Read | Takes::Question | Takes::Health => {}
+        Takes::Nothing | Takes::Read | Takes::Question | Takes::Health | Takes::Order => {}
     }
     let mut header = |name: &str, doc: &str| {
         parameters.push(json!({
@@ -143,6 +143,7 @@ fn request_body(takes: Takes) -> Option<Value> {
             "application/toml": { "schema": { "type": "string" } },
         }),
         Takes::Question => json(reference("Question")),
+        Takes::Order => json(json!({ "type": "object", "maxProperties": 0 })),
         Takes::Health => json(reference("HealthBody")),
         _ => return None,
     };
@@ -326,6 +327,11 @@ fn schemas() -> Value {
         );
     }
     add("UpstreamStatus", upstream_status());
+    add("Rollout", rollout());
+    add(
+        "Rollouts",
+        json!({ "type": "object", "properties": { "rollouts": list(reference("Rollout")) } }),
+    );
     add(
         "Endpoints",
         json!({
@@ -337,6 +343,27 @@ fn schemas() -> Value {
         }),
     );
     Value::Object(all)
+}
+
+/// `controlplane::rollout::Shown`.
+fn rollout() -> Value {
+    let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer" }));
+    let fared = json!({
+        "type": "object",
+        "properties": {
+            "requests": number, "errors": number, "p99_us": { "type": ["integer", "null"] },
+        },
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "name": text, "route": text, "from": text, "to": text,
+            "state": { "enum": State::ALL.map(State::word) },
+            "stage": number, "stages": number, "share": { "type": "number" }, "why": text,
+            "since": { "type": "number", "description": "Seconds since 1970." },
+            "old": fared, "new": fared, "promoted": number, "rolled_back": number,
+        },
+    })
 }
 
 /// `controlplane::standing::Shown`, and what holds for all of them.

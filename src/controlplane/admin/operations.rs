@@ -4,8 +4,8 @@
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::{
-    Api, by_hand, endpoints, healthy, metrics, objects, openapi, question, ready, show_status,
-    standings, whole,
+    Api, by_hand, endpoints, healthy, metrics, objects, openapi, question, ready, rollouts,
+    show_status, standings, whole,
 };
 
 /// One call.
@@ -51,6 +51,8 @@ pub(super) enum Takes {
     Asks,
     /// A question in the body.
     Question,
+    /// An empty object: pages of other sites can't send one unasked.
+    Order,
 }
 
 /// What a success holds.
@@ -106,6 +108,18 @@ const fn change(
     read(path, summary, CHANGED).method(method).takes(takes, CHANGE).by(handler)
 }
 
+const fn order(
+    path: &'static str,
+    summary: &'static str,
+    handler: fn() -> MethodRouter<Api>,
+) -> Operation {
+    read(path, summary, Gives::Json("Rollout"))
+        .method("post")
+        .takes(Takes::Order, &[400, 404, 409, 413, 415])
+        .by(handler)
+}
+
+const ROLLOUT: &str = "/v1/rollouts/{name}";
 const ROUTE: &str = "/v1/routes/{id}";
 const UPSTREAM: &str = "/v1/upstreams/{name}";
 const ENDPOINT: &str = "/v1/upstreams/{name}/endpoints/{endpoint}";
@@ -113,7 +127,7 @@ const ENDPOINT: &str = "/v1/upstreams/{name}/endpoints/{endpoint}";
 const HEALTH: &str = "/v1/upstreams/{name}/endpoints/{endpoint}/health";
 
 /// All calls.
-pub(super) static OPERATIONS: [Operation; 27] = [
+pub(super) static OPERATIONS: [Operation; 33] = [
     read("/healthz", "The process runs", Gives::Text).by(|| get(healthy)).open(),
     read("/readyz", "All cores serve", Gives::Text)
         .takes(Takes::Nothing, &[503])
@@ -194,4 +208,13 @@ pub(super) static OPERATIONS: [Operation; 27] = [
         .method("put")
         .takes(Takes::Health, &[400, 404, 413, 415])
         .by(|| put(by_hand::put)),
+    read("/v1/rollouts", "What rollouts have come to", Gives::Json("Rollouts"))
+        .by(|| get(rollouts::list)),
+    read(ROLLOUT, "What a rollout has come to", Gives::Json("Rollout"))
+        .takes(Takes::Nothing, &[404])
+        .by(|| get(rollouts::get)),
+    order("/v1/rollouts/{name}/pause", "Stays at its stage", || post(rollouts::pause)),
+    order("/v1/rollouts/{name}/resume", "Goes on, or begins anew", || post(rollouts::resume)),
+    order("/v1/rollouts/{name}/promote", "On to the next stage", || post(rollouts::promote)),
+    order("/v1/rollouts/{name}/abort", "Back to the old version", || post(rollouts::abort)),
 ];

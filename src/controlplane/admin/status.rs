@@ -8,6 +8,7 @@ use crate::{
     controlplane::{
         dns,
         health::Shown,
+        rollout,
         state::{Rules, State},
     },
     snapshot::{
@@ -46,6 +47,8 @@ pub struct Status {
     pub rules: RuleCounts,
     /// Endpoints that are checked.
     pub health: Health,
+    /// Rollouts and what they have come to.
+    pub rollouts: Vec<rollout::Shown>,
     /// Names of endpoints that are looked up, those without an answer to the last question first; up
     /// to a bound.
     pub names: Vec<Name>,
@@ -226,6 +229,7 @@ pub fn status(state: &State) -> Status {
             upstreams: rules.snapshot.upstreams.len(),
         },
         health: health(state, &rules.snapshot),
+        rollouts: state.rollouts.shown(),
         names: names(state),
         routes: routes(state, &rules),
         access_log: AccessLog {

@@ -147,11 +147,18 @@ fn beside_files(files: &Tree, asked: &Tree) -> Result<Vec<Object>, Failure> {
         }
     }
     let place = |item: &Item| format!("{}:{}", item.file, item.line);
-    for listener in &asked.listeners {
-        let own = files.listeners.iter().find(|own| own.name == listener.name);
-        if own.is_none_or(|own| !is_same("listener", own, listener)) {
-            let place = own.map_or("the files".to_owned(), &place);
-            conflict(format!("listener \"{}\"", listener.name), place);
+    // What only files can have.
+    let lists = [
+        ("listener", &asked.listeners, &files.listeners),
+        ("rollout", &asked.rollouts, &files.rollouts),
+    ];
+    for (section, asked, files) in lists {
+        for item in asked {
+            let own = files.iter().find(|own| own.name == item.name);
+            if own.is_none_or(|own| !is_same(section, own, item)) {
+                let place = own.map_or("the files".to_owned(), &place);
+                conflict(format!("{section} \"{}\"", item.name), place);
+            }
         }
     }
     let mut objects = Vec::new();

@@ -62,7 +62,7 @@ fn fill_key(key: &Key, path: String, value: Option<&Value>, out: &mut Meaning) {
                 out.insert(format!("{path}.{name}"), value.clone());
             }
         }
-        (Kind::ManyOrTexts(inner), Some(Value::Array(elements))) => {
+        (Kind::ManyOrTexts(inner), Some(Value::Array(elements))) if is_endpoints(inner) => {
             elements.iter().for_each(|element| fill_endpoint(inner, element, out));
         }
         (kind, Some(value)) => {
@@ -73,6 +73,10 @@ fn fill_key(key: &Key, path: String, value: Option<&Value>, out: &mut Meaning) {
             out.insert(path, canonical(kind, &default(kind, key.default)));
         }
     }
+}
+
+fn is_endpoints(section: &Section) -> bool {
+    std::ptr::eq(section, &super::keys::ENDPOINT)
 }
 
 fn fill_endpoint(section: &Section, element: &Value, out: &mut Meaning) {

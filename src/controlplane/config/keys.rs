@@ -8,6 +8,7 @@ mod dns;
 mod endpoint;
 pub(super) mod failures;
 mod health_check;
+mod rollout;
 mod runtime;
 mod split;
 mod tls;
@@ -140,7 +141,8 @@ pub(super) static ROOT: Section = Section {
             "services",
         ]),
         later("plugin", "remove it"),
-        later("rollout", "remove it"),
+        key("rollout", Kind::Many(&rollout::ROLLOUT), "", rollout::ROLLOUT.doc)
+            .or(&["rollouts", "canary", "canaries"]),
         later("source", "remove it; a file or directory is the only source"),
     ],
 };
@@ -637,6 +639,8 @@ pub(super) static SECTIONS: &[&Section] = &[
     &failures::BREAKER,
     &failures::PASSIVE,
     &failures::OVERLOAD,
+    &rollout::ROLLOUT,
+    &rollout::STAGE,
 ];
 
 impl Section {

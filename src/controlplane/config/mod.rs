@@ -31,6 +31,7 @@ pub mod names;
 pub mod overlay;
 pub mod reference;
 mod retry;
+mod rollout;
 mod route;
 mod runtime;
 pub mod schema;
@@ -74,7 +75,9 @@ use self::{
 };
 use crate::{
     policy::route::RouteTable,
-    snapshot::{AccessLog, AdminSettings, Listener, WorkerSettings, names::DnsSettings},
+    snapshot::{
+        AccessLog, AdminSettings, Listener, WorkerSettings, names::DnsSettings, rollout::Rollout,
+    },
 };
 
 /// What the files say. Compiled to a snapshot by [`crate::controlplane::compile`].
@@ -96,6 +99,8 @@ pub struct Config {
     pub table: Arc<RouteTable>,
     /// `[dns]`.
     pub dns: DnsSettings,
+    /// `[[rollout]]`, in the order of the files.
+    pub rollouts: Vec<Rollout>,
     /// Names of the files, for [`Place`].
     pub files: Vec<Box<str>>,
 }
@@ -337,11 +342,14 @@ fn read_config(
     let workers = runtime.iter().flat_map(|runtime| &runtime.workers);
     let cores = workers.map(|worker| worker.core + 1).max().unwrap_or(1);
     let others = route::Others { listeners: &listeners, upstreams: &upstreams, cores };
+    let rollouts = rollout::read(&roots, &upstreams, report);
     let routes = route::read(&roots, others, &before, report);
     if !report.is_incomplete() {
         links::check_presence(files.place(report), &listeners, &routes, report);
     }
-    let (table, routes) = routes.finish();
+    let (table, mut routes) = routes.finish();
+    let keeps = admin.settings.as_ref().is_some_and(|admin| admin.state_dir.is_some());
+    let rollouts = rollout::attach(rollouts, &mut routes, cores, keeps, report);
     let table = table?;
     let config = Config {
         runtime: runtime?,
@@ -352,6 +360,7 @@ fn read_config(
         upstreams: upstreams.complete()?,
         table: Arc::clone(&table.table),
         dns: dns?,
+        rollouts,
         files: Vec::new(),
     };
     drop(roots);

@@ -134,7 +134,10 @@ pub(super) fn describe(key: &Key) -> String {
         ),
         Kind::Pairs => "table of strings".into(),
         Kind::One(inner) | Kind::Many(inner) => format!("see `{}`", inner.header()),
-        Kind::ManyOrTexts(_) => "array of tables or URLs, see below".into(),
+        Kind::ManyOrTexts(inner) => {
+            let first = inner.keys.first().map_or("", |key| key.name);
+            format!("array of tables or strings (`{first}` alone), see below")
+        }
         Kind::TextOr(_) => "string or table, see below".into(),
         Kind::Later(_) => "not available yet".into(),
     }

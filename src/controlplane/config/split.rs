@@ -50,7 +50,7 @@ pub(super) fn read(
         return Err(());
     };
     let weights: Vec<u32> = choices.iter().map(|choice| choice.weight).collect();
-    Ok(Some(Split { choices, sticky, cell: SplitCell::new(&weights, cores) }))
+    Ok(Some(Split { choices, sticky, cell: SplitCell::new(&weights, cores), is_watched: false }))
 }
 
 fn choice(table: &Table<'_>, upstreams: &Named<UpstreamConfig>) -> Option<Choice> {

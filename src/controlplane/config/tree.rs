@@ -59,6 +59,8 @@ pub struct Tree {
     pub routes: Vec<Item>,
     /// `[[upstream]]`.
     pub upstreams: Vec<Item>,
+    /// `[[rollout]]`.
+    pub rollouts: Vec<Item>,
 }
 
 impl Tree {
@@ -114,6 +116,9 @@ impl Tree {
         out.insert("listener".into(), list(&self.listeners));
         out.insert("route".into(), list(&self.routes));
         out.insert("upstream".into(), list(&self.upstreams));
+        if !self.rollouts.is_empty() {
+            out.insert("rollout".into(), list(&self.rollouts));
+        }
         Value::Object(out)
     }
 
@@ -126,6 +131,7 @@ impl Tree {
                 "listener" => ("name", &mut self.listeners),
                 "route" => ("id", &mut self.routes),
                 "upstream" => ("name", &mut self.upstreams),
+                "rollout" => ("name", &mut self.rollouts),
                 section => {
                     self.sections.insert(section.into(), to_json(value.get_ref()));
                     continue;

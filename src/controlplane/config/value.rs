@@ -398,8 +398,16 @@ impl<'a> Value<'a> {
             }
             (Kind::One(_), _) => format!("write a header [{path}] and its keys below"),
             (Kind::Many(_), _) => format!("write [[{path}]] and its keys below"),
-            (Kind::ManyOrTexts(_), DeValue::String(_)) => format!("write [{{ url = {raw} }}]"),
-            (Kind::ManyOrTexts(_), _) => "write [{ url = \"http://127.0.0.1:8081\" }]".into(),
+            (Kind::ManyOrTexts(inner), DeValue::String(_)) => {
+                let first = inner.keys.first().map_or("", |key| key.name);
+                format!("write [{{ {first} = {raw} }}]")
+            }
+            (Kind::ManyOrTexts(inner), _) => match inner.keys.first() {
+                Some(Key { name, kind: Kind::Text(example), .. }) => {
+                    format!("write [{{ {name} = \"{example}\" }}]")
+                }
+                _ => "write an array of tables".into(),
+            },
             (Kind::TextOr(_), _) => "write a string or a table".into(),
             (Kind::Later(instead), _) => (*instead).to_owned(),
         }

@@ -109,6 +109,7 @@ pub fn diff(old: &Tree, new: &Tree) -> Vec<Change> {
     }
     diff_items("listener", &old.listeners, &new.listeners, &mut changes);
     diff_items("upstream", &old.upstreams, &new.upstreams, &mut changes);
+    diff_items("rollout", &old.rollouts, &new.rollouts, &mut changes);
     let pairs = diff_items("route", &old.routes, &new.routes, &mut changes);
     if !pairs.is_sorted_by_key(|(_, new)| *new) {
         let (name, keys) = ("".into(), Vec::new());

@@ -10,6 +10,7 @@ use crate::{
     },
     controlplane::{
         export::{endpoints, exposition::Exposition, process},
+        rollout,
         series::Series,
         state::{Phase, State},
     },
@@ -40,6 +41,7 @@ pub fn render(state: &State) -> Vec<u8> {
         upstreams(&mut out, state, &rules.series, &rules.snapshot);
         endpoints::write(&mut out, &rules.snapshot);
     }
+    rollouts(&mut out, state);
     tls(&mut out, state);
     checks(&mut out, state);
     dns(&mut out, state);
@@ -216,6 +218,30 @@ fn loads(out: &mut Exposition, snapshot: &Snapshot) {
                 out.sample(metric, &[&one.name], number(one.cell.load(), rule));
             }
         }
+    }
+}
+
+/// Rollouts and what they have come to.
+fn rollouts(out: &mut Exposition, state: &State) {
+    let shown = state.rollouts.shown();
+    out.begin(&names::ROLLOUT_STATE);
+    for one in &shown {
+        for word in rollout::State::ALL {
+            let is = u8::from(one.state == word);
+            out.sample(&names::ROLLOUT_STATE, &[&one.name, word.word()], is);
+        }
+    }
+    out.begin(&names::ROLLOUT_SHARE);
+    for one in &shown {
+        out.sample(&names::ROLLOUT_SHARE, &[&one.name], one.share);
+    }
+    out.begin(&names::ROLLOUT_PROMOTIONS);
+    for one in &shown {
+        out.sample(&names::ROLLOUT_PROMOTIONS, &[&one.name], one.promoted);
+    }
+    out.begin(&names::ROLLOUT_ROLLBACKS);
+    for one in &shown {
+        out.sample(&names::ROLLOUT_ROLLBACKS, &[&one.name], one.rolled_back);
     }
 }
 

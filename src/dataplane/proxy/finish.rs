@@ -17,7 +17,7 @@ use crate::{
     },
     proto::h1::{Method, Version},
     rt,
-    snapshot::{AccessLog, Listener},
+    snapshot::{AccessLog, Listener, split::Split},
     telemetry::{AccessRecord, core_stats::ROUTE_NONE},
 };
 
@@ -234,7 +234,8 @@ impl Exchange<'_> {
         stats.downstream_bytes_in.add(record.bytes_in);
         stats.downstream_bytes_out.add(record.bytes_out);
         let snapshot = &self.table.snapshot;
-        let slot = record.route.map_or(ROUTE_NONE, |route| snapshot.route(route).stats);
+        let route = record.route.map(|route| snapshot.route(route));
+        let slot = route.map_or(ROUTE_NONE, |route| route.stats);
         let method = u8::try_from(self.context.head.method().index()).unwrap_or(u8::MAX);
         stats.route(slot).record(method, record.status, micros);
         if let Some(reason) = record.reason {
@@ -243,10 +244,28 @@ impl Exchange<'_> {
                 stats.client_gone.inc();
             }
         }
+        if let Some(split) = route.and_then(|route| route.extra.as_deref()?.split.as_deref())
+            && split.is_watched
+        {
+            self.note_version(split, micros);
+        }
         if let Some(log) = &snapshot.access_log
             && is_logged(self.shard, log, record.status, micros)
         {
             self.log(log, micros);
+        }
+    }
+
+    /// Counts the request for the rollout of its route. One whose client has left says only how long
+    /// it had waited.
+    fn note_version(&self, split: &Split, micros: u64) {
+        let record = &self.record;
+        let choice = split.choices.iter().position(|one| Some(one.upstream) == record.upstream);
+        let is_cut = record.reason == Some(Reason::UpstreamTruncated);
+        if let Some(choice) = choice {
+            let micros = record.upstream_micros.unwrap_or(micros);
+            let is_error = record.status >= 500 || is_cut;
+            split.cell.record(self.shard.core, choice, is_error, micros);
         }
     }
 
