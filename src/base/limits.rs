@@ -182,6 +182,10 @@ pub const SILENT_CLOSE_MEMORY: Duration = Duration::from_secs(60);
 /// repeated: a close that was under way has arrived by then.
 pub const SILENT_CLOSE_WAIT: Duration = Duration::from_millis(100);
 
+/// How long a draining ringway accepts whoever had begun to connect: a round trip to clients nearby.
+/// Who begins meanwhile is refused a second later, when its kernel tries again.
+pub const LISTEN_LINGER: Duration = Duration::from_millis(50);
+
 /// How long a draining ringway still takes a request from a connection it had promised to keep: its
 /// client may be sending one just now. Idle connections are closed after it.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
@@ -355,6 +359,14 @@ pub const CHANGES_WAITING_MAX: usize = 256;
 
 /// How long the process that takes over after SIGUSR2 may need until all its cores serve.
 pub const UPGRADE_MAX: Duration = Duration::from_secs(60);
+
+/// Address space for the text of a large configuration file at least, bytes. The allocator gives blocks of
+/// more than 512 KiB pages of their own, which go back to the kernel with them; smaller ones stay
+/// resident among others when they are freed. What is not touched costs nothing.
+pub const CONFIG_TEXT_ROOM_BYTES: usize = 516 * 1024;
+
+/// Bytes of a configuration file from which on its text has that room.
+pub const CONFIG_TEXT_LARGE_BYTES: usize = 64 * 1024;
 
 /// Events of watched files waiting to be looked at; they all say the same.
 pub const WATCH_EVENTS_MAX: usize = 64;

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
 
 use super::epoll::Side;
 use super::ring_fd::RingFd;
@@ -183,6 +183,32 @@ impl Listener {
             }
         }
         Ok(out.len() - before)
+    }
+
+    /// From now on nobody begins to connect, in any process that has the socket: the kernel drops what
+    /// asks to, who asks again finds it closed or somebody else there. Those who have begun still
+    /// arrive. A foreign socket goes on. Source: `tcp_filter` in the kernel's `tcp_v4_rcv`, socket(7).
+    ///
+    /// # Errors
+    /// The kernel takes no socket filter.
+    pub fn take_no_more(&self) -> io::Result<()> {
+        if self.foreign {
+            return Ok(());
+        }
+        const LOAD_BYTE: u16 = 0x30;
+        const AND: u16 = 0x54;
+        const IF_EQUAL: u16 = 0x15;
+        const RETURN: u16 = 0x06;
+        const FLAGS_AT: u32 = 13; // in the TCP header, where a filter of TCP begins. RFC 9293 §3.1
+        const SYN: u32 = 0x02;
+        const SYN_OR_ACK: u32 = 0x12;
+        SockRef::from(&self.ring).attach_filter(&[
+            SockFilter::new(LOAD_BYTE, 0, 0, FLAGS_AT),
+            SockFilter::new(AND, 0, 0, SYN_OR_ACK),
+            SockFilter::new(IF_EQUAL, 0, 1, SYN),
+            SockFilter::new(RETURN, 0, 0, 0),
+            SockFilter::new(RETURN, 0, 0, u32::MAX),
+        ])
     }
 
     /// Stops listening at once, in every process that has the socket: a waiting

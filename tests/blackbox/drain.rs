@@ -1,6 +1,9 @@
 //! SIGTERM: what runs is finished, nothing new begins, and the process ends in time.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
 use crate::support::{
     Client, Conf, End, Origin, PATIENCE, Ringway, eventually,
@@ -166,5 +169,30 @@ fn no_request_is_lost_under_load() {
     proxy.terminate();
     let answered: usize = clients.into_iter().map(|one| one.join().expect("no request lost")).sum();
     assert!(answered > 8, "{answered} requests");
+    assert!(proxy.wait_ended(PATIENCE).status.success());
+}
+
+/// Whoever got a connection gets an answer on it, to the last one; later ones are refused.
+#[test]
+fn connections_made_at_the_end_are_answered() {
+    let origin = Origin::echo();
+    let mut proxy = Ringway::start(&Conf::to(origin.address));
+    let address = proxy.address();
+    let clients: Vec<_> = (0..4)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut answered = 0;
+                while let Ok(stream) = TcpStream::connect(address) {
+                    assert_eq!(Client::over(stream).fetch("/").status(), 200);
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    eventually("some connections", PATIENCE, || (origin.seen_count() > 50).then_some(()));
+    proxy.terminate();
+    let answered: usize = clients.into_iter().map(|one| one.join().expect("none is lost")).sum();
+    assert!(answered > 50, "{answered} connections");
     assert!(proxy.wait_ended(PATIENCE).status.success());
 }

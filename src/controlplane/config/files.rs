@@ -1,6 +1,9 @@
 //! Which files a configuration is made of, and their trees.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use toml::{Spanned, de::DeTable};
 
@@ -52,7 +55,7 @@ impl Files {
         let text = |source: Source| Text {
             name: report.file_name(source.file),
             directory: source.directory,
-            text: source.text.into(),
+            text: Arc::new(source.text),
         };
         Texts(self.sources.into_iter().map(text).collect())
     }

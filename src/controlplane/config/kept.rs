@@ -14,7 +14,7 @@ use std::{
 
 use memchr::{memchr_iter, memmem};
 
-use super::interpolate;
+use super::{interpolate, text::room_for};
 use crate::{
     base::ids::ListenerIndex,
     policy::route::{Conflict, PathSpec, RouteSpec, RouteTable, ValueSpec},
@@ -120,7 +120,7 @@ struct Inner {
 #[derive(Debug)]
 struct KeptFile {
     name: Box<str>,
-    text: Arc<str>,
+    text: Arc<String>,
     routes: Vec<Piece>,
 }
 
@@ -145,7 +145,7 @@ pub(super) struct KeptTable {
 impl Kept {
     /// What is kept of files (name, text, and how it was cut).
     pub(super) fn new(
-        files: impl Iterator<Item = (Box<str>, Arc<str>, Cut)>,
+        files: impl Iterator<Item = (Box<str>, Arc<String>, Cut)>,
         table: KeptTable,
     ) -> Self {
         let file = |(name, text, cut): (_, _, Cut)| KeptFile { name, text, routes: cut.routes };
@@ -252,7 +252,8 @@ impl Cut {
         let old = before.0.iter().flat_map(|inner| &inner.files).find(|file| *file.name == *name);
         let Some(old) = old else { return Self { rest: None, routes } };
         let mut finder = Finder { old, next: 0, by_text: None };
-        let mut rest = vec![b' '; text.len()];
+        let mut rest = Vec::with_capacity(room_for(text.len()));
+        rest.resize(text.len(), b' ');
         let (mut copied, mut taken_to) = (0, None);
         for place in 0..routes.len() {
             let Piece { start, end, .. } = routes[place];
@@ -293,6 +294,11 @@ impl Cut {
         }
     }
 
+    /// How many routes there are.
+    pub(super) fn len(&self) -> usize {
+        self.routes.len()
+    }
+
     /// Names of routes that the parser does not see.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.routes.iter().filter_map(|piece| piece.reading.get()?.id.as_deref())
@@ -313,7 +319,7 @@ fn is_plain(header: &str) -> bool {
 /// whole.
 fn routes(text: &str) -> Vec<Piece> {
     let bytes = text.as_bytes();
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(memmem::find_iter(bytes, HEADER).count());
     let mut open = None;
     for at in memchr_iter(b'[', bytes) {
         let indent = bytes[..at].iter().rev().take_while(|byte| b" \t".contains(byte)).count();

@@ -267,8 +267,9 @@ fn load_files(
     match read {
         Some(Read { mut config, aside, table, added }) if !failed => {
             let files = texts.0.iter().zip(cuts);
-            let files = files.map(|(file, (_, cut))| (file.name.clone(), file.text.clone(), cut));
-            let added = added.map(|(text, cut)| (overlay.name().into(), text.into(), cut));
+            let files =
+                files.map(|(file, (_, cut))| (file.name.clone(), Arc::clone(&file.text), cut));
+            let added = added.map(|(text, cut)| (overlay.name().into(), Arc::new(text), cut));
             let kept = Kept::new(files.chain(added), table);
             let known = Known { texts, aside: aside.into(), kept };
             config.files = names;

@@ -120,16 +120,17 @@ pub(super) fn read(
 ) -> Routes {
     let Others { listeners, upstreams, cores } = others;
     let builder = new_builder(listeners);
+    let known = before.cuts.values().map(|cut| cut.len()).sum();
     let mut reader = Reader {
         listeners,
         upstreams,
         cores,
         builder,
-        routes: Vec::new(),
+        routes: Vec::with_capacity(known),
         ids: HashMap::new(),
         written: 0,
         flawed: false,
-        readings: Vec::new(),
+        readings: Vec::with_capacity(known),
         before,
         fits: HashMap::new(),
     };

@@ -1,9 +1,12 @@
 //! The text of one configuration file, and what place an offset into it is.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
 
 use super::errors::{Place, Report};
-use crate::base::limits::CONFIG_FILE_BYTES_MAX;
+use crate::base::limits::{CONFIG_FILE_BYTES_MAX, CONFIG_TEXT_LARGE_BYTES, CONFIG_TEXT_ROOM_BYTES};
 
 /// One file: its text without a byte order mark, and where its lines start.
 #[derive(Clone, Debug)]
@@ -125,8 +128,18 @@ impl Source {
 }
 
 fn line_starts(text: &str) -> Vec<u32> {
-    let ends = memchr::memchr_iter(b'\n', text.as_bytes());
-    std::iter::once(0).chain(ends.map(|end| end as u32 + 1)).collect()
+    let ends = || memchr::memchr_iter(b'\n', text.as_bytes());
+    let mut starts = Vec::with_capacity(1 + ends().count());
+    starts.extend(std::iter::once(0).chain(ends().map(|end| end as u32 + 1)));
+    starts
+}
+
+/// How many bytes to reserve for a text of so many.
+pub(super) fn room_for(bytes: usize) -> usize {
+    match bytes {
+        CONFIG_TEXT_LARGE_BYTES.. => bytes.max(CONFIG_TEXT_ROOM_BYTES),
+        _ => bytes,
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
@@ -134,7 +147,10 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
     if metadata.is_file() && metadata.len() > CONFIG_FILE_BYTES_MAX {
         return Err(format!("is larger than {} MiB", CONFIG_FILE_BYTES_MAX >> 20));
     }
-    std::fs::read(path).map_err(|error| format!("can't be read: {error}"))
+    let mut bytes = Vec::with_capacity(room_for(metadata.len() as usize + 1));
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.map_err(|error| format!("can't be read: {error}"))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

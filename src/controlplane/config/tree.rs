@@ -32,7 +32,7 @@ pub struct Texts(pub(super) Arc<[Text]>);
 pub(super) struct Text {
     pub(super) name: Box<str>,
     pub(super) directory: PathBuf,
-    pub(super) text: Arc<str>,
+    pub(super) text: Arc<String>,
 }
 
 /// A table of a configuration, and where it stands.
@@ -76,7 +76,11 @@ impl Tree {
     /// The tables of one text; what is not TOML in it is left out.
     pub fn of_text(name: &str, text: &str) -> Self {
         let mut tree = Self::default();
-        tree.add(&Text { name: name.into(), directory: PathBuf::new(), text: text.into() });
+        tree.add(&Text {
+            name: name.into(),
+            directory: PathBuf::new(),
+            text: Arc::new(text.into()),
+        });
         tree
     }
 

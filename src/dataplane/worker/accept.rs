@@ -88,9 +88,17 @@ impl Accepting {
         accepting
     }
 
+    /// Lets nobody begin to connect any more. Who has begun is accepted until [`Accepting::close`]: a
+    /// connection that is in the queue then would be reset.
+    pub(super) fn take_no_more(&self) {
+        // Without a filter a few are reset, as with any server that ends.
+        let _ = self.listener.take_no_more();
+    }
+
     /// Accepts what is in the queue and then no more. Connections that come later are refused by the
     /// kernel as soon as no core (and no successor) has a socket of this address.
     pub(super) fn close(self) {
+        self.take_no_more();
         let mut batch = Vec::new();
         while let Ok(1..) = self.listener.accept_waiting(&mut batch, self.batch_max) {
             self.admit_all(&mut batch);

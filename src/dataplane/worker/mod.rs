@@ -163,11 +163,14 @@ impl Worker {
     /// Waits until the last connection has ended, or cuts those left when the time is over. How many
     /// were cut in the middle of something.
     async fn drain(&mut self, within: Duration, how: End) -> u64 {
-        let accepting = self.accepting.drain(..);
+        let begin = Instant::now();
+        let accepting = std::mem::take(&mut self.accepting).into_iter();
         match how {
             End::Stop => {
-                accepting.for_each(Accepting::close);
                 self.shard.start_draining();
+                accepting.as_slice().iter().for_each(Accepting::take_no_more);
+                rt::sleep(limits::LISTEN_LINGER.min(within)).await;
+                accepting.for_each(Accepting::close);
             }
             End::HandOver => {
                 accepting.for_each(Accepting::hand_over);
@@ -175,7 +178,6 @@ impl Worker {
             }
         }
         self.spread.close();
-        let begin = Instant::now();
         let connections = &self.shard.connections;
         while !connections.is_empty() || !self.spread.is_empty() {
             if how == End::Stop && begin.elapsed() >= limits::DRAIN_IDLE_GRACE {
