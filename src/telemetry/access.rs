@@ -83,31 +83,38 @@ pub fn encode(record: &AccessRecord<'_>, format: AccessLogFormat, out: &mut Vec<
     out.push(b'\n');
 }
 
+/// A field's name as it stands in a line: one literal, as twenty of them are copied for each line.
+macro_rules! name {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":").as_bytes()
+    };
+}
+
 fn encode_json(record: &AccessRecord<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"time\":\"");
     write_rfc3339(record.unix_micros, out);
     out.push(b'"');
-    json_text("listener", Some(record.listener.as_bytes()), out);
-    json_text("route", record.route.map(str::as_bytes), out);
-    json_text("upstream", record.upstream.map(str::as_bytes), out);
-    json_text("endpoint", record.endpoint.map(str::as_bytes), out);
+    json_text(name!("listener"), Some(record.listener.as_bytes()), out);
+    json_text(name!("route"), record.route.map(str::as_bytes), out);
+    json_text(name!("upstream"), record.upstream.map(str::as_bytes), out);
+    json_text(name!("endpoint"), record.endpoint.map(str::as_bytes), out);
     out.extend_from_slice(b",\"client\":\"");
     write_client(record.client, out);
     out.push(b'"');
-    json_text("method", Some(record.method), out);
-    json_text("host", Some(record.host), out);
-    json_text("target", Some(record.target), out);
-    json_text("version", Some(record.version.as_bytes()), out);
-    json_number("status", Some(u64::from(record.status)), out);
-    json_text("reason", record.reason.map(|reason| reason.code().as_bytes()), out);
-    json_number("bytes_in", Some(record.bytes_in), out);
-    json_number("bytes_out", Some(record.bytes_out), out);
-    json_number("duration_us", Some(record.duration_us), out);
-    json_number("upstream_us", record.upstream_us, out);
-    json_number("retries", Some(u64::from(record.retries)), out);
-    json_text("user_agent", record.user_agent, out);
-    json_text("referer", record.referer, out);
-    json_number("core", Some(record.core as u64), out);
+    json_text(name!("method"), Some(record.method), out);
+    json_text(name!("host"), Some(record.host), out);
+    json_text(name!("target"), Some(record.target), out);
+    json_text(name!("version"), Some(record.version.as_bytes()), out);
+    json_number(name!("status"), Some(u64::from(record.status)), out);
+    json_text(name!("reason"), record.reason.map(|reason| reason.code().as_bytes()), out);
+    json_number(name!("bytes_in"), Some(record.bytes_in), out);
+    json_number(name!("bytes_out"), Some(record.bytes_out), out);
+    json_number(name!("duration_us"), Some(record.duration_us), out);
+    json_number(name!("upstream_us"), record.upstream_us, out);
+    json_number(name!("retries"), Some(u64::from(record.retries)), out);
+    json_text(name!("user_agent"), record.user_agent, out);
+    json_text(name!("referer"), record.referer, out);
+    json_number(name!("core"), Some(record.core as u64), out);
     out.push(b'}');
 }
 
@@ -127,26 +134,20 @@ fn write_client(client: SocketAddr, out: &mut Vec<u8>) {
 }
 
 /// `null` for what is not known, so that every line has the same fields.
-fn json_text(name: &'static str, value: Option<&[u8]>, out: &mut Vec<u8>) {
-    json_name(name, out);
+fn json_text(name: &'static [u8], value: Option<&[u8]>, out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
     match value {
         Some(bytes) => write_json_string(bytes, out),
         None => out.extend_from_slice(b"null"),
     }
 }
 
-fn json_number(name: &'static str, value: Option<u64>, out: &mut Vec<u8>) {
-    json_name(name, out);
+fn json_number(name: &'static [u8], value: Option<u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(name);
     match value {
         Some(number) => write_decimal(out, number),
         None => out.extend_from_slice(b"null"),
     }
-}
-
-fn json_name(name: &'static str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
 }
 
 /// `127.0.0.1 - - [20/Nov/2026:11:16:22 +0000] "GET /x HTTP/1.1" 200 612`

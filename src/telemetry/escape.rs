@@ -12,7 +12,7 @@ pub fn write_json_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = bytes;
     loop {
-        let plain = rest.iter().position(|b| !is_plain(*b)).unwrap_or(rest.len());
+        let plain = plain_bytes(rest);
         out.extend_from_slice(&rest[..plain]);
         rest = &rest[plain..];
         let Some(first) = rest.first() else { break };
@@ -49,6 +49,16 @@ pub fn write_label(value: &str, out: &mut Vec<u8>) {
             _ => out.push(byte),
         }
     }
+}
+
+/// How many bytes at the front a JSON string holds as they are. Eight at a time without a branch for
+/// each, which the compiler makes one comparison of.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    let (eights, _) = bytes.as_chunks::<8>();
+    let is_whole = |eight: &&[u8; 8]| eight.iter().fold(true, |all, byte| all & is_plain(*byte));
+    let whole = 8 * eights.iter().take_while(is_whole).count();
+    let more = bytes[whole..].iter().position(|byte| !is_plain(*byte));
+    more.map_or(bytes.len(), |more| whole + more)
 }
 
 /// What a JSON string holds as it is, within ASCII.

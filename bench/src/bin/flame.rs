@@ -23,19 +23,22 @@ Draws a flame graph of one proxy, alone on its core, in one scenario of bench/co
 
   --scenario NAME   (small)
   --peer NAME       ringway, nginx, haproxy...   (ringway)
-  --ringway PATH    a binary with frame pointers (target/flamegraph/release/ringway)
+  --ringway PATH    the binary to sample (target/release/ringway)
   --seconds N       how long to sample           (5)
   --layout T|S      T: proxy alone on its core; S: everything on that core (T)
   --out FILE        (flamegraphs/DATE-COMMIT-SCENARIO.svg)";
 
-/// Samples per second: not a divisor of any timer's frequency.
-const FREQUENCY: &str = "1997";
+/// Samples per second: not a divisor of any timer's frequency, and few, as each copies a part of the stack.
+const FREQUENCY: &str = "499";
 /// Narrower frames are not drawn, percent of the whole: the file stays small enough to be kept.
 const WIDTH_MIN_PERCENT: f64 = 0.15;
 /// How the folded stacks mark a function of the kernel.
 const KERNEL: &str = "_[k]";
 /// Functions in the table.
 const TOP: usize = 16;
+/// Stacks are unwound by the binary's debug information from so much of them: no build of its own with
+/// frame pointers, which would not be what users run.
+const CALL_GRAPH: &str = "dwarf,4096";
 /// Until the load runs evenly.
 const WARMUP_NS: u64 = 500_000_000;
 
@@ -58,7 +61,7 @@ fn run() -> Result<(), String> {
     let scenario = Scenario::named(&args.value("--scenario", "small".to_owned())?)?;
     let name = args.value("--peer", "ringway".to_owned())?;
     let root = peers::bench_dir().join("..");
-    let binary = root.join("target/flamegraph/release/ringway");
+    let binary = root.join("target/release/ringway");
     let binary = args.text("--ringway")?.map_or(binary, PathBuf::from);
     let seconds = args.value("--seconds", 5u64)?;
     let out = args.text("--out")?.map(PathBuf::from);
@@ -140,7 +143,7 @@ fn record(pid: u32, seconds: u64, dir: &Path) -> Result<(), String> {
         .map(|thread| thread.to_string())
         .collect();
     let mut perf = Command::new("perf");
-    perf.args(["record", "-q", "-e", "cpu-clock", "-F", FREQUENCY, "-g"])
+    perf.args(["record", "-q", "-e", "cpu-clock", "-F", FREQUENCY, "--call-graph", CALL_GRAPH])
         .args(["-t", &threads.join(",")])
         .arg("-o")
         .arg(dir.join("perf.data"))

@@ -124,7 +124,8 @@ impl Exchange<'_> {
             let repeatable = self.is_repeatable();
             if upstream.http2 {
                 if let Some(stream) = pool.links.try_stream() {
-                    self.connection = Some(UpstreamConnection::of_stream(stream, deadlines));
+                    let connection = UpstreamConnection::of_stream(stream, deadlines);
+                    self.connection = Some(Box::new(connection));
                     return Ok(Connected { endpoint, admitted, began });
                 }
             } else if !self.fresh_only {
@@ -151,7 +152,7 @@ impl Exchange<'_> {
             };
             match connected {
                 Ok(connection) => {
-                    self.connection = Some(connection);
+                    self.connection = Some(Box::new(connection));
                     return Ok(Connected { endpoint, admitted, began });
                 }
                 Err(Reason::UpstreamConnectTimeout) if tag == tag::ROUTE => {

@@ -65,7 +65,7 @@ pub(super) struct Exchange<'a> {
     pub(super) upload: UploadState,
     pub(super) progress: Progress,
     /// The connection to the endpoint of this try.
-    pub(super) connection: Option<UpstreamConnection>,
+    pub(super) connection: Option<Box<UpstreamConnection>>,
     /// The pooled connection was dead: another one could be, too.
     pub(super) fresh_only: bool,
     pub(super) tried: Tried,

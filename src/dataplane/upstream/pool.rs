@@ -15,7 +15,8 @@ use crate::{
 };
 
 struct Idle {
-    connection: UpstreamConnection,
+    /// Boxed: it comes and goes with every request.
+    connection: Box<UpstreamConnection>,
     since_tick: u64,
     /// The tick from which on it is too old.
     until_tick: u64,
@@ -65,7 +66,7 @@ impl EndpointPool {
         repeatable: bool,
         now_tick: u64,
         stats: &CoreStats,
-    ) -> Option<UpstreamConnection> {
+    ) -> Option<Box<UpstreamConnection>> {
         loop {
             let unused_ticks = now_tick.wrapping_sub(self.idle.borrow().last()?.since_tick);
             if !repeatable
@@ -97,7 +98,7 @@ impl EndpointPool {
         behalf: &Behalf,
         now_tick: u64,
         stats: &CoreStats,
-    ) -> Option<UpstreamConnection> {
+    ) -> Option<Box<UpstreamConnection>> {
         loop {
             let mut idle = self.idle.borrow_mut();
             let at = idle.iter().rposition(|one| one.connection.is_for(behalf))?;
@@ -119,7 +120,7 @@ impl EndpointPool {
     /// Keeps a connection whose response has been read to its end.
     pub fn checkin(
         &self,
-        connection: UpstreamConnection,
+        connection: Box<UpstreamConnection>,
         keep: KeepLimits,
         buffers: &BufPool,
         deadlines: &Deadlines,
