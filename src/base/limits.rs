@@ -360,6 +360,10 @@ pub const CHANGES_WAITING_MAX: usize = 256;
 /// How long the process that takes over after SIGUSR2 may need until all its cores serve.
 pub const UPGRADE_MAX: Duration = Duration::from_secs(60);
 
+/// Free bytes of the filesystem of `state_dir` above which a change of endpoints is sent to the cores before
+/// its state is written: several times the longest state (`ADMIN_CONFIG_BYTES_MAX`).
+pub const STATE_ROOM_BYTES_MIN: u64 = 256 << 20;
+
 /// Address space for the text of a large configuration file at least, bytes. The allocator gives blocks of
 /// more than 512 KiB pages of their own, which go back to the kernel with them; smaller ones stay
 /// resident among others when they are freed. What is not touched costs nothing.

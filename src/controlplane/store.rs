@@ -107,6 +107,11 @@ impl FileStore {
         }
     }
 
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn new_path(&self) -> PathBuf {
         self.directory.join(NEW_NAME)
     }

@@ -2,8 +2,11 @@
 //! successor and from systemd. Control side only; nothing here waits on a core.
 #![allow(unsafe_code)]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use super::sys::check;
 
@@ -148,6 +151,21 @@ pub fn yield_to_workers() {
     // WHY UNSAFE: foreign call. SAFETY: no memory of ours; it concerns the calling thread only, as
     // thread ids are what Linux's setpriority(2) takes.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid() as libc::id_t, 5) };
+}
+
+/// Bytes that this user may still write to the filesystem of a directory. Source: statvfs(3).
+///
+/// # Errors
+/// As statvfs(3); a path with a zero byte.
+pub fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let path = CString::new(directory.as_os_str().as_bytes())?;
+    // WHY UNSAFE: `std` does not have it. SAFETY: `path` ends with a zero byte and outlives the call,
+    // which writes one `statvfs`, for which zero is a value.
+    unsafe {
+        let mut stat: libc::statvfs = std::mem::zeroed();
+        check(libc::statvfs(path.as_ptr(), &mut stat))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 /// Microseconds of the clock that systemd compares reloads by. Source: sd_notify(3).

@@ -206,6 +206,7 @@ impl Boot {
         let preparer = Preparer {
             source,
             reader,
+            keeps: true,
             store: kept.store,
             overlay: kept.overlay,
             carry,

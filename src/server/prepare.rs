@@ -1,10 +1,11 @@
 //! Everything about a change that can fail or takes time, on a thread of its own: edits, reading,
 //! checking, compiling, binding, opening, saving, identities. What comes out of it only has to be sent.
 //!
-//! The quick way for endpoints does not make the cores wait for the disk: the state is written beside
-//! the one that is kept (what the disk has no room for refuses the change here), the rules are sent,
-//! and then it is put in its place, for which the caller waits. If that fails, which takes a disk that
-//! breaks, the rules before are sent again.
+//! The quick way for endpoints does not make the cores wait for the disk, which takes its time even to
+//! open a file while it syncs others: where there is plenty of room, and the last state could be kept,
+//! the rules are sent first, and only the caller waits until the state is kept. If that fails, which
+//! takes a disk that breaks, the rules before are sent again. Where there is little room the state is
+//! written first, so that a full disk refuses the change.
 
 use std::{
     io,
@@ -15,6 +16,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
+    base::limits::STATE_ROOM_BYTES_MIN,
     controlplane::{
         carry::Carry,
         certificates::files,
@@ -38,6 +40,8 @@ use crate::{
 pub(super) struct Preparer {
     pub(super) source: Source,
     pub(super) reader: Reader,
+    /// Whether the last state that was to be kept could be.
+    pub(super) keeps: bool,
     /// Where the overlay is saved, if it survives a restart.
     pub(super) store: Option<FileStore>,
     pub(super) overlay: Arc<Overlay>,
@@ -120,7 +124,11 @@ pub(super) enum Step {
 
 /// A state that is to be kept when its rules have been sent.
 struct Keeping {
-    staged: Staged,
+    store: FileStore,
+    /// Unless it is not even written yet.
+    staged: Option<Staged>,
+    /// What is to be kept.
+    overlay: Arc<Overlay>,
     /// The rules and the state before.
     old: (Arc<Snapshot>, Arc<Overlay>),
     /// The rules that are sent.
@@ -183,27 +191,40 @@ impl Preparer {
         if orders.iter().any(|order| order.change.dry_run) {
             return Ok((Outcome::Unchanged(Applied { version, warnings }), None));
         }
-        let mut staged = self.stage(&wanted.overlay)?;
-        // The cores don't wait for the disk if only endpoints changed: that is soon undone.
-        if let Some(staged) = staged.take_if(|_| wanted.recompile) {
-            staged.keep().map_err(not_kept)?;
-        }
+        let store = self.store.clone().filter(|_| *wanted.overlay != *self.overlay);
+        let keeping = match store {
+            Some(store) if wanted.recompile => {
+                self.keep_now(store.stage(&wanted.overlay).and_then(Staged::keep))?;
+                None
+            }
+            Some(store) => {
+                let is_safe = self.keeps && has_plenty_of_room(&store);
+                let staged = (!is_safe).then(|| store.stage(&wanted.overlay)).transpose();
+                Some((store, self.keep_now(staged)?))
+            }
+            None => None,
+        };
         // From here on nothing fails.
         self.carry.assign(Some(&old), &mut snapshot);
         self.state.rules().series.assign(Some(&old), &mut snapshot);
         let overlay_before = std::mem::replace(&mut self.overlay, Arc::clone(&wanted.overlay));
         let sockets = sockets.name(&snapshot);
-        let (new, overlay, is_kept) = (Arc::new(snapshot), wanted.overlay, staged.is_none());
+        let (new, overlay, is_kept) = (Arc::new(snapshot), wanted.overlay, keeping.is_none());
         let snapshot = Arc::clone(&new);
+        let keeping = keeping.map(|(store, staged)| {
+            let (old, overlay) = ((old, overlay_before), Arc::clone(&overlay));
+            Keeping { store, staged, overlay, old, new }
+        });
         let ready = Ready { snapshot, sockets, overlay, read, warnings, is_kept };
-        let keeping = staged.map(|staged| Keeping { staged, old: (old, overlay_before), new });
         Ok((Outcome::Ready(Box::new(ready)), keeping))
     }
 
     /// Keeps what was written, or goes back to what is kept.
     fn keep(&mut self, keeping: Keeping) -> Kept {
-        let Keeping { staged, old: (old, overlay), new } = keeping;
-        let Err(message) = staged.keep() else { return Kept::Yes };
+        let Keeping { store, staged, overlay, old: (old, overlay_before), new } = keeping;
+        let staged = staged.map_or_else(|| store.stage(&overlay), Ok);
+        let Err(refused) = self.keep_now(staged.and_then(Staged::keep)) else { return Kept::Yes };
+        let overlay = overlay_before;
         let mut snapshot = with_version(&old, new.version + 1);
         self.carry.assign(Some(&new), &mut snapshot);
         self.overlay = Arc::clone(&overlay);
@@ -215,7 +236,7 @@ impl Preparer {
             warnings: Vec::new(),
             is_kept: true,
         };
-        Kept::No { refused: not_kept(message), before: Box::new(before) }
+        Kept::No { refused, before: Box::new(before) }
     }
 
     /// Asks each order what it wants, those before it taken for granted.
@@ -300,11 +321,16 @@ impl Preparer {
         Ok(())
     }
 
-    /// Writes what the API said, if it is kept and another than before.
-    fn stage(&self, overlay: &Arc<Overlay>) -> Result<Option<Staged>, Refused> {
-        let store = self.store.as_ref().filter(|_| *overlay != self.overlay);
-        store.map(|store| store.stage(overlay)).transpose().map_err(not_kept)
+    /// Notes whether a state could be written or kept; refuses the change if not.
+    fn keep_now<T>(&mut self, result: Result<T, String>) -> Result<T, Refused> {
+        self.keeps = result.is_ok();
+        result.map_err(not_kept)
     }
+}
+
+/// Room for states as large as any, many times over.
+fn has_plenty_of_room(store: &FileStore) -> bool {
+    rt::service::free_bytes(store.directory()).is_ok_and(|free| free > STATE_ROOM_BYTES_MIN)
 }
 
 fn not_kept(message: String) -> Refused {

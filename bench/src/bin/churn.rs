@@ -18,6 +18,7 @@ use ringway_bench::churn::{
     origin,
     ringway::{Ringway, Rules, What},
 };
+use ringway_bench::stats::{estimate, median};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// Length of a slice with or without changes.
-const SLICE: Duration = Duration::from_secs(5);
+const SLICE: Duration = Duration::from_secs(2);
 
 /// A rate that is answered later than this, one time in a hundred, is more than is carried: a queue
 /// grows.
@@ -148,43 +149,37 @@ fn reload(setup: &Setup) -> Result<bool, String> {
     let every = Duration::from_secs(setup.seconds) / setup.rounds as u32;
     let (mut took, mut round) = (Vec::new(), 0);
     sleep(Duration::from_secs(1));
+    // Slices without changes (odd) and with them, in turn. Without them the files are made all the same:
+    // that work is not ringway's.
+    let mut phase = 0;
     while round < setup.rounds {
-        // Without changes the files are made all the same: that work is not ringway's.
-        for phase in [1, 2] {
-            shared.phase.store(phase, SeqCst);
-            let end = Instant::now() + SLICE;
-            let mut next = Instant::now();
-            while Instant::now() < end && round < setup.rounds {
-                let text = setup.rules.text(round + 1);
-                sleep(next.saturating_duration_since(Instant::now()));
-                next += every;
-                if phase == 1 {
-                    let aside = setup.directory.join("aside");
-                    std::fs::create_dir_all(&aside).map_err(|error| error.to_string())?;
-                    let made = std::fs::write(aside.join("new"), &text);
-                    made.map_err(|error| error.to_string())?;
-                    continue;
-                }
-                round += 1;
-                shared.published.store(round, SeqCst);
-                took.push(ringway.replace(&text)?);
-                shared.obeyed.store(round, SeqCst);
+        phase += 1;
+        shared.phase.store(phase, SeqCst);
+        let end = Instant::now() + SLICE;
+        let mut next = Instant::now();
+        while Instant::now() < end && round < setup.rounds {
+            let text = setup.rules.text(round + 1);
+            sleep(next.saturating_duration_since(Instant::now()));
+            next += every;
+            if phase % 2 == 1 {
+                let aside = setup.directory.with_extension("aside");
+                std::fs::write(aside, &text).map_err(|error| error.to_string())?;
+                continue;
             }
-            sleep(end.saturating_duration_since(Instant::now()));
+            round += 1;
+            shared.published.store(round, SeqCst);
+            took.push(ringway.replace(&text)?);
+            shared.obeyed.store(round, SeqCst);
         }
+        sleep(end.saturating_duration_since(Instant::now()));
     }
     shared.phase.store(0, SeqCst);
+    let _ = std::fs::remove_file(setup.directory.with_extension("aside"));
     let report = load.stop()?;
     println!("{} changes of 1 % of {} routes", round, setup.rules.routes);
-    show_latency("without changes", &report, 0);
-    show_latency("with changes", &report, 1);
-    let ratio = |share| quantile(&report, 1, share) / quantile(&report, 0, share);
-    println!(
-        "ratio                p50 {:.2}   p99 {:.2}   p99.9 {:.2}",
-        ratio(0.5),
-        ratio(0.99),
-        ratio(0.999)
-    );
+    for share in [0.5, 0.9, 0.99, 0.999] {
+        show_share(&report, share);
+    }
     show_times("rename to last core", &mut took);
     Ok(show_losses(&report, false))
 }
@@ -297,18 +292,23 @@ fn memory(setup: &Setup) -> Result<bool, String> {
     Ok(first.0 < 16.0 && last.0 < 16.0 && growth < 0.05)
 }
 
-fn quantile(report: &Report, phase: usize, share: f64) -> f64 {
-    report.latency[phase].quantile(share) as f64 / 1e3
-}
-
-fn show_latency(title: &str, report: &Report, phase: usize) {
-    let at = |share| quantile(report, phase, share);
+/// One quantile of the slices without and with changes, and the ratio of neighbours: the median of all,
+/// with its interval, so that a stall of the machine counts for one slice.
+fn show_share(report: &Report, share: f64) {
+    let slices: Vec<f64> =
+        report.latency.iter().map(|slice| slice.quantile(share) as f64 / 1e3).collect();
+    let every_other = |first| slices.iter().copied().skip(first).step_by(2).collect::<Vec<_>>();
+    let ratios: Vec<f64> = slices.chunks_exact(2).map(|pair| pair[1] / pair[0]).collect();
+    let ratio = estimate(&ratios);
     println!(
-        "{title:20} p50 {:.0} us   p99 {:.0} us   p99.9 {:.0} us   {} requests",
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        report.latency[phase].total()
+        "p{:<5} without changes {:.0} us, with changes {:.0} us, ratio {:.2} ({:.2} to {:.2}) of {} pairs",
+        share * 100.0,
+        median(&every_other(0)),
+        median(&every_other(1)),
+        ratio.middle,
+        ratio.low,
+        ratio.high,
+        ratios.len()
     );
 }
 

@@ -52,8 +52,8 @@ pub struct Shared {
 /// What was seen.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Of phase 1 and 2, from the moment a request was due.
-    pub latency: [Histogram; 2],
+    /// Of phase 1, 2 and so on, from the moment a request was due.
+    pub latency: Vec<Histogram>,
     /// Right answers.
     pub answered: u64,
     /// Requests without an answer, or with an error.
@@ -330,6 +330,9 @@ impl Engine {
         }
         self.idle.push_back(place);
         let phase = self.shared.phase.load(SeqCst);
+        if phase > self.report.latency.len() {
+            self.report.latency.resize_with(phase, Histogram::default);
+        }
         if let Some(latency) = phase.checked_sub(1).map(|phase| &mut self.report.latency[phase]) {
             latency.record(sys::now_ns().saturating_sub(due));
         }

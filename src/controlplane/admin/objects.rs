@@ -1,9 +1,10 @@
-//! `/v1/routes` and `/v1/upstreams`: objects one by one.
+//! `/v1/routes` and `/v1/upstreams`: objects one by one. Each call is the same for both kinds.
 
 use axum::{
     extract::State as Shared,
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::{MethodRouter, delete as delete_by, get as get_by, patch as patch_by, put as put_by},
 };
 use serde_json::{Map, Value, json};
 
@@ -32,23 +33,14 @@ fn owner(item: &Item) -> String {
     }
 }
 
-/// `GET /v1/routes`
-pub(super) async fn list_routes(api: Shared<Api>, options: Options) -> Result<Response, Failure> {
-    list(&api, &options, Kind::Route).await
-}
-
-/// `GET /v1/upstreams`
-pub(super) async fn list_upstreams(
-    api: Shared<Api>,
-    options: Options,
-) -> Result<Response, Failure> {
-    list(&api, &options, Kind::Upstream).await
-}
-
-async fn list(api: &Api, options: &Options, kind: Kind) -> Result<Response, Failure> {
-    let (limit, after) = (options.limit, options.after.clone());
-    let text = aside::with_tree(api, move |tree| page(tree.items(kind), kind, limit, after));
-    Ok(([(header::CONTENT_TYPE, "application/json")], text.await??).into_response())
+/// `GET /v1/routes`, `GET /v1/upstreams`
+pub(super) fn list(kind: Kind) -> MethodRouter<Api> {
+    get_by(move |api: Shared<Api>, options: Options| async move {
+        let (limit, after) = (options.limit, options.after);
+        let text = aside::with_tree(&api, move |tree| page(tree.items(kind), kind, limit, after));
+        let text = text.await??;
+        Ok::<_, Failure>(([(header::CONTENT_TYPE, "application/json")], text))
+    })
 }
 
 /// One page of a list, as JSON.
@@ -86,33 +78,13 @@ fn page(
     Ok(format!("{answer}\n"))
 }
 
-/// `GET /v1/routes/{id}`
-pub(super) async fn get_route(
-    api: Shared<Api>,
-    Names(id): Names<String>,
-    conditions: Conditions,
-) -> Result<Response, Failure> {
-    get(&api, Kind::Route, &id, &conditions).await
-}
-
-/// `GET /v1/upstreams/{name}`
-pub(super) async fn get_upstream(
-    api: Shared<Api>,
-    Names(name): Names<String>,
-    conditions: Conditions,
-) -> Result<Response, Failure> {
-    get(&api, Kind::Upstream, &name, &conditions).await
-}
-
-async fn get(
-    api: &Api,
-    kind: Kind,
-    name: &str,
-    conditions: &Conditions,
-) -> Result<Response, Failure> {
-    let item = find(api, kind, name).await?;
-    let text = Value::Object(item.keys.clone()).to_string();
-    Ok(show(&text, Some(&owner(&item)), conditions))
+/// `GET /v1/routes/{id}`, `GET /v1/upstreams/{name}`
+pub(super) fn get(kind: Kind) -> MethodRouter<Api> {
+    get_by(move |api: Shared<Api>, Names(name): Names<String>, conditions: Conditions| async move {
+        let item = find(&api, kind, &name).await?;
+        let text = Value::Object(item.keys.clone()).to_string();
+        Ok::<_, Failure>(show(&text, Some(&owner(&item)), &conditions))
+    })
 }
 
 /// An object in force. Those of the API are at hand; for others the files are read.
@@ -160,44 +132,24 @@ pub(super) fn show(text: &str, owner: Option<&str>, conditions: &Conditions) -> 
     response
 }
 
-/// `PUT /v1/routes/{id}`
-pub(super) async fn put_route(
-    api: Shared<Api>,
-    Names(id): Names<String>,
-    options: Options,
-    conditions: Conditions,
-    body: Body,
-) -> Result<Response, Failure> {
-    put(&api, Kind::Route, id, &options, conditions, &body).await
-}
-
-/// `PUT /v1/upstreams/{name}`
-pub(super) async fn put_upstream(
-    api: Shared<Api>,
-    Names(name): Names<String>,
-    options: Options,
-    conditions: Conditions,
-    body: Body,
-) -> Result<Response, Failure> {
-    put(&api, Kind::Upstream, name, &options, conditions, &body).await
-}
-
-async fn put(
-    api: &Api,
-    kind: Kind,
-    name: String,
-    options: &Options,
-    conditions: Conditions,
-    body: &Body,
-) -> Result<Response, Failure> {
-    let keys = body.object()?;
-    check_values(kind.word(), &keys)?;
-    check_name(kind.name_key(), kind.word(), &name, &keys)?;
-    let change = move |old: Option<&Object>| {
-        conditions.check(old.map(|old| etag(old.json())).as_deref())?;
-        Ok(Become::Keys(keys.clone()))
-    };
-    apply(api, kind, name, options, change).await
+/// `PUT /v1/routes/{id}`, `PUT /v1/upstreams/{name}`
+pub(super) fn put(kind: Kind) -> MethodRouter<Api> {
+    put_by(
+        move |api: Shared<Api>,
+              Names(name): Names<String>,
+              options: Options,
+              conditions: Conditions,
+              body: Body| async move {
+            let keys = body.object()?;
+            check_values(kind.word(), &keys)?;
+            check_name(kind.name_key(), kind.word(), &name, &keys)?;
+            let change = move |old: Option<&Object>| {
+                conditions.check(old.map(|old| etag(old.json())).as_deref())?;
+                Ok(Become::Keys(keys.clone()))
+            };
+            apply(&api, kind, name, &options, change).await
+        },
+    )
 }
 
 /// A name in the body that is not that of the path is a slip somewhere.
@@ -217,87 +169,49 @@ pub(super) fn check_name(
     }
 }
 
-/// `PATCH /v1/routes/{id}`
-pub(super) async fn patch_route(
-    api: Shared<Api>,
-    Names(id): Names<String>,
-    options: Options,
-    conditions: Conditions,
-    body: Body,
-) -> Result<Response, Failure> {
-    patch(&api, Kind::Route, id, &options, conditions, &body).await
+/// `PATCH /v1/routes/{id}`, `PATCH /v1/upstreams/{name}`
+pub(super) fn patch(kind: Kind) -> MethodRouter<Api> {
+    patch_by(
+        move |api: Shared<Api>,
+              Names(name): Names<String>,
+              options: Options,
+              conditions: Conditions,
+              body: Body| async move {
+            let patch = body.object()?;
+            let mut alone = Map::new();
+            merge(&mut alone, &patch); // without the nulls that remove keys
+            check_values(kind.word(), &alone)?;
+            check_name(kind.name_key(), kind.word(), &name, &patch)?;
+            let title = name.clone();
+            let change = move |old: Option<&Object>| {
+                conditions.check(old.map(|old| etag(old.json())).as_deref())?;
+                let mut keys = old.ok_or_else(|| not_found(kind, &title))?.keys();
+                merge(&mut keys, &patch);
+                Ok(Become::Keys(keys))
+            };
+            apply(&api, kind, name, &options, change).await
+        },
+    )
 }
 
-/// `PATCH /v1/upstreams/{name}`
-pub(super) async fn patch_upstream(
-    api: Shared<Api>,
-    Names(name): Names<String>,
-    options: Options,
-    conditions: Conditions,
-    body: Body,
-) -> Result<Response, Failure> {
-    patch(&api, Kind::Upstream, name, &options, conditions, &body).await
-}
-
-async fn patch(
-    api: &Api,
-    kind: Kind,
-    name: String,
-    options: &Options,
-    conditions: Conditions,
-    body: &Body,
-) -> Result<Response, Failure> {
-    let patch = body.object()?;
-    let mut alone = Map::new();
-    merge(&mut alone, &patch); // without the nulls that remove keys
-    check_values(kind.word(), &alone)?;
-    check_name(kind.name_key(), kind.word(), &name, &patch)?;
-    let title = name.clone();
-    let change = move |old: Option<&Object>| {
-        conditions.check(old.map(|old| etag(old.json())).as_deref())?;
-        let mut keys = old.ok_or_else(|| not_found(kind, &title))?.keys();
-        merge(&mut keys, &patch);
-        Ok(Become::Keys(keys))
-    };
-    apply(api, kind, name, options, change).await
-}
-
-/// `DELETE /v1/routes/{id}`
-pub(super) async fn delete_route(
-    api: Shared<Api>,
-    Names(id): Names<String>,
-    options: Options,
-    conditions: Conditions,
-) -> Result<Response, Failure> {
-    delete(&api, Kind::Route, id, &options, conditions).await
-}
-
-/// `DELETE /v1/upstreams/{name}`
-pub(super) async fn delete_upstream(
-    api: Shared<Api>,
-    Names(name): Names<String>,
-    options: Options,
-    conditions: Conditions,
-) -> Result<Response, Failure> {
-    delete(&api, Kind::Upstream, name, &options, conditions).await
-}
-
-async fn delete(
-    api: &Api,
-    kind: Kind,
-    name: String,
-    options: &Options,
-    conditions: Conditions,
-) -> Result<Response, Failure> {
-    let title = name.clone();
-    let change = move |old: Option<&Object>| {
-        conditions.check(old.map(|old| etag(old.json())).as_deref())?;
-        old.map(|_| Become::Gone).ok_or_else(|| not_found(kind, &title))
-    };
-    // What makes the rest invalid is in use: that is no fault of the call's form.
-    apply(api, kind, name, options, change)
-        .await
-        .map_err(|failure| failure.with_status(StatusCode::BAD_REQUEST, StatusCode::CONFLICT))
+/// `DELETE /v1/routes/{id}`, `DELETE /v1/upstreams/{name}`
+pub(super) fn delete(kind: Kind) -> MethodRouter<Api> {
+    delete_by(
+        move |api: Shared<Api>,
+              Names(name): Names<String>,
+              options: Options,
+              conditions: Conditions| async move {
+            let title = name.clone();
+            let change = move |old: Option<&Object>| {
+                conditions.check(old.map(|old| etag(old.json())).as_deref())?;
+                old.map(|_| Become::Gone).ok_or_else(|| not_found(kind, &title))
+            };
+            // What makes the rest invalid is in use: that is no fault of the call's form.
+            let (from, to) = (StatusCode::BAD_REQUEST, StatusCode::CONFLICT);
+            let done = apply(&api, kind, name, &options, change).await;
+            done.map_err(|failure| failure.with_status(from, to))
+        },
+    )
 }
 
 /// Changes one object and answers.

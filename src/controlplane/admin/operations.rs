@@ -7,6 +7,7 @@ use super::{
     Api, by_hand, endpoints, healthy, metrics, objects, openapi, question, ready, rollouts,
     show_status, standings, whole,
 };
+use crate::controlplane::config::overlay::Kind;
 
 /// One call.
 pub(super) struct Operation {
@@ -151,31 +152,31 @@ pub(super) static OPERATIONS: [Operation; 33] = [
     }),
     read("/v1/routes", "All routes in their order", Gives::Json("Routes"))
         .takes(Takes::Page, &[400])
-        .by(|| get(objects::list_routes)),
+        .by(|| objects::list(Kind::Route)),
     read(ROUTE, "A route", Gives::Json("Route"))
         .takes(Takes::Read, &[404])
-        .by(|| get(objects::get_route)),
+        .by(|| objects::get(Kind::Route)),
     change("put", ROUTE, "Makes or replaces a route", Takes::Object("Route"), || {
-        put(objects::put_route)
+        objects::put(Kind::Route)
     }),
     change("patch", ROUTE, "Changes keys of a route", Takes::Patch("Route"), || {
-        patch(objects::patch_route)
+        objects::patch(Kind::Route)
     }),
-    change("delete", ROUTE, "Removes a route", Takes::Change, || delete(objects::delete_route)),
+    change("delete", ROUTE, "Removes a route", Takes::Change, || objects::delete(Kind::Route)),
     read("/v1/upstreams", "All upstreams in their order", Gives::Json("Upstreams"))
         .takes(Takes::Page, &[400])
-        .by(|| get(objects::list_upstreams)),
+        .by(|| objects::list(Kind::Upstream)),
     read(UPSTREAM, "An upstream", Gives::Json("Upstream"))
         .takes(Takes::Read, &[404])
-        .by(|| get(objects::get_upstream)),
+        .by(|| objects::get(Kind::Upstream)),
     change("put", UPSTREAM, "Makes or replaces an upstream", Takes::Object("Upstream"), || {
-        put(objects::put_upstream)
+        objects::put(Kind::Upstream)
     }),
     change("patch", UPSTREAM, "Changes keys of an upstream", Takes::Patch("Upstream"), || {
-        patch(objects::patch_upstream)
+        objects::patch(Kind::Upstream)
     }),
     change("delete", UPSTREAM, "Removes an upstream", Takes::Change, || {
-        delete(objects::delete_upstream)
+        objects::delete(Kind::Upstream)
     }),
     read(
         "/v1/upstreams/{name}/status",
