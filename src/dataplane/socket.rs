@@ -94,9 +94,9 @@ impl Socket {
         signing: &Signing,
         input: &mut Option<Buf>,
     ) -> Result<Option<Box<str>>, HandshakeEnd> {
-        let name = loop {
+        let asked = loop {
             match hello::look(input.as_ref().map_or(&[], Buf::data)) {
-                Hello::Whole(name) => break name,
+                Hello::Whole(asked) => break asked,
                 Hello::Http => return Err(HandshakeEnd::PlainHttp),
                 Hello::Other => {
                     self.alert(alert::UNEXPECTED_MESSAGE);
@@ -117,7 +117,8 @@ impl Socket {
                 Err(broken) => return Err(HandshakeEnd::Broken(broken)),
             }
         };
-        let session = with.session(name.as_deref()).map_err(HandshakeEnd::Failed)?;
+        let session = with.session(&asked).map_err(HandshakeEnd::Failed)?;
+        let name = asked.name;
         let arrived = input.take();
         if with.is_slow(name.as_deref())
             && let Some(arrived) = arrived
@@ -382,6 +383,13 @@ impl Socket {
                 wire.stream.shutdown_write();
             }
             Transport::Stream(stream) => stream.end_write(),
+        }
+    }
+
+    /// Our side ends behind the next `bytes`, and can say so with them.
+    pub fn end_after(&self, bytes: u64) {
+        if let Some(tls) = self.tls() {
+            tls.end_after(bytes);
         }
     }
 

@@ -1,4 +1,4 @@
-//! What a client says first: whether it is TLS, and the name it asks for.
+//! What a client says first: whether it is TLS, the name it asks for, and which cipher it likes best.
 //!
 //! Only looks: the same bytes go to the [`super::Session`] afterwards, which judges them. So a
 //! hello that is wrong in any other way than that it can't be found is [`Hello::Whole`] without a
@@ -9,12 +9,21 @@
 pub enum Hello {
     /// More bytes are needed.
     Partial,
-    /// A whole ClientHello, and the name it asks for, lower-case and without a final dot.
-    Whole(Option<Box<str>>),
+    /// A whole ClientHello.
+    Whole(Asked),
     /// Plain HTTP, by the look of it.
     Http,
     /// Neither.
     Other,
+}
+
+/// What a ClientHello asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The name, lower-case and without a final dot.
+    pub name: Option<Box<str>>,
+    /// Whether ChaCha20 comes first among its suites: it has no instructions for AES.
+    pub prefers_chacha: bool,
 }
 
 const HANDSHAKE: u8 = 22;
@@ -38,11 +47,11 @@ pub fn look(bytes: &[u8]) -> Hello {
     loop {
         let [HANDSHAKE, major, _, high, low, after @ ..] = rest else {
             let is_cut = rest.len() < 5 && rest.first().is_none_or(|kind| *kind == HANDSHAKE);
-            return if is_cut { Hello::Partial } else { Hello::Whole(None) };
+            return if is_cut { Hello::Partial } else { Hello::Whole(Asked::default()) };
         };
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         if *major != 3 || length == 0 {
-            return Hello::Whole(None); // the session refuses it
+            return Hello::Whole(Asked::default()); // the session refuses it
         }
         let Some((fragment, next)) = after.split_at_checked(length) else { return Hello::Partial };
         let message = if joined.is_empty() {
@@ -55,20 +64,20 @@ pub fn look(bytes: &[u8]) -> Hello {
             [CLIENT_HELLO, a, b, c, body @ ..] => {
                 let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
                 if let Some(body) = body.get(..length) {
-                    return Hello::Whole(server_name(body));
+                    return Hello::Whole(Asked::read(body));
                 }
                 if length > HELLO_BYTES_MAX {
-                    return Hello::Whole(None);
+                    return Hello::Whole(Asked::default());
                 }
             }
             [CLIENT_HELLO, ..] => {}
-            _ => return Hello::Whole(None),
+            _ => return Hello::Whole(Asked::default()),
         }
         if joined.is_empty() {
             joined.extend(fragment);
         }
         if joined.len() > HELLO_BYTES_MAX {
-            return Hello::Whole(None);
+            return Hello::Whole(Asked::default());
         }
         rest = next;
     }
@@ -80,12 +89,31 @@ fn looks_like_http(bytes: &[u8]) -> bool {
     (3..16).contains(&word) && bytes.get(word).is_some_and(|byte| *byte == b' ')
 }
 
-/// Reads the server_name extension out of the body of a ClientHello.
-fn server_name(body: &[u8]) -> Option<Box<str>> {
-    let mut body = Reader(body);
-    body.take(2 + 32)?; // version, random
-    body.vector8()?; // session id
-    body.vector16()?; // suites
+impl Asked {
+    /// Reads the body of a ClientHello, as far as it can be read.
+    fn read(body: &[u8]) -> Self {
+        let mut asked = Self::default();
+        let mut body = Reader(body);
+        if asked.read_suites(&mut body).is_some() {
+            asked.name = server_name(&mut body);
+        }
+        asked
+    }
+
+    fn read_suites(&mut self, body: &mut Reader<'_>) -> Option<()> {
+        body.take(2 + 32)?; // version, random
+        body.vector8()?; // session id
+        let suites = body.vector16()?;
+        // What is there to keep servers tolerant comes first. Source: RFC 8701 §2.
+        let is_grease = |suite: &&[u8]| suite[0] == suite[1] && suite[0] & 0x0f == 0x0a;
+        let first = suites.chunks_exact(2).find(|suite| !is_grease(suite));
+        self.prefers_chacha = matches!(first, Some([0x13, 0x03] | [0xcc, 0xa8..=0xaa]));
+        Some(())
+    }
+}
+
+/// Reads the server_name extension out of what follows the suites of a ClientHello.
+fn server_name(body: &mut Reader<'_>) -> Option<Box<str>> {
     body.vector8()?; // compression
     let mut extensions = Reader(body.vector16()?);
     loop {
@@ -163,8 +191,21 @@ mod tests {
             for end in 0..bytes.len() {
                 assert_eq!(look(&bytes[..end]), Hello::Partial, "{end}");
             }
-            assert_eq!(look(&bytes), Hello::Whole(Some("www.example.org".into())));
+            let Hello::Whole(asked) = look(&bytes) else { panic!("a hello") };
+            assert_eq!(asked.name.as_deref(), Some("www.example.org"));
         }
+    }
+
+    #[test]
+    fn the_first_suite_tells_what_a_client_is_good_at() {
+        let prefers_chacha = |suites: &[u8]| {
+            let body = [&[3, 3][..], &[7; 32], &[0, 0, suites.len() as u8], suites].concat();
+            Asked::read(&body).prefers_chacha
+        };
+        assert!(prefers_chacha(&[0x13, 3, 0x13, 1]));
+        assert!(prefers_chacha(&[0x5a, 0x5a, 0xcc, 0xa9]), "behind GREASE");
+        assert!(!prefers_chacha(&[0x13, 1, 0x13, 3]));
+        assert!(!prefers_chacha(&[]));
     }
 
     #[test]
@@ -178,8 +219,12 @@ mod tests {
         for bytes in
             [&b"\x16\x03\x01\0\x04\x02\0\0\0"[..], b"\x16\x02\x01\0\x01", b"\x16\x03\x01\0\0"]
         {
-            assert_eq!(look(bytes), Hello::Whole(None), "the session refuses it: {bytes:?}");
+            assert_eq!(
+                look(bytes),
+                Hello::Whole(Asked::default()),
+                "the session refuses it: {bytes:?}"
+            );
         }
-        assert_eq!(look(&hello("a b", 99)), Hello::Whole(None));
+        assert_eq!(look(&hello("a b", 99)), Hello::Whole(Asked::default()));
     }
 }

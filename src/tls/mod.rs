@@ -17,12 +17,12 @@ pub mod signers;
 
 use std::sync::{Arc, OnceLock};
 
+use rustls::{CipherSuite, SupportedProtocolVersion, crypto::CryptoProvider};
 pub use rustls::{
     RootCertStore, SignatureScheme, pki_types,
     server::ProducesTickets,
     sign::{CertifiedKey, SigningKey},
 };
-use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};
 
 pub use client::{ClientTls, ClientTlsSettings};
 pub use server::{
@@ -66,8 +66,24 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
 }
 
 /// Algorithms: those of aws-lc-rs that rustls takes for safe, with the post-quantum key exchange
-/// X25519MLKEM768 first. Made when first asked for.
+/// X25519MLKEM768 first. AES with 128 bits goes before 256: it is as good against anybody who breaks
+/// neither, and SHA-256, which comes with it, has instructions of its own. Made when first asked for.
 pub fn provider() -> &'static Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    PROVIDER.get_or_init(|| {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        provider.cipher_suites.sort_by_key(|suite| {
+            let cost = match suite.suite() {
+                CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 0,
+                CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => 2,
+                _ => 1,
+            };
+            (suite.tls13().is_none(), cost)
+        });
+        Arc::new(provider)
+    })
 }

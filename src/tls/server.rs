@@ -12,7 +12,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{Alpn, Failure, MinVersion, Session, provider};
+use super::{Alpn, Failure, MinVersion, Session, hello::Asked, provider};
 use crate::base::limits;
 
 /// A certificate and its key, read and checked.
@@ -78,6 +78,8 @@ impl Tickets {
 /// How connections to some of a listener's names are made.
 pub struct Profile {
     config: Arc<ServerConfig>,
+    /// The same for clients that are not good at AES: their order of suites holds.
+    for_chacha: Arc<ServerConfig>,
     /// Lives as long as something uses it.
     _tickets: Option<Arc<Tickets>>,
 }
@@ -150,6 +152,7 @@ impl ServerTls {
             };
             let mut config = builder.with_cert_resolver(Arc::clone(&certificates) as _);
             config.alpn_protocols.clone_from(&alpn);
+            config.ignore_client_order = true; // ours has the cheapest first
             match &one.tickets {
                 None => {
                     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -166,7 +169,13 @@ impl ServerTls {
                     config.ticketer = Arc::clone(&tickets.ticketer);
                 }
             }
-            Ok(Profile { config: Arc::new(config), _tickets: one.tickets })
+            let mut for_chacha = config.clone();
+            for_chacha.ignore_client_order = false;
+            Ok(Profile {
+                config: Arc::new(config),
+                for_chacha: Arc::new(for_chacha),
+                _tickets: one.tickets,
+            })
         };
         Ok(Self {
             profiles: settings.profiles.into_iter().map(profile).collect::<Result<_, Failure>>()?,
@@ -176,14 +185,16 @@ impl ServerTls {
         })
     }
 
-    /// A session for a client that asks for a name.
+    /// A session for a client and what it asks for.
     ///
     /// # Errors
     /// When the configuration can't be used.
-    pub fn session(&self, name: Option<&str>) -> Result<Session, Failure> {
-        let profile = self.profile(name).and_then(|index| self.profiles.get(usize::from(index)));
+    pub fn session(&self, asked: &Asked) -> Result<Session, Failure> {
+        let profile = self
+            .profile(asked.name.as_deref())
+            .and_then(|index| self.profiles.get(usize::from(index)));
         let profile = profile.ok_or_else(|| Failure::ours("no such profile"))?;
-        Session::server(&profile.config)
+        Session::server(if asked.prefers_chacha { &profile.for_chacha } else { &profile.config })
     }
 
     /// The profile of connections for a name.

@@ -400,6 +400,16 @@ impl Session {
             == Some(HandshakeKind::Resumed)
     }
 
+    /// Whether this is the end that was connected to.
+    pub fn is_server(&self) -> bool {
+        matches!(self.connection, Connection::Server(_))
+    }
+
+    /// Whether the hellos have been exchanged.
+    pub fn has_begun(&self) -> bool {
+        either!(&self.connection, connection => connection.protocol_version()).is_some()
+    }
+
     /// Whether TLS 1.3 is spoken.
     pub fn is_tls13(&self) -> bool {
         either!(&self.connection, connection => connection.protocol_version())

@@ -2,7 +2,7 @@
 //! added once, and what clients claim about themselves is not believed.
 //! Sources: RFC 9110 §7.6, RFC 7239.
 
-use crate::support::{Conf, Origin, Ringway, Row, Step, row, run_rows};
+use crate::support::{Conf, Origin, Ringway, Row, Step, row, run_rows, tls::scheme};
 
 fn get(fields: &str) -> String {
     format!("GET /x HTTP/1.1\r\nHost: a.test\r\n{fields}\r\n")
@@ -126,12 +126,12 @@ fn what_is_added() {
         row("Via extended", get("Via: 1.0 old\r\n")).field("via", "1.0 old, 1.1 ringway"),
         row("X-Forwarded-*", get(""))
             .field("x-forwarded-for", "127.0.0.1")
-            .field("x-forwarded-proto", "http")
+            .field("x-forwarded-proto", scheme())
             .field("x-forwarded-host", "a.test"),
         row("a client's claims are replaced",
             get("X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil\r\nForwarded: for=6.6.6.6\r\n"))
             .field("x-forwarded-for", "127.0.0.1")
-            .field("x-forwarded-proto", "http")
+            .field("x-forwarded-proto", scheme())
             .field("x-forwarded-host", "a.test")
             .absent("forwarded"),
         row("claims sent twice", get("X-Forwarded-For: 6.6.6.6\r\nx-forwarded-for: 7.7.7.7\r\n"))

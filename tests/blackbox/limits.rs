@@ -8,6 +8,7 @@ use std::{
 
 use crate::support::{
     Conf, Origin, Ringway, Step, eventually, origin::reply, process::private_memory, row, run_rows,
+    tls::rules_out,
 };
 
 fn start(origin: &Origin, limits: &[&str]) -> Ringway {
@@ -194,6 +195,9 @@ fn a_slow_answer_is_not_a_slow_client() {
 
 #[test]
 fn connections_of_a_core_are_bounded() {
+    if rules_out("connections_of_a_core_are_bounded", "who is refused gets no handshake") {
+        return;
+    }
     let origin = Origin::echo();
     let proxy = start(&origin, &["connections_max_per_core = 10"]);
     let mut kept: Vec<_> = (0..10)

@@ -3,8 +3,8 @@
 use std::net::TcpStream;
 
 use crate::support::{
-    Client, Conf, Origin, PATIENCE, Ringway, eventually, skipped,
-    tls::{Authority, everywhere},
+    Client, Conf, Origin, PATIENCE, Ringway, eventually,
+    tls::{Authority, rules_out},
 };
 
 const V2_LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00";
@@ -27,10 +27,7 @@ fn connect(proxy: &Ringway) -> Client {
 
 /// When all listeners speak TLS, a header can't be followed by a request.
 fn is_tls() -> bool {
-    if everywhere().is_some() {
-        skipped("proxy_protocol", "its listeners say themselves whether they speak TLS");
-    }
-    everywhere().is_some()
+    rules_out("proxy_protocol", "its listeners say themselves whether they speak TLS")
 }
 
 /// The `X-Forwarded-For` that the endpoint sees of a request behind `header`.

@@ -11,7 +11,7 @@ use std::{
 
 use crate::support::{
     Client, Conf, End, Origin, Ringway, Step, eventually, pattern, skipped,
-    tls::{Authority, Pair, server},
+    tls::{Authority, Pair, TlsClient, server},
 };
 
 fn conf(origin: &Origin, tls: &str) -> Conf {
@@ -197,6 +197,68 @@ fn a_handshake_has_its_time() {
         let timeouts = proxy.metric("ringway_tls_handshakes_total", "result=\"timeout\"");
         (timeouts == 1.0).then_some(())
     });
+}
+
+#[test]
+fn an_ocsp_answer_is_stapled_and_renewed() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let (pair, file) = (authority.issue("a", &["a.test"]), authority.directory().join("a.ocsp"));
+    let write = |answer: &[u8]| {
+        let new = file.with_extension("new");
+        std::fs::write(&new, answer).expect("written");
+        std::fs::rename(&new, &file).expect("renamed");
+    };
+    write(b"\x30\x03\x0a\x01\x06");
+    let tls = format!("certificates = [{{ {}, ocsp = {file:?} }}]", pair.toml());
+    let proxy = Ringway::start(&conf(&origin, &tls));
+    assert_eq!(authority.client().stapled(proxy.address()), b"\x30\x03\x0a\x01\x06");
+    write(b"\x30\x03\x0a\x01\x03");
+    eventually("the new answer", Duration::from_secs(20), || {
+        let stapled = authority.client().stapled(proxy.address());
+        (stapled == b"\x30\x03\x0a\x01\x03").then_some(())
+    });
+}
+
+#[test]
+fn a_websocket_over_tls() {
+    let (origin, authority) = (Origin::start(), Authority::new());
+    let pair = authority.issue("a", &["a.test"]);
+    let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
+    let mut client = authority.client().connect(proxy.address());
+    client.send(
+        "GET /ws HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    let mut endpoint = origin.next_request();
+    endpoint.send(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+    );
+    assert_eq!(client.response().status(), 101);
+    for size in [1, 5_000, 300_000] {
+        let bytes = pattern(size);
+        client.send(&bytes);
+        assert!(endpoint.wire().read_bytes(size).0 == bytes, "{size} up");
+        endpoint.send(&bytes);
+        assert!(client.read_bytes(size).0 == bytes, "{size} down");
+    }
+}
+
+/// A client that is not good at AES gets what it is good at, all others what is cheapest here.
+#[test]
+fn the_first_suite_of_a_client_decides_between_aes_and_chacha() {
+    use rustls::CipherSuite::{TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256};
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let pair = authority.issue("a", &["a.test"]);
+    let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
+    let chosen = |client: &TlsClient| {
+        let shaken = client.shake(proxy.address()).expect("a handshake");
+        shaken.connection.negotiated_cipher_suite().expect("one").suite()
+    };
+    let mut client = authority.client();
+    assert_eq!(chosen(&client), TLS13_AES_128_GCM_SHA256, "rustls offers 256 bits first");
+    client.chacha = true;
+    assert_eq!(chosen(&client), TLS13_CHACHA20_POLY1305_SHA256);
 }
 
 /// Each hello that stops half way holds a buffer.

@@ -595,7 +595,7 @@ pub(super) static POOL: Section = Section {
         key(
             "idle_max_per_core",
             Kind::Integer(0, limits::POOL_IDLE_MAX_PER_CORE_MAX as i64),
-            "128",
+            "512",
             "Unused connections kept to each endpoint on one core; 0 keeps none.",
         )
         .or(&["idle_max", "max_idle", "keepalive"]),

@@ -127,6 +127,6 @@ async fn serve_stream(carried: Rc<Carried>, stream: Rc<Stream>, guard: StreamGua
 
 async fn serve_one(shard: &Rc<Shard>, client: &mut Downstream, watch: &Watch) {
     if let Err((end, to_head)) = serve_request(shard, client, watch).await {
-        refuse(shard, client, end, to_head).await;
+        Box::pin(refuse(shard, client, end, to_head)).await; // rare, and not small
     }
 }

@@ -126,7 +126,7 @@ impl Passage<'_> {
         self.client.socket.read_within(within, tag::CLIENT);
         let name = loop {
             match hello::look(self.client.input_bytes()) {
-                Hello::Whole(name) => break name,
+                Hello::Whole(asked) => break asked.name,
                 Hello::Http | Hello::Other => break None,
                 Hello::Partial => {}
             }

@@ -246,6 +246,9 @@ impl Respond<'_> {
             sent.map_err(client_write_failed)?;
             return Ok(Responded::Upgraded(input.take()));
         }
+        if !plan.keep_alive {
+            self.announce_end(plan.framing);
+        }
         let framing = self.response.framing();
         let discarded = plan.discard && framing != Framing::Empty;
         let mut relay = Relay {
@@ -270,6 +273,7 @@ impl Respond<'_> {
             // Nothing has left yet: the client can still be told.
             self.progress.status = 0;
             self.progress.is_close_delimited = false;
+            self.client.end_after(u64::MAX);
         }
         sent?;
         let whole = self.upload.is_done.get();
@@ -280,6 +284,18 @@ impl Respond<'_> {
             && framing != Framing::UntilClose
             && !discarded;
         Ok(Responded::Whole { endpoint_reusable, client_keeps: plan.keep_alive })
+    }
+
+    /// The response is the last thing on its connection: where its length is known, that is said in the
+    /// same send.
+    #[cold]
+    fn announce_end(&self, framing: Framing) {
+        let head_bytes = self.out.len() as u64;
+        match framing {
+            Framing::Length(length) => self.client.end_after(head_bytes.saturating_add(length)),
+            Framing::Empty => self.client.end_after(head_bytes),
+            Framing::Chunked | Framing::UntilClose => {}
+        }
     }
 
     /// Drops the response. What of its body has not arrived is not waited for: closing is cheaper.

@@ -53,6 +53,8 @@ pub(super) struct Tls {
     state: RefCell<State>,
     /// Whether a send is under way: nobody else may write to the socket then.
     sending: Cell<bool>,
+    /// Plaintext bytes until our end of the connection, where that is known.
+    ends_after: Cell<u64>,
     /// Plaintext bytes sent since the connection was last idle, and the tick of the last ones.
     burst: Cell<(u32, u64)>,
     pool: BufPool,
@@ -74,6 +76,7 @@ impl Tls {
         Self {
             state: RefCell::new(state),
             sending: Cell::new(false),
+            ends_after: Cell::new(u64::MAX),
             burst: Cell::new((0, 0)),
             pool: pool.clone(),
         }
@@ -92,7 +95,9 @@ impl Tls {
     ) -> Result<(), HandshakeEnd> {
         loop {
             let taken = self.take_in(slot);
-            self.flush(wire).await.map_err(HandshakeEnd::Broken)?;
+            if !(matches!(taken, Ok(1..)) && self.may_wait()) {
+                self.flush(wire).await.map_err(HandshakeEnd::Broken)?;
+            }
             match taken {
                 Ok(_) => {}
                 Err(TakeIn::NoBuffer) => return Err(HandshakeEnd::Broken(Broken::NoBuffer)),
@@ -106,7 +111,9 @@ impl Tls {
                 }
             }
             if self.is_cramped() && self.is_full() {
-                wire.alert(alert::DECODE_ERROR);
+                if !self.with_session(Session::has_begun) {
+                    wire.alert(alert::DECODE_ERROR); // otherwise it would have to be encrypted
+                }
                 return Err(HandshakeEnd::TooLong);
             }
             match self.receive(wire).await {
@@ -115,6 +122,12 @@ impl Tls {
                 Err(broken) => return Err(HandshakeEnd::Broken(broken)),
             }
         }
+    }
+
+    /// Whether what is pending can go with the answer to a request that is here: tickets.
+    fn may_wait(&self) -> bool {
+        let session = &self.state.borrow().session;
+        session.is_server() && session.is_tls13() && !session.is_handshaking()
     }
 
     /// As [`super::Socket::fill`].
@@ -258,6 +271,11 @@ impl Tls {
         Ok(())
     }
 
+    /// Our side ends behind the next `bytes`: the close_notify leaves with the last of them.
+    pub(super) fn end_after(&self, bytes: u64) {
+        self.ends_after.set(bytes);
+    }
+
     /// Sends what is pending.
     ///
     /// # Cancel safety
@@ -285,9 +303,14 @@ impl Tls {
         let input = cipher.as_mut().map_or(&mut [][..], Buf::data_mut);
         let mut used = 0;
         let mut result = Ok(());
+        let until_end = self.ends_after.get();
         out.write(|room| match session.seal(input, bytes, record, room) {
             Ok((taken, filled)) => {
                 used = taken;
+                if taken as u64 == until_end {
+                    session.close(input);
+                    return filled + session.take_pending(&mut room[filled..]);
+                }
                 filled
             }
             Err(failure) => {
@@ -298,6 +321,9 @@ impl Tls {
         if result.is_err() {
             *failed = true;
             return Err(Broken::Reset);
+        }
+        if until_end != u64::MAX {
+            self.ends_after.set(until_end.saturating_sub(used as u64));
         }
         Ok(Some((used, out)))
     }

@@ -148,9 +148,17 @@ impl Unframer {
     }
 
     fn take_head(&mut self, text: &[u8]) -> Result<(usize, Frames), Unsayable> {
-        let end = memchr::memmem::find(text, b"\r\n\r\n").ok_or(Unsayable)? + 4;
-        let line_end = memchr::memmem::find(text, b"\r\n").ok_or(Unsayable)?;
-        let (line, lines) = (&text[..line_end], &text[line_end + 2..end - 2]);
+        let (line, fields) = split_line(text).ok_or(Unsayable)?;
+        let mut rest = fields;
+        loop {
+            let (field, after) = split_line(rest).ok_or(Unsayable)?;
+            if field.is_empty() {
+                break;
+            }
+            rest = after;
+        }
+        let lines = &fields[..fields.len() - rest.len()];
+        let end = text.len() - rest.len() + 2;
         let frames = match self.side {
             Side::Server { to_head } => self.response(line, lines, to_head)?,
             Side::Client { is_https } => self.request(line, lines, is_https)?,
@@ -248,14 +256,20 @@ impl Facts {
     }
 }
 
+/// A line, and what follows its end. Our writers write no carriage return but there.
+fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b'\r', text)?;
+    let after = text[end + 1..].strip_prefix(b"\n")?;
+    Some((&text[..end], after))
+}
+
 fn read_fields(
     lines: &[u8],
     mut each: impl FnMut(HeaderName, HeaderValue),
 ) -> Result<(), Unsayable> {
     let mut rest = lines;
     while !rest.is_empty() {
-        let end = memchr::memmem::find(rest, b"\r\n").ok_or(Unsayable)?;
-        let (line, after) = (&rest[..end], &rest[end + 2..]);
+        let (line, after) = split_line(rest).ok_or(Unsayable)?;
         let colon = memchr::memchr(b':', line).ok_or(Unsayable)?;
         let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Unsayable)?;
         let value = line[colon + 1..].trim_ascii();

@@ -15,8 +15,13 @@ use std::{
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore,
+    ServerConfig, SignatureScheme, SupportedCipherSuite,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
 };
 use socket2::SockRef;
 
@@ -129,6 +134,7 @@ impl Authority {
             pair: None,
             alpn: Vec::new(),
             before: Vec::new(),
+            chacha: false,
         }
     }
 }
@@ -144,6 +150,8 @@ pub(crate) struct TlsClient {
     pub(crate) alpn: Vec<Vec<u8>>,
     /// What it sends before its handshake.
     pub(crate) before: Vec<u8>,
+    /// Whether it likes ChaCha20 best.
+    pub(crate) chacha: bool,
 }
 
 impl TlsClient {
@@ -168,8 +176,14 @@ impl TlsClient {
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if self.chacha {
+            let is_other = |suite: &SupportedCipherSuite| {
+                suite.suite() != CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+            };
+            provider.cipher_suites.sort_by_key(is_other);
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_root_certificates(self.roots.clone());
@@ -188,9 +202,25 @@ impl TlsClient {
 
     /// Connects and shakes hands.
     pub(crate) fn shake(&self, address: SocketAddr) -> std::io::Result<Shaken> {
+        self.shake_with(address, self.config())
+    }
+
+    /// What the listener has stapled to its certificate.
+    pub(crate) fn stapled(&self, address: SocketAddr) -> Vec<u8> {
+        let mut config = self.config();
+        let provider = Arc::clone(config.crypto_provider());
+        let roots = Arc::new(self.roots.clone());
+        let inner = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+        let verifier = Arc::new(Stapled { inner: inner.expect("roots"), seen: Mutex::default() });
+        config.dangerous().set_certificate_verifier(Arc::clone(&verifier) as _);
+        drop(self.shake_with(address, config).expect("a handshake"));
+        verifier.seen.lock().expect("no panic while locked").clone()
+    }
+
+    fn shake_with(&self, address: SocketAddr, config: ClientConfig) -> std::io::Result<Shaken> {
         let name = ServerName::try_from(self.name.clone()).expect("a name");
         let mut connection =
-            ClientConnection::new(Arc::new(self.config()), name).expect("a configuration");
+            ClientConnection::new(Arc::new(config), name).expect("a configuration");
         let mut stream = TcpStream::connect_timeout(&address, super::PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(super::PATIENCE))?;
@@ -229,6 +259,49 @@ fn send_cut(stream: &mut TcpStream, bytes: &[u8], cut: usize) -> std::io::Result
         stream.write_all(piece)?;
     }
     Ok(())
+}
+
+/// Checks a certificate as usual, and remembers what was stapled to it.
+#[derive(Debug)]
+struct Stapled {
+    inner: Arc<WebPkiServerVerifier>,
+    seen: Mutex<Vec<u8>>,
+}
+
+impl ServerCertVerifier for Stapled {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        *self.seen.lock().expect("no panic while locked") = ocsp.to_vec();
+        self.inner.verify_server_cert(certificate, others, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 /// A connection whose handshake has ended.
@@ -358,4 +431,18 @@ pub(crate) fn everywhere() -> Option<&'static (Authority, Pair)> {
         Some((authority, pair))
     })
     .as_ref()
+}
+
+/// Whether a test can't be meant to speak TLS, and so does not run; says so.
+pub(crate) fn rules_out(test: &str, why: &str) -> bool {
+    let is_out = everywhere().is_some();
+    if is_out {
+        super::skipped(test, why);
+    }
+    is_out
+}
+
+/// The scheme that listeners speak.
+pub(crate) fn scheme() -> &'static str {
+    if everywhere().is_some() { "https" } else { "http" }
 }
