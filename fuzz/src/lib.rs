@@ -9,7 +9,9 @@
 //! becomes a named unit test beside the code, and a seed here.
 
 pub mod chunked;
+pub mod client_hello;
 pub mod framing_differential;
+pub mod grpc_web;
 pub mod h2_request;
 pub mod head;
 pub mod path;
@@ -43,11 +45,13 @@ mod tests {
     /// Each seed, and each of its beginnings, passes its target's check.
     #[test]
     fn seeds_pass() {
-        let targets: [(&str, fn(&[u8])); 9] = [
+        let targets: [(&str, fn(&[u8])); 11] = [
             ("head", super::head::check),
             ("response_head", super::response_head::check),
             ("h2_request", super::h2_request::check),
             ("chunked", super::chunked::check),
+            ("client_hello", super::client_hello::check),
+            ("grpc_web", super::grpc_web::check),
             ("path", super::path::check),
             ("framing_differential", super::framing_differential::check),
             ("route", super::route::check),

@@ -30,6 +30,10 @@ reasons! {
     NoRoute = "no_route", 404;
     /// A route matches but for its method.
     MethodNotAllowed = "method_not_allowed", 405;
+    /// A preflight of CORS, answered for a route that allows the origin.
+    CorsPreflight = "cors_preflight", 204;
+    /// A preflight of CORS from an origin that the route does not allow.
+    CorsRefused = "cors_refused", 403;
     /// CONNECT is not offered.
     ConnectRefused = "connect_refused", 405;
     /// `Max-Forwards: 0`: ringway is the last recipient.

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod cors;
 pub mod forwarded;
 pub mod health;
 pub mod key;

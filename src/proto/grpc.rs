@@ -125,11 +125,18 @@ pub fn write_answer(out: &mut Vec<u8>, reason: Reason, date: &[u8]) {
     out.extend_from_slice(date);
     out.extend_from_slice(b"\r\ncontent-type: application/grpc\r\nx-ringway-reason: ");
     out.extend_from_slice(reason.code().as_bytes());
-    out.extend_from_slice(b"\r\ngrpc-status: ");
+    out.extend_from_slice(b"\r\n");
+    write_failure(out, reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the fields that say why ringway itself ended a call.
+pub fn write_failure(out: &mut Vec<u8>, reason: Reason) {
+    out.extend_from_slice(b"grpc-status: ");
     push_decimal(out, u64::from(status_of(reason)));
     out.extend_from_slice(b"\r\ngrpc-message: ringway: ");
     out.extend_from_slice(reason.code().as_bytes());
-    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod bytes;
 pub mod grpc;
+pub mod grpc_web;
 pub mod h1;
 pub mod h2;
 pub mod host;

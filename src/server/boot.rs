@@ -42,7 +42,7 @@ use crate::{
         watch,
     },
     snapshot::{
-        Snapshot,
+        Mode, Snapshot,
         messages::{FromWorker, ListenSocket, ReportSender, ToWorker, reports},
     },
     telemetry::{
@@ -344,8 +344,11 @@ impl Boot {
         log::info(format_args!("version {version}, {driver}, cores {}", machine::ranges(&cores)));
         for (name, address) in listeners {
             let mut all = self.snapshot.listeners.iter();
-            let is_tls = all.any(|one| *one.name == **name && one.tls.is_some());
-            let scheme = if is_tls { "https" } else { "http" };
+            let scheme = match all.find(|one| *one.name == **name) {
+                Some(one) if one.mode == Mode::Tcp => "tcp",
+                Some(one) if one.tls.is_some() => "https",
+                _ => "http",
+            };
             log::info(format_args!("listener `{name}` on {scheme}://{address}"));
         }
         match admin {

@@ -23,6 +23,7 @@ use crate::{
     policy::{
         balance::{Kind, Rules, StickyCookie},
         breaker::BreakerRule,
+        cors::Cors,
         forwarded::TrustedProxies,
         key::RequestKey,
         outlier::PassiveRule,
@@ -176,6 +177,10 @@ pub struct RouteExtra {
     pub host_header: HostHeader,
     /// For the whole exchange.
     pub timeout: Option<Duration>,
+    /// Which other origins browsers let use it.
+    pub cors: Option<Box<Cors>>,
+    /// Whether calls in gRPC-Web become calls in gRPC.
+    pub grpc_web: bool,
     /// Captures that an upstream of the route wants to know by name.
     pub key_captures: Vec<(Box<str>, u8)>,
     /// Whether early data of TLS is served.
@@ -194,6 +199,8 @@ impl RouteExtra {
         target: TargetRule::Keep,
         host_header: HostHeader::Preserve,
         timeout: None,
+        cors: None,
+        grpc_web: false,
         key_captures: Vec::new(),
         early_data: false,
         retry: None,

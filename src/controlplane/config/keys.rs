@@ -4,6 +4,7 @@
 //! Schema, and the tables of `docs/configuration.md` are made from them.
 
 pub(super) mod balance;
+mod browsers;
 mod dns;
 mod endpoint;
 pub(super) mod failures;
@@ -472,6 +473,8 @@ pub(super) static ROUTE: Section = Section {
             who saw them once can send again: for routes where that changes nothing. Others wait \
             for the handshake.",
         ),
+        browsers::ROUTE_GRPC_WEB,
+        browsers::ROUTE_CORS,
         failures::ROUTE_RETRY,
         failures::ROUTE_IMPORTANCE,
         later("plugins", "remove it"),
@@ -625,6 +628,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &ROUTE,
     &split::SPLIT,
     &split::SPLIT_STICKY,
+    &browsers::CORS,
     &failures::RETRY,
     &UPSTREAM,
     &ENDPOINT,

@@ -12,6 +12,7 @@ mod admin;
 mod balance;
 pub mod canonical;
 mod client_tls;
+mod cors;
 mod defaults;
 mod dns;
 mod endpoint;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    endpoint,
+    cors, endpoint,
     errors::{Place, Report},
     kept::{Cut, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
@@ -213,7 +213,9 @@ impl<'a> Reader<'a> {
         let position = self.upstreams.find(&reading.upstream)?;
         let fits = self.upstreams.at(position).is_none_or(|(_, upstream)| {
             let asks_for_captures = matches!(upstream.balance.key, Some(RequestKey::Path(_)));
-            !asks_for_captures && tcp::misfit(upstream, reading.mode).is_none()
+            let is_grpc = reading.extra.as_ref().is_some_and(|extra| extra.grpc_web);
+            let speaks_it = upstream.http2 || !is_grpc;
+            !asks_for_captures && speaks_it && tcp::misfit(upstream, reading.mode).is_none()
         });
         (mode == reading.mode && fits).then_some(UpstreamIndex(position as u32))
     }
@@ -248,6 +250,8 @@ impl<'a> Reader<'a> {
             "high" => Importance::High,
             _ => Importance::Normal,
         };
+        let grpc_web = table.boolean("grpc_web");
+        let cors = table.table("cors").and_then(|table| cors::read(&table, grpc_web));
         let retry = table.table("retry").map(|table| retry::read(&table));
         if let Some(value) = table.get("description") {
             value.text(); // for its type
@@ -277,6 +281,8 @@ impl<'a> Reader<'a> {
             target,
             host_header,
             timeout,
+            cors: cors.map(Box::new),
+            grpc_web,
             early_data,
             retry,
             importance,
@@ -449,6 +455,15 @@ impl<'a> Reader<'a> {
         tcp::check_route(table, mode);
         if let Some(sni) = sni.filter(|_| tcp::has_none(self.listeners, mode)) {
             sni.error("there is no listener with mode = \"tcp\"", "add one, or write hosts");
+        }
+        if let Some(value) = table.get("grpc_web").filter(|_| table.boolean("grpc_web")) {
+            let mut upstreams = goes_to.iter().filter_map(|one| self.upstreams.at(one.0 as usize));
+            if let Some((name, _)) = upstreams.find(|(_, one)| !one.http2) {
+                value.error(
+                    format!("gRPC is spoken in HTTP/2, and the upstream \"{name}\" does not"),
+                    "write http = \"h2\" in that [[upstream]]",
+                );
+            }
         }
         let mut upstreams = goes_to.iter().filter_map(|one| self.upstreams.at(one.0 as usize));
         if let Some((problem, hint)) = upstreams.find_map(|(_, one)| tcp::misfit(one, mode))

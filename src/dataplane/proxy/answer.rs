@@ -102,7 +102,8 @@ impl Exchange<'_> {
         // What follows may be meant for the tunnel: as a request to us it would be a smuggled one.
         // RFC 9931 §8 has a proxy that refuses CONNECT close, whatever the client asked for.
         let is_http_next = reason != Reason::ConnectRefused;
-        let is_framing_known = status < 400 || matches!(status, 404 | 405 | 413 | 417 | 500..);
+        let is_framing_known =
+            status < 400 || matches!(status, 403 | 404 | 405 | 413 | 417 | 500..);
         let keep_alive = head.keep_alive()
             && (body_can_be_dropped || body_is_gone)
             && is_http_next
@@ -113,6 +114,9 @@ impl Exchange<'_> {
     }
 
     fn write_error(&mut self, reason: Reason, status: u16, keep_alive: bool) {
+        if let Some((content_type, fields)) = self.web_failure(reason) {
+            return self.write_web_failure(&content_type, &fields, reason, keep_alive);
+        }
         if self.call.is_some() {
             self.context.out.clear();
             grpc::write_answer(&mut self.context.out, reason, &self.shard.date.get());
@@ -125,13 +129,16 @@ impl Exchange<'_> {
             Reason::ConnectRefused | Reason::MaxForwards => allow.extend_from_slice(METHODS),
             _ => {}
         }
-        let is_empty = status == 200;
+        let is_empty = status < 300;
         let mut body = std::mem::take(&mut self.context.response_out);
         body.clear();
         if !is_empty {
             write_body(&mut body, status, reason);
         }
-        let retry_after = self.retry_after_ms.map(retry_after).unwrap_or_default();
+        let mut extra = self.retry_after_ms.map(retry_after).unwrap_or_default();
+        if let Some(browser) = &self.browser {
+            extra.extend_from_slice(&browser.response.fields);
+        }
         let head = &self.context.head;
         self.context.out.clear();
         write_answer(
@@ -146,7 +153,7 @@ impl Exchange<'_> {
                 client_version: head.version(),
                 head_request: head.method() == Method::Head,
                 date: &self.shard.date.get(),
-                extra: &retry_after,
+                extra: &extra,
             },
         );
         self.record.bytes_out = body.len() as u64;

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     base::{ids::EndpointIndex, limits, reason::Reason},
     dataplane::shard::{Phase, Pin, Shard},
-    proto::h1::{ForwardedOut, RequestForward, write_request_head},
+    proto::h1::{ForwardedOut, Framing, RequestForward, write_request_head},
     snapshot::{HostHeader, Route, RouteExtra, Upstream},
 };
 
@@ -34,6 +34,9 @@ impl Exchange<'_> {
         gate: Option<&Retries<'_>>,
     ) -> Result<Attempted, Reason> {
         self.write_head(route, upstream, endpoint);
+        if let Some(browser) = &self.browser {
+            browser.response.write_call(&mut self.context.out);
+        }
         self.write_cookies(upstream, endpoint);
         let Some(connection) = &self.connection else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
@@ -102,6 +105,7 @@ impl Exchange<'_> {
     fn write_head(&mut self, route: &Route, upstream: &Upstream, endpoint: EndpointIndex) {
         static PLAIN: RouteExtra = RouteExtra::PLAIN;
         let extra = route.extra.as_deref().unwrap_or(&PLAIN);
+        let is_recoded = self.browser.as_ref().is_some_and(|one| one.request.is_some());
         let bytes = self.client.input_bytes();
         let context = &mut *self.context;
         context.target.clear();
@@ -122,6 +126,10 @@ impl Exchange<'_> {
         };
         let trusted = !self.listener.trusted_proxies.is_empty()
             && self.listener.trusted_proxies.contains(self.client.peer.ip());
+        let framing = match context.head.framing() {
+            Framing::Length(1..) if is_recoded => Framing::Chunked,
+            framing => framing,
+        };
         context.out.clear();
         write_request_head(
             &mut context.out,
@@ -138,7 +146,7 @@ impl Exchange<'_> {
                     forwarded: self.listener.forwarded,
                 },
                 max_forwards: context.head.max_forwards().map(|hops| hops.saturating_sub(1)),
-                framing: context.head.framing(),
+                framing,
                 close: false,
                 early: self.client.socket.is_early(),
             },

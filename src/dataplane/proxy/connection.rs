@@ -252,6 +252,7 @@ pub(super) async fn serve_request(
             lease: None,
             record: Record::new(),
             call: None,
+            browser: None,
             replay_bytes_max: 0,
             retry_after_ms: None,
         };

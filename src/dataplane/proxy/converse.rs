@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use super::{
+    browser::Browser,
     exchange::Exchange,
     piece::{Sink, Source},
     relay::Relay,
@@ -30,6 +31,12 @@ impl Exchange<'_> {
         let kept_max = match self.replay_bytes_max {
             0 if connection.reused => limits::REPLAY_BYTES_MAX,
             max => max,
+        };
+        let is_recoded = self.browser.as_ref().is_some_and(|one| one.request.is_some());
+        let kept_max = if is_recoded { 0 } else { kept_max };
+        let (recode, browser) = match self.browser.as_deref_mut() {
+            Some(Browser { request, response }) => (request.as_mut(), Some(response)),
+            None => (None, None),
         };
         let head = &context.head;
         let framing = head.framing();
@@ -61,10 +68,11 @@ impl Exchange<'_> {
             request,
             response: &mut context.response,
             out: &mut context.response_out,
-            cookies: &context.cookies,
+            cookies: &mut context.cookies,
             decoder: &mut context.download,
             progress: &mut self.progress,
             gate: gate.filter(|_| stays),
+            browser,
         };
         if stays {
             // The request stays in the input: should the connection be dead, it is sent once more.
@@ -96,7 +104,11 @@ impl Exchange<'_> {
             input: &mut client.input,
             head: &mut context.out,
             source: Source::new(framing, &mut context.upload),
-            sink: if framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
+            sink: match (framing, is_recoded) {
+                (Framing::Chunked, _) | (_, true) => Sink::Chunks,
+                _ => Sink::Plain,
+            },
+            recode,
             ways: UploadWays {
                 shard,
                 client: &client.socket,

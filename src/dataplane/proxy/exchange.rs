@@ -5,6 +5,7 @@ use std::{rc::Rc, time::Duration};
 
 use super::{
     affinity::Affinity,
+    browser::Browser,
     connect::Tried,
     finish::Record,
     respond::Progress,
@@ -82,6 +83,8 @@ pub(super) struct Exchange<'a> {
     /// Bodies up to this many bytes are kept on any connection; 0: as the connection needs it.
     pub(super) replay_bytes_max: usize,
     pub(super) call: Option<Call>,
+    /// What the route does for browsers, if it does anything.
+    pub(super) browser: Option<Box<Browser>>,
 }
 
 /// A gRPC call, which has its own way to fail.
@@ -155,6 +158,13 @@ impl Exchange<'_> {
         {
             return Err(Reason::Misdirected);
         }
+        if self.context.head.method() == Method::Options
+            && self.is_preflight()
+            && let Some(reason) = self.preflight()
+        {
+            return Err(reason);
+        }
+        let bytes = self.client.input_bytes();
         let RequestContext { head, host, path, captures, .. } = &mut *self.context;
         let query = RouteQuery {
             listener: self.listener_index,
@@ -170,7 +180,12 @@ impl Exchange<'_> {
             RouteMatch::NotFound => return Err(Reason::NoRoute),
         };
         self.record.route = Some(route);
-        match head.framing() {
+        if let Some(extra) = self.table.snapshot.route(route).extra.as_deref()
+            && (extra.cors.is_some() || extra.grpc_web)
+        {
+            self.note_browser(extra);
+        }
+        match self.context.head.framing() {
             Framing::Length(length) if length > self.listener.limits.body_bytes_max => {
                 Err(Reason::BodyTooLarge)
             }

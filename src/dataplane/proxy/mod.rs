@@ -7,6 +7,7 @@
 mod affinity;
 mod answer;
 mod attempt;
+mod browser;
 mod choice;
 mod connect;
 mod connection;

@@ -8,7 +8,10 @@ use crate::{
         shard::Shard,
         socket::{Broken, Socket},
     },
-    proto::h1::{ChunkError, LAST_CHUNK},
+    proto::{
+        grpc_web::Recoder,
+        h1::{ChunkError, LAST_CHUNK, write_chunk_size},
+    },
     rt::{self, Buf, Pipe, SpliceError, splice_exact},
 };
 
@@ -52,6 +55,8 @@ pub(super) struct Relay<'a, W> {
     pub(super) source: Source<'a>,
     /// How it leaves.
     pub(super) sink: Sink,
+    /// What writes its payload anew, if that is needed.
+    pub(super) recode: Option<&'a mut Recoder>,
     /// Deadlines, blame, accounts.
     pub(super) ways: W,
 }
@@ -65,6 +70,9 @@ impl<W: Ways> Relay<'_, W> {
     /// # Cancel safety
     /// Not cancel safe: both sockets are of no use afterwards.
     pub(super) async fn run(&mut self) -> Result<(), Reason> {
+        if self.recode.is_some() {
+            return Box::pin(self.run_recoded()).await;
+        }
         loop {
             let piece = self.next_piece()?;
             self.ways.count(piece.payload as u64);
@@ -82,6 +90,61 @@ impl<W: Ways> Relay<'_, W> {
             if self.fill().await? == 0 {
                 return self.end_by_close().await;
             }
+        }
+    }
+
+    /// The same for a body whose payload is written anew, piece by piece.
+    async fn run_recoded(&mut self) -> Result<(), Reason> {
+        let mut payload = Vec::new();
+        loop {
+            let piece = match self.input {
+                Some(buf) if !buf.is_empty() => next_piece(buf, &mut self.source, Sink::Plain)
+                    .map_err(|error| self.ways.bad_chunk(error))?,
+                _ => Piece::default(),
+            };
+            self.ways.count(piece.payload as u64);
+            if self.ways.is_too_long() {
+                return Err(Reason::BodyTooLarge);
+            }
+            payload.clear();
+            if let Some(recode) = &mut self.recode {
+                let bytes = self.input.as_ref().map_or(&[][..], Buf::data);
+                let written = recode.write(&bytes[..piece.payload], &mut payload);
+                let ended = match self.source.is_done() {
+                    true => recode.end(self.source.trailers(), &mut payload),
+                    false => Ok(()),
+                };
+                written.and(ended).map_err(|_| Reason::BadRequest)?;
+            }
+            self.write_payload(&payload);
+            skip(self.input, piece.send + piece.skip);
+            if !self.head.is_empty() {
+                self.send_head().await?;
+            }
+            if self.source.is_done() {
+                return Ok(());
+            }
+            if self.fill().await? == 0 {
+                return Err(self.ways.ended_early());
+            }
+        }
+    }
+
+    /// Puts payload behind what is due, in the framing of the receiver.
+    fn write_payload(&mut self, payload: &[u8]) {
+        if self.sink == Sink::Plain {
+            self.head.extend_from_slice(payload);
+            return;
+        }
+        if !payload.is_empty() {
+            let mut line = [0; 18];
+            let length = write_chunk_size(&mut line, payload.len());
+            self.head.extend_from_slice(&line[..length]);
+            self.head.extend_from_slice(payload);
+            self.head.extend_from_slice(b"\r\n");
+        }
+        if self.source.is_done() {
+            append_end(self.head, &[]);
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    browser::ForBrowser,
     piece::{Sink, Source},
     relay::{Relay, Ways},
     retry::Retries,
@@ -93,7 +94,9 @@ pub(super) struct Respond<'a> {
     pub(super) response: &'a mut ResponseHead,
     pub(super) out: &'a mut Vec<u8>,
     /// Fields to add to the final response.
-    pub(super) cookies: &'a [u8],
+    pub(super) cookies: &'a mut Vec<u8>,
+    /// What is done with it for a browser.
+    pub(super) browser: Option<&'a mut ForBrowser>,
     pub(super) decoder: &'a mut ChunkDecoder,
     pub(super) progress: &'a mut Progress,
     /// What may ask for another try instead of passing the response on.
@@ -233,7 +236,14 @@ impl Respond<'_> {
             return Ok(self.refused(input, head_bytes));
         }
         let upgraded = self.response.is_upgrade();
-        let plan = self.plan();
+        let head = input.as_ref().map_or(&[][..], Buf::data);
+        let recode = match self.browser.take() {
+            Some(browser) => browser.respond(self.response, head, self.cookies),
+            None => None,
+        };
+        let has_body = !matches!(self.response.framing(), Framing::Empty | Framing::Length(0));
+        let recode = recode.filter(|_| has_body);
+        let plan = self.plan(recode.is_some());
         self.write_head(input, plan);
         consume(input, head_bytes);
         self.progress.status = self.response.status();
@@ -259,6 +269,7 @@ impl Respond<'_> {
             head: self.out,
             source: if discarded { Source::Length(0) } else { Source::new(framing, self.decoder) },
             sink: if plan.framing == Framing::Chunked { Sink::Chunks } else { Sink::Plain },
+            recode,
             ways: DownloadWays {
                 shard: self.shard,
                 endpoint: self.endpoint,
@@ -310,15 +321,18 @@ impl Respond<'_> {
         Responded::Refused { status: self.response.status(), endpoint_reusable }
     }
 
-    fn plan(&self) -> Plan {
+    /// `is_recoded`: the body will be of another length.
+    fn plan(&self, is_recoded: bool) -> Plan {
         let is_reset_content = self.response.status() == 205;
         let framing = match self.response.framing() {
             // RFC 9110 §15.3.6: a 205 has no content, whatever its endpoint sent.
             _ if is_reset_content => Framing::Empty,
-            Framing::Chunked | Framing::UntilClose => match self.request.version {
-                Version::Http11 => Framing::Chunked,
-                Version::Http10 => Framing::UntilClose,
-            },
+            framing if is_recoded || matches!(framing, Framing::Chunked | Framing::UntilClose) => {
+                match self.request.version {
+                    Version::Http11 => Framing::Chunked,
+                    Version::Http10 => Framing::UntilClose,
+                }
+            }
             known => known,
         };
         let keep_alive = self.request.keep_alive

@@ -433,6 +433,11 @@ impl RequestHead {
         self.facts.max_forwards
     }
 
+    /// Leaves fields out of what is forwarded, by their names in lower case.
+    pub fn drop_fields(&mut self, buf: &[u8], is_meant: impl Fn(&[u8]) -> bool) {
+        self.section.drop_fields(buf, is_meant);
+    }
+
     /// All field lines, in order.
     pub fn fields<'b>(&'b self, buf: &'b [u8]) -> impl Iterator<Item = Field<'b>> {
         self.section.fields(buf)

@@ -122,6 +122,13 @@ impl Section {
         }
     }
 
+    /// Marks lines by their names, which are told in lower case, as not for the next hop.
+    pub(super) fn drop_fields(&mut self, buf: &[u8], is_meant: impl Fn(&[u8]) -> bool) {
+        for line in &mut self.lines {
+            line.dropped |= is_meant(&line.name.of(buf).to_ascii_lowercase());
+        }
+    }
+
     pub(super) fn fields<'b>(&'b self, buf: &'b [u8]) -> impl Iterator<Item = Field<'b>> {
         self.lines.iter().map(move |line| Field {
             name: line.name.of(buf),
