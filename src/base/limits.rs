@@ -442,8 +442,24 @@ pub const ENDPOINT_SERIES_MAX: usize = 4_096;
 /// Endpoints, and names, that `/v1/status` shows, those that are not up before the others.
 pub const ENDPOINTS_SHOWN_MAX: usize = 1_000;
 
+/// Largest rate that may be asked of bodies: a gigabyte a second.
+pub const BODY_RATE_MAX: u64 = 1 << 30;
+
+/// Shortest time an endpoint is waited for before a second one is asked: below it, chance decides.
+pub const HEDGE_AFTER_MIN: Duration = Duration::from_millis(1);
+
+/// What a request of a route with `hedge` and without `retry` earns of a further try, in parts of
+/// 10,000: as the default of `retry.budget`.
+pub const HEDGE_BUDGET_PER_10K: u16 = 2_000;
+
 /// Shortest interval of health checks: less would be an attack on the endpoint.
 pub const HEALTH_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// Shortest and longest time that an endpoint counts as up after a heartbeat: below the first the
+/// Admin API would be busy with nothing else.
+pub const HEARTBEAT_TTL_MIN: Duration = Duration::from_millis(100);
+/// See [`HEARTBEAT_TTL_MIN`].
+pub const HEARTBEAT_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Largest number of results in a row that a health check may ask for.
 pub const HEALTH_RESULTS_MAX: u32 = 1_000;

@@ -92,6 +92,8 @@ reasons! {
     UpstreamTimeout = "upstream_timeout", 504;
     /// The endpoint's body ended early; the client was shown so.
     UpstreamTruncated = "upstream_truncated", 502;
+    /// The endpoint sent its body slower than `timeouts.body_rate_min`; the client was shown so.
+    UpstreamTooSlow = "upstream_too_slow", 504;
     /// The exchange took longer than the route's `timeout`.
     RouteTimeout = "route_timeout", 504;
     /// The upstream has no endpoint.

@@ -133,10 +133,12 @@ fn upstream(config: UpstreamConfig, resolve: Resolve<'_>) -> Upstream {
         templates: has_names.then_some(templates),
         connect_timeout: config.connect_timeout,
         response_timeout: config.response_timeout,
+        pace: config.pace,
         pool_idle: config.pool_idle,
         pool_idle_max_per_core: config.pool_idle_max_per_core,
         pool_age_max: config.pool_age_max,
         health_check: config.health_check.map(Arc::new),
+        heartbeat: config.heartbeat,
         guards: config.guards,
         cell,
     };

@@ -16,6 +16,7 @@ pub mod export;
 pub(crate) mod fixtures;
 mod hash;
 pub mod health;
+pub mod heartbeats;
 pub mod log;
 pub mod rollout;
 pub mod series;

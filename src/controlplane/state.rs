@@ -23,6 +23,7 @@ use crate::{
         dns::Names,
         export::access_log::WriterStats,
         health::Checks,
+        heartbeats::Heartbeats,
         rollout::Rollouts,
         series::Series,
     },
@@ -81,6 +82,8 @@ pub struct State {
     pub changes: Changes,
     /// The endpoints that are checked.
     pub checks: Checks,
+    /// The endpoints whose heartbeats are expected.
+    pub heartbeats: Heartbeats,
     /// Names of endpoints and what they stand for.
     pub names: Arc<Names>,
     /// Rollouts and what they have come to.
@@ -192,6 +195,7 @@ impl State {
             driver,
             changes,
             checks: Checks::default(),
+            heartbeats: Heartbeats::default(),
             names: Arc::default(),
             rollouts: Arc::default(),
             acknowledged: Notify::new(),

@@ -98,7 +98,9 @@ const STEP_MS: u64 = 100;
 const LIMIT_FIRST: u32 = 20;
 const LIMIT_MIN: f64 = 2.0;
 /// Latency above the baseline by this much is taken for a queue.
-const TOLERANCE: f64 = 1.5;
+const TOLERANCE: f64 = 1.25;
+/// The limit grows by this part of its root per step where there is none.
+const GROWTH: f64 = 0.3;
 /// Steps between two looks at what the latency is without a queue,
 const STEPS_TO_PROBE: u32 = 100;
 /// and while such looks still find it lower than was thought.
@@ -148,7 +150,7 @@ impl Stand {
             return Self { limit: empty, baseline, until_probe, kept: self.limit };
         }
         let gradient = (baseline * TOLERANCE / mean).clamp(0.5, 1.0);
-        let mut target = self.limit * gradient + self.limit.sqrt() / 2.0;
+        let mut target = self.limit * gradient + self.limit.sqrt() * GROWTH;
         if f64::from(in_flight) < self.limit / 2.0 {
             target = target.min(self.limit); // nobody asked for more
         }

@@ -248,6 +248,7 @@ impl Boot {
         let (reports, receiver) = reports(move || waker.notify_one());
         self.introduce(&listeners, admin);
         self.state.checks.follow(None, &self.snapshot);
+        self.state.heartbeats.follow(&self.snapshot);
         self.state.names.follow(None, &self.snapshot);
         self.state.rollouts.follow(&self.snapshot);
         tokio::spawn(Arc::clone(&self.state.names).apply(self.state.changes.clone()));

@@ -335,6 +335,7 @@ impl Control {
         {
             let mut rules = self.state.rules();
             self.state.checks.follow(Some(&rules.snapshot), &snapshot);
+            self.state.heartbeats.follow(&snapshot);
             self.state.names.follow(Some(&rules.snapshot), &snapshot);
             self.state.rollouts.follow(&snapshot);
             rules.accept(Arc::clone(&snapshot), overlay, asked, is_read);

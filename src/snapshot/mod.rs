@@ -25,9 +25,11 @@ use crate::{
         breaker::BreakerRule,
         cors::Cors,
         forwarded::TrustedProxies,
+        hedge::HedgeRule,
         key::RequestKey,
         outlier::PassiveRule,
         overload::{Importance, OverloadRule},
+        pace::PaceRule,
         retry::RetryRule,
         route::{RouteTable, TargetRule},
     },
@@ -187,6 +189,8 @@ pub struct RouteExtra {
     pub early_data: bool,
     /// When a request that failed is tried again.
     pub retry: Option<RetryRule>,
+    /// When a second endpoint is asked beside the first.
+    pub hedge: Option<HedgeRule>,
     /// Who is refused first when the upstream has too much to do.
     pub importance: Importance,
     /// The upstreams its requests are shared out over; [`Route::upstream`] is the first of them.
@@ -204,6 +208,7 @@ impl RouteExtra {
         key_captures: Vec::new(),
         early_data: false,
         retry: None,
+        hedge: None,
         importance: Importance::Normal,
         split: None,
     };
@@ -246,6 +251,8 @@ pub struct Upstream {
     pub connect_timeout: Duration,
     /// Longest silence of an endpoint, also between two reads of a body.
     pub response_timeout: Duration,
+    /// How fast bodies of responses have to come.
+    pub pace: Option<PaceRule>,
     /// How long an unused connection is kept.
     pub pool_idle: Duration,
     /// Unused connections kept to each endpoint on one core.
@@ -254,6 +261,8 @@ pub struct Upstream {
     pub pool_age_max: Duration,
     /// How its endpoints are checked, if they are.
     pub health_check: Option<Arc<health::HealthCheck>>,
+    /// How long a heartbeat of an endpoint counts, if they are expected.
+    pub heartbeat: Option<Duration>,
     /// Which counters it writes to; `compile` puts `telemetry::core_stats::UPSTREAM_OTHER`, the
     /// control plane gives out slots that survive reloads.
     pub stats: StatsSlot,

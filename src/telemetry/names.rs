@@ -85,6 +85,8 @@ metrics! {
         "Further tries, by what the one before failed of.";
     RETRIES_DENIED = "ringway_retries_denied_total", Counter, ["upstream"],
         "Further tries that the budget did not allow.";
+    HEDGED = "ringway_hedged_total", Counter, ["upstream", "answered"],
+        "Requests sent to a second endpoint, by who answered first.";
     EJECTIONS = "ringway_ejections_total", Counter, ["upstream", "why"],
         "Ejections of endpoints, by what live traffic showed.";
     EJECTIONS_DENIED = "ringway_ejections_denied_total", Counter, ["upstream"],

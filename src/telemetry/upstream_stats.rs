@@ -16,6 +16,8 @@ pub struct UpstreamStats {
     pub ejections_denied: Counter,
     /// Requests refused before an endpoint was tried, by who refused them.
     pub refused: [Counter; Refuser::NAMES.len()],
+    /// Requests that were sent to a second endpoint, by who answered.
+    pub hedged: [Counter; Hedged::NAMES.len()],
     /// How often a breaker opened, that of the upstream or of an endpoint.
     pub breaker_opened: Counter,
     /// Further tries that the budget did not allow.
@@ -25,6 +27,22 @@ pub struct UpstreamStats {
 /// Why an endpoint was ejected: what `[upstream.passive]` looks at, and a trial that failed.
 pub const EJECTION_REASONS: [&str; 5] =
     ["consecutive_errors", "error_rate", "success_rate", "latency", "trial"];
+
+/// Who answered a request that was sent to two endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hedged {
+    /// The first one, after all.
+    First,
+    /// The second one.
+    Second,
+    /// Neither.
+    Nobody,
+}
+
+impl Hedged {
+    /// Their words in metrics, by discriminant.
+    pub const NAMES: [&str; 3] = ["first", "second", "nobody"];
+}
 
 /// Who refused a request before an endpoint was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +78,11 @@ impl UpstreamStats {
         self.exchanges.inc();
         self.failures.add(u64::from(failed));
         self.micros.add(micros);
+    }
+
+    /// Counts a request that was sent to a second endpoint.
+    pub fn note_hedged(&self, answered: Hedged) {
+        self.hedged[answered as usize].inc();
     }
 
     /// Counts a request that was refused before an endpoint was tried.

@@ -240,3 +240,33 @@ fn who_keeps_requests_away_is_shown() {
     assert_eq!(proxy.metric("ringway_endpoint_state", "state=\"up\""), 1.0);
     assert_eq!(proxy.metric("ringway_endpoint_errors_total", &bad.address.to_string()), 2.0);
 }
+
+/// One that sends a byte now and then is never silent: it is cut, and then left alone.
+#[test]
+fn an_endpoint_that_trickles_is_cut_and_ejected() {
+    let trickles = Origin::auto(|_| {
+        let mut steps = vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n".into())];
+        for _ in 0..1_000 {
+            steps.extend([Step::Pause(Duration::from_millis(20)), Step::Send(b"x".into())]);
+        }
+        steps
+    });
+    let well = good();
+    let conf = Conf::to_all(&[trickles.address, well.address]).one_core();
+    let proxy = Ringway::start(
+        &conf
+            .timeout("body_rate_min = \"1KiB\"")
+            .timeout("body_rate_grace = \"200ms\"")
+            .more("[upstream.passive]\nconsecutive_errors = 2\neject_for = \"60s\""),
+    );
+    let mut cut = 0;
+    while proxy.metric("ringway_endpoints_ejected", "origin") < 1.0 {
+        let answer = proxy.connect().fetch("/x");
+        cut += usize::from(answer.end != crate::support::wire::End::Complete);
+        assert!(cut <= 2, "cut twice, and not ejected");
+    }
+    assert_eq!(proxy.metric("ringway_answers_total", "upstream_too_slow"), 2.0);
+    for _ in 0..4 {
+        assert_eq!(proxy.connect().fetch("/x").text(), "yes");
+    }
+}

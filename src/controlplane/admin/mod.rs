@@ -13,6 +13,7 @@ mod call;
 mod change;
 mod endpoints;
 mod failure;
+mod heartbeat;
 mod json;
 mod objects;
 mod openapi;

@@ -73,6 +73,11 @@ fn describe(operation: &Operation) -> Value {
             query("header", json!({ "type": "array", "items": text() }), "`name: value`.");
             query("listener", text(), "The listener.");
         }
+        Takes::Beat => query(
+            "ttl",
+            text(),
+            "How long it counts; as long as `upstream.heartbeat.ttl` says without it.",
+        ),
         Takes::Nothing | Takes::Read | Takes::Question | Takes::Health | Takes::Order => {}
     }
     let mut header = |name: &str, doc: &str| {

@@ -4,8 +4,8 @@
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::{
-    Api, by_hand, endpoints, healthy, metrics, objects, openapi, question, ready, rollouts,
-    show_status, standings, whole,
+    Api, by_hand, endpoints, healthy, heartbeat, metrics, objects, openapi, question, ready,
+    rollouts, show_status, standings, whole,
 };
 use crate::controlplane::config::overlay::Kind;
 
@@ -46,6 +46,8 @@ pub(super) enum Takes {
     Patch(&'static str),
     /// The same, and a whole configuration.
     Whole,
+    /// A time to live in the query.
+    Beat,
     /// What an operator says of an endpoint.
     Health,
     /// A question in the query.
@@ -125,10 +127,11 @@ const ROUTE: &str = "/v1/routes/{id}";
 const UPSTREAM: &str = "/v1/upstreams/{name}";
 const ENDPOINT: &str = "/v1/upstreams/{name}/endpoints/{endpoint}";
 
+const HEARTBEAT: &str = "/v1/upstreams/{name}/endpoints/{endpoint}/heartbeat";
 const HEALTH: &str = "/v1/upstreams/{name}/endpoints/{endpoint}/health";
 
 /// All calls.
-pub(super) static OPERATIONS: [Operation; 33] = [
+pub(super) static OPERATIONS: [Operation; 34] = [
     read("/healthz", "The process runs", Gives::Text).by(|| get(healthy)).open(),
     read("/readyz", "All cores serve", Gives::Text)
         .takes(Takes::Nothing, &[503])
@@ -201,6 +204,10 @@ pub(super) static OPERATIONS: [Operation; 33] = [
         Takes::Patch("Endpoint"),
         || patch(endpoints::patch),
     ),
+    read(HEARTBEAT, "An endpoint says that it lives", Gives::Json("Any"))
+        .method("put")
+        .takes(Takes::Beat, &[400, 404, 409])
+        .by(|| put(heartbeat::put)),
     change("delete", ENDPOINT, "Removes an endpoint", Takes::Change, || delete(endpoints::delete)),
     read(HEALTH, "Whether an endpoint takes requests", Gives::Json("Health"))
         .takes(Takes::Nothing, &[400, 404])

@@ -476,6 +476,7 @@ pub(super) static ROUTE: Section = Section {
         browsers::ROUTE_GRPC_WEB,
         browsers::ROUTE_CORS,
         failures::ROUTE_RETRY,
+        failures::ROUTE_HEDGE,
         failures::ROUTE_IMPORTANCE,
         later("plugins", "remove it"),
         key(
@@ -535,6 +536,7 @@ pub(super) static UPSTREAM: Section = Section {
             "healthchecks",
             "check",
         ]),
+        key("heartbeat", Kind::One(&health_check::HEARTBEAT), "", health_check::HEARTBEAT.doc),
         key("circuit_breaker", Kind::One(&failures::BREAKER), "", failures::BREAKER.doc)
             .or(&["breaker"]),
         key("passive", Kind::One(&failures::PASSIVE), "", failures::PASSIVE.doc)
@@ -580,6 +582,21 @@ pub(super) static TIMEOUTS: Section = Section {
             "Longest silence of an endpoint, also between two reads of a body; then 504.",
         )
         .or(&["read", "read_timeout", "response_timeout"]),
+        key(
+            "body_rate_min",
+            Kind::Size(1, limits::BODY_RATE_MAX, false),
+            "",
+            "Bytes a second that the body of a response has to come with while it is waited for; \
+            one that trickles is cut, which counts as a failure. Nothing is asked without it.",
+        )
+        .or(&["min_rate", "low_speed_limit"]),
+        key(
+            "body_rate_grace",
+            Kind::Duration(Duration::from_millis(100), DAY, false),
+            "5s",
+            "How far a body may fall behind that: for so long nothing may come.",
+        )
+        .or(&["low_speed_time"]),
     ],
 };
 
@@ -630,6 +647,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &split::SPLIT_STICKY,
     &browsers::CORS,
     &failures::RETRY,
+    &failures::HEDGE,
     &UPSTREAM,
     &ENDPOINT,
     &HASH,
@@ -640,6 +658,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &POOL,
     &UPSTREAM_TLS,
     &HEALTH_CHECK,
+    &health_check::HEARTBEAT,
     &failures::BREAKER,
     &failures::PASSIVE,
     &failures::OVERLOAD,

@@ -20,6 +20,7 @@ mod errors;
 mod files;
 mod guards;
 mod health_check;
+mod hedge;
 mod interpolate;
 mod kept;
 mod keys;

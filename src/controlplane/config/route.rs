@@ -8,6 +8,7 @@ use std::{
 use super::{
     cors, endpoint,
     errors::{Place, Report},
+    hedge,
     kept::{Cut, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
     matching::Keys,
@@ -253,6 +254,7 @@ impl<'a> Reader<'a> {
         let grpc_web = table.boolean("grpc_web");
         let cors = table.table("cors").and_then(|table| cors::read(&table, grpc_web));
         let retry = table.table("retry").map(|table| retry::read(&table));
+        let hedge = table.table("hedge").and_then(|table| hedge::read(&table));
         if let Some(value) = table.get("description") {
             value.text(); // for its type
         }
@@ -285,6 +287,7 @@ impl<'a> Reader<'a> {
             grpc_web,
             early_data,
             retry,
+            hedge,
             importance,
             key_captures,
             split: split.map(Arc::new),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     base::limits,
+    policy::pace::PaceRule,
     proto::proxy_protocol::ProxyVersion,
     snapshot::{Guards, health::HealthCheck},
     tls::ClientTls,
@@ -35,6 +36,8 @@ pub struct UpstreamConfig {
     pub connect_timeout: Duration,
     /// Longest silence of an endpoint.
     pub response_timeout: Duration,
+    /// How fast bodies of responses have to come.
+    pub pace: Option<PaceRule>,
     /// How long an unused connection is kept.
     pub pool_idle: Duration,
     /// Unused connections kept to each endpoint on one core.
@@ -47,6 +50,8 @@ pub struct UpstreamConfig {
     pub tls: Option<Arc<ClientTls>>,
     /// How its endpoints are checked, if they are.
     pub health_check: Option<HealthCheck>,
+    /// How long a heartbeat of an endpoint counts, if they are expected.
+    pub heartbeat: Option<Duration>,
     /// What is done when it fails.
     pub guards: Option<Box<Guards>>,
     /// Where its header stands.
@@ -85,7 +90,7 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
             .map(|check| Some(HealthCheck { proxy_protocol, ..check })),
         None => Some(None),
     };
-    let (connect_timeout, response_timeout) = timeouts?;
+    let (connect_timeout, response_timeout, pace) = timeouts?;
     let (pool_idle, pool_idle_max_per_core, pool_age_max) = pool?;
     Some(UpstreamConfig {
         name: name.into(),
@@ -94,12 +99,14 @@ fn read_one(table: &Table<'_>, name: &str, report: &Report) -> Option<UpstreamCo
         http2,
         connect_timeout,
         response_timeout,
+        pace,
         pool_idle,
         pool_idle_max_per_core,
         pool_age_max,
         proxy_protocol,
         tls: tls?,
         health_check: health_check?,
+        heartbeat: table.table("heartbeat").map(|table| table.duration("ttl")),
         guards: guards::read(table),
         place: table.place(),
     })
@@ -166,11 +173,13 @@ fn listed(table: &Table<'_>, value: &Value<'_>) -> Option<Vec<EndpointConfig>> {
     elements.into_iter().collect()
 }
 
-fn timeouts(table: &Table<'_>) -> Option<(Duration, Duration)> {
+fn timeouts(table: &Table<'_>) -> Option<(Duration, Duration, Option<PaceRule>)> {
     match table.get("timeouts") {
         Some(value) => {
             let given = value.table()?;
-            Some((given.duration("connect"), given.duration("response")))
+            let grace = given.duration("body_rate_grace");
+            let pace = given.size_opt("body_rate_min").map(|rate| PaceRule { rate, grace });
+            Some((given.duration("connect"), given.duration("response"), pace))
         }
         None => super::defaults::with("[[upstream]]\n[upstream.timeouts]", |root| {
             timeouts(root.tables("upstream").first()?)

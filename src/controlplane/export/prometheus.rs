@@ -24,7 +24,7 @@ use crate::{
         CoreStats, RouteStats, TcpStats, UpstreamStats,
         histogram::BOUNDS_MICROS,
         names::{self, Metric, OTHER},
-        upstream_stats::{EJECTION_REASONS, RETRY_CAUSES, Refuser},
+        upstream_stats::{EJECTION_REASONS, Hedged, RETRY_CAUSES, Refuser},
     },
 };
 
@@ -156,6 +156,7 @@ fn upstreams(out: &mut Exposition, state: &State, series: &Series, snapshot: &Sn
         let denied = one.sum(|stats| stats.retries_denied.get());
         out.sample(&names::RETRIES_DENIED, &[one.name], denied);
     }
+    by_word(out, &used, &names::HEDGED, &Hedged::NAMES, |stats, at| stats.hedged[at].get());
     by_word(out, &used, &names::EJECTIONS, &EJECTION_REASONS, |stats, at| {
         stats.ejections[at].get()
     });

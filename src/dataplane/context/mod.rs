@@ -6,8 +6,9 @@ pub use pool::{ContextLease, ContextPool};
 
 use crate::{
     base::limits,
-    policy::route::Captures,
+    policy::{pace::Pace, route::Captures},
     proto::h1::{ChunkDecoder, RequestHead, ResponseHead},
+    rt::Buf,
 };
 
 /// The moving parts of one request. Every buffer keeps its capacity from request to request.
@@ -34,6 +35,10 @@ pub struct RequestContext {
     /// The cookie field that gives the client a place in the route's split; apart from `cookies`,
     /// which each try writes anew.
     pub place_cookie: Vec<u8>,
+    /// The first bytes of the response, where they were waited for before it is read.
+    pub heard: Option<Buf>,
+    /// How fast the response's body has to come.
+    pub pace: Pace,
     /// What the access log wants of the head, kept because the head is overwritten in place. Apart:
     /// without a log nothing of it is touched.
     pub logged: Option<Box<LoggedHead>>,
@@ -79,6 +84,7 @@ impl RequestContext {
     /// are cleared by whoever parses the next one: here their memory would be a cold miss.
     pub fn clear(&mut self) {
         self.captures.clear();
+        self.heard = None;
         let Self { host, path, target, out, response_out, cookies, place_cookie, logged, .. } =
             self;
         let logged = logged.iter_mut().flat_map(|logged| logged.buffers());
@@ -97,6 +103,7 @@ impl RequestContext {
         self.host.is_empty()
             && self.path.is_empty()
             && self.target.is_empty()
+            && self.heard.is_none()
             && self.out.is_empty()
             && self.response_out.is_empty()
             && self.cookies.is_empty()

@@ -25,7 +25,8 @@ pub(super) enum Attempted {
 }
 
 impl Exchange<'_> {
-    /// One try. On success the connection has gone back to its pool, or was closed.
+    /// One try, whose head lies in the context's `out`, or was sent. On success the connection has gone
+    /// back to its pool, or was closed.
     pub(super) async fn attempt(
         &mut self,
         route: &Route,
@@ -33,11 +34,7 @@ impl Exchange<'_> {
         endpoint: EndpointIndex,
         gate: Option<&Retries<'_>>,
     ) -> Result<Attempted, Reason> {
-        self.write_head(route, upstream, endpoint);
-        if let Some(browser) = &self.browser {
-            browser.response.write_call(&mut self.context.out);
-        }
-        self.write_cookies(upstream, endpoint);
+        self.context.pace.begin(upstream.pace);
         let Some(connection) = &self.connection else { return Err(Reason::Internal) };
         let now_tick = self.shard.deadlines.now_tick();
         let upstream_handle = connection.socket.handle();
@@ -102,7 +99,12 @@ impl Exchange<'_> {
     }
 
     /// Writes the head for this endpoint into the context's `out`.
-    fn write_head(&mut self, route: &Route, upstream: &Upstream, endpoint: EndpointIndex) {
+    pub(super) fn write_head(
+        &mut self,
+        route: &Route,
+        upstream: &Upstream,
+        endpoint: EndpointIndex,
+    ) {
         static PLAIN: RouteExtra = RouteExtra::PLAIN;
         let extra = route.extra.as_deref().unwrap_or(&PLAIN);
         let is_recoded = self.browser.as_ref().is_some_and(|one| one.request.is_some());
@@ -151,5 +153,8 @@ impl Exchange<'_> {
                 early: self.client.socket.is_early(),
             },
         );
+        if let Some(browser) = &self.browser {
+            browser.response.write_call(&mut context.out);
+        }
     }
 }

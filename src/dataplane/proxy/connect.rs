@@ -52,6 +52,11 @@ impl Tried {
         self.after(0)
     }
 
+    /// Forgets the one that was noted last.
+    pub(super) fn forgive(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
+
     /// All but the first `skip`.
     fn after(&self, skip: usize) -> &[EndpointIndex] {
         &self.endpoints[skip.min(self.count())..self.count()]
@@ -170,6 +175,16 @@ impl Exchange<'_> {
                 return Err(last);
             }
         }
+    }
+
+    /// Whether there is an endpoint that was not tried yet.
+    pub(super) fn has_another(&self, upstream: &Upstream) -> bool {
+        let state = self.shard.upstreams.state(upstream);
+        let usable = Usable::new(upstream, &state, self.shard);
+        let is_new = |at: &usize| !self.tried.all().contains(&EndpointIndex(*at as u16));
+        (0..upstream.endpoints.len())
+            .filter(is_new)
+            .any(|at| upstream.endpoints[at].weight > 0 && usable.allows(EndpointIndex(at as u16)))
     }
 
     /// The endpoint for the next try: one where nothing failed yet, else any but the last that

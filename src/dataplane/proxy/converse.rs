@@ -71,6 +71,8 @@ impl Exchange<'_> {
             cookies: &mut context.cookies,
             decoder: &mut context.download,
             progress: &mut self.progress,
+            heard: &mut context.heard,
+            pace: &context.pace,
             gate: gate.filter(|_| stays),
             browser,
         };

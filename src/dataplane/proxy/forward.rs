@@ -66,11 +66,18 @@ impl Exchange<'_> {
         upstream: &Arc<Upstream>,
         retries: &mut Option<Retries<'_>>,
     ) -> Result<Reuse, Reason> {
+        let hedge = route.extra.as_deref().and_then(|extra| extra.hedge);
         loop {
             if let Some(retries) = retries {
                 self.timing = retries.timing(self.timing, self.shard.deadlines.now_tick());
             }
-            let failure = match self.try_once(route, upstream, retries.as_ref()).await {
+            let given = retries.as_ref();
+            let result = match hedge.filter(|_| self.record.retries == 0 && self.may_be_hedged()) {
+                None => self.try_once(route, upstream, given).await,
+                // Boxed: other routes do not carry its room.
+                Some(rule) => Box::pin(self.try_hedged(route, upstream, rule, given)).await,
+            };
+            let failure = match result {
                 Ok(Attempted::Done(reuse)) => return Ok(reuse),
                 Ok(Attempted::Stale) => continue,
                 Ok(Attempted::Refused(status)) => Repeat::granted(status),
@@ -99,6 +106,8 @@ impl Exchange<'_> {
         let (was_reused, sent_before) =
             self.connection.as_ref().map_or((false, 0), |one| (one.reused, one.sent));
         let gate = retries.filter(|retries| self.is_gated(retries));
+        self.write_head(route, upstream, endpoint);
+        self.write_cookies(upstream, endpoint);
         let result = self.attempt(route, upstream, endpoint, gate).await;
         self.note_upstream(upstream, began, result.is_err());
         if was_reused
@@ -127,7 +136,7 @@ impl Exchange<'_> {
         result
     }
 
-    fn note_upstream(&mut self, upstream: &Upstream, began: Instant, failed: bool) {
+    pub(super) fn note_upstream(&mut self, upstream: &Upstream, began: Instant, failed: bool) {
         let until = self.progress.head_at.unwrap_or_else(rt::turn_time);
         let micros = u64::try_from((until - began).as_micros()).unwrap_or(u64::MAX);
         self.record.upstream_micros = Some(micros);
@@ -139,7 +148,7 @@ impl Exchange<'_> {
 
     /// Whether the request can be sent again: nothing came back, all of it is still here, and
     /// repeating it changes nothing (RFC 9110 §9.2.2) or nothing of it has arrived.
-    fn may_repeat(&self, reason: Reason, sent_before: u64) -> bool {
+    pub(super) fn may_repeat(&self, reason: Reason, sent_before: u64) -> bool {
         let Some(connection) = &self.connection else { return false };
         let has_ended = self.progress.endpoint_ended;
         reason == Reason::UpstreamClosed

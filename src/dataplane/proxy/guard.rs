@@ -116,6 +116,7 @@ fn outcome_of(reason: Reason) -> Outcome {
         | Reason::UpstreamInvalid
         | Reason::UpstreamHeaderTooLarge
         | Reason::UpstreamTimeout
+        | Reason::UpstreamTooSlow
         | Reason::UpstreamTruncated => Outcome::Failed,
         _ => Outcome::Unknown,
     }

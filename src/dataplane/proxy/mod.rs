@@ -16,6 +16,7 @@ mod exchange;
 mod finish;
 mod forward;
 mod guard;
+mod hedge;
 mod http2;
 mod links;
 mod pass;

@@ -10,7 +10,7 @@ use super::{
     piece::{Sink, Source},
     relay::{Relay, Ways},
     retry::Retries,
-    timing::{Timing, tag},
+    timing::{Timing, tag, ticks_long},
     upload::UploadState,
 };
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
         shard::{Shard, Watch},
         socket::{Broken, Socket},
     },
+    policy::pace::Pace,
     proto::h1::{
         ChunkDecoder, ChunkError, Framing, HeadLimits, Method, Parse, ResponseForward,
         ResponseHead, ResponseTo, Version, write_response_head,
@@ -99,6 +100,10 @@ pub(super) struct Respond<'a> {
     pub(super) browser: Option<&'a mut ForBrowser>,
     pub(super) decoder: &'a mut ChunkDecoder,
     pub(super) progress: &'a mut Progress,
+    /// What has arrived of it already.
+    pub(super) heard: &'a mut Option<Buf>,
+    /// How fast its body has to come.
+    pub(super) pace: &'a Pace,
     /// What may ask for another try instead of passing the response on.
     pub(super) gate: Option<&'a Retries<'a>>,
 }
@@ -112,7 +117,7 @@ impl Respond<'_> {
     /// # Cancel safety
     /// Not cancel safe: both sockets are of no use afterwards.
     pub(super) async fn run(&mut self) -> Result<Responded, Reason> {
-        let mut input = None;
+        let mut input = self.heard.take();
         let mut interim_left = limits::INTERIM_RESPONSES_MAX;
         loop {
             let head_bytes = self.read_head(&mut input).await?;
@@ -276,6 +281,7 @@ impl Respond<'_> {
                 client: self.client,
                 watch: self.watch,
                 timing: self.timing,
+                pace: self.pace,
                 bytes: Cell::from_mut(&mut self.progress.bytes),
             },
         };
@@ -374,18 +380,24 @@ struct DownloadWays<'a> {
     client: &'a Socket,
     watch: &'a Watch,
     timing: &'a Timing,
+    pace: &'a Pace,
     bytes: &'a Cell<u64>,
 }
 
 impl Ways for DownloadWays<'_> {
     fn before_read(&self) {
         let now_tick = self.shard.deadlines.now_tick();
-        let (after, tag) = self.timing.at_most(self.timing.upstream, tag::UPSTREAM, now_tick);
+        let (mut after, mut tag) =
+            self.timing.at_most(self.timing.upstream, tag::UPSTREAM, now_tick);
+        if let Some(left) = self.pace.wait(now_tick).map(ticks_long).filter(|left| *left < after) {
+            (after, tag) = (left, tag::PACE);
+        }
         self.endpoint.read_within(after, tag);
     }
 
     fn before_write(&self) {
         let now_tick = self.shard.deadlines.now_tick();
+        self.pace.rest(now_tick);
         let (after, tag) = self.timing.at_most(self.timing.client, tag::CLIENT, now_tick);
         self.client.write_within(after, tag);
     }
@@ -393,6 +405,7 @@ impl Ways for DownloadWays<'_> {
     fn read_failed(&self, broken: Broken) -> Reason {
         match broken {
             Broken::Deadline(tag::ROUTE) => Reason::RouteTimeout,
+            Broken::Deadline(tag::PACE) => Reason::UpstreamTooSlow,
             Broken::Deadline(_) => Reason::UpstreamTimeout,
             Broken::Reset => self.ended_early(),
             Broken::NoBuffer => Reason::Overloaded,
@@ -417,6 +430,7 @@ impl Ways for DownloadWays<'_> {
 
     fn count(&self, payload: u64) {
         self.bytes.set(self.bytes.get() + payload);
+        self.pace.earn(payload);
     }
 
     /// An endpoint may send as much as it likes.

@@ -189,7 +189,7 @@ impl Exchange<'_> {
 }
 
 /// Takes a further try out of the budget, or counts that there was none.
-fn pay(shard: &Shard, upstream: &Upstream) -> bool {
+pub(super) fn pay(shard: &Shard, upstream: &Upstream) -> bool {
     let is_paid = upstream.cell.retry_budget().take(shard.now_ms());
     if !is_paid {
         shard.stats.upstream(upstream.stats).retries_denied.inc();

@@ -12,6 +12,8 @@ pub(super) mod tag {
     pub(crate) const UPSTREAM: u8 = 11;
     /// The route's time for the whole exchange is over.
     pub(crate) const ROUTE: u8 = 12;
+    /// The endpoint sends its body too slowly.
+    pub(crate) const PACE: u8 = 13;
 }
 
 /// The lengths that hold for one exchange.
@@ -85,7 +87,7 @@ fn tick_after(length: Duration, now_tick: u64) -> u64 {
 }
 
 /// How long this many ticks are.
-fn ticks_long(ticks: u64) -> Duration {
+pub(super) fn ticks_long(ticks: u64) -> Duration {
     limits::TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
 }
 

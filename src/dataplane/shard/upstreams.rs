@@ -18,6 +18,7 @@ use crate::{
     dataplane::upstream::EndpointPool,
     policy::{
         balance::{Ask, Balancer, KeyHash, Load, Standing},
+        hedge::Latencies,
         outlier::{self, Seen},
     },
     rt::Deadlines,
@@ -34,6 +35,8 @@ pub struct UpstreamState {
     balancer: RefCell<Balancer>,
     /// What was seen of it since the last tick.
     pub tally: Tally,
+    /// How long it takes to its first byte; kept up only for routes with `hedge`.
+    pub latencies: Latencies,
     /// Those who wait on this core for a place among its requests in flight.
     pub waiting: Rc<Waiting>,
     /// Whether too many endpoints can't be used, and as of when.
@@ -425,6 +428,7 @@ impl Upstreams {
         UpstreamState {
             balancer: RefCell::new(Balancer::new(&upstream.strategy, self.core)),
             tally: Tally::default(),
+            latencies: Latencies::default(),
             waiting: Rc::default(),
             panic: Cell::default(),
             rotated_in_panic: Cell::new(false),
@@ -518,12 +522,14 @@ pub(super) mod tests {
             templates: None,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(1),
+            pace: None,
             pool_idle: Duration::from_secs(1),
             pool_idle_max_per_core: 1,
             http2: false,
             proxy_protocol: None,
             pool_age_max: Duration::MAX,
             health_check: None,
+            heartbeat: None,
             guards: None,
             stats: StatsSlot(0),
             identity,

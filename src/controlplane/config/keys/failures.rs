@@ -214,6 +214,23 @@ pub(in crate::controlplane::config) fn is_off_unless_written(section: &Section) 
 }
 
 /// The key of `[[route]]`.
+pub(super) const ROUTE_HEDGE: Key = key("hedge", Kind::One(&HEDGE), "", HEDGE.doc).or(&["hedging"]);
+
+/// `route.hedge`.
+pub(super) static HEDGE: Section = Section {
+    path: "route.hedge",
+    doc: "A second endpoint for idempotent requests that take long: see docs/upstreams-that-fail.md.",
+    keys: &[key(
+        "after",
+        Kind::Text("p95"),
+        "p95",
+        "How long the first endpoint is waited for: \"p50\", \"p75\", \"p90\", \"p95\" or \"p99\" of \
+        what requests take, or a duration.",
+    )
+    .or(&["delay", "timeout"])],
+};
+
+/// The key of `[[route]]`.
 pub(super) const ROUTE_RETRY: Key = key("retry", Kind::One(&RETRY), "", RETRY.doc);
 
 /// The key of `[[route]]`.

@@ -1,4 +1,4 @@
-//! `[upstream.health_check]`.
+//! `[upstream.health_check]` and `[upstream.heartbeat]`.
 
 use super::{DAY, Kind, MICROSECOND, Section, key};
 use crate::base::limits;
@@ -112,4 +112,17 @@ pub(in crate::controlplane::config) static HEALTH_CHECK: Section = Section {
             "What an endpoint is before its first check.",
         ),
     ],
+};
+
+/// `[upstream.heartbeat]`.
+pub(in crate::controlplane::config) static HEARTBEAT: Section = Section {
+    path: "upstream.heartbeat",
+    doc: "Endpoints say through the Admin API that they live: see docs/health-checks.md.",
+    keys: &[key(
+        "ttl",
+        Kind::Duration(limits::HEARTBEAT_TTL_MIN, limits::HEARTBEAT_TTL_MAX, false),
+        "10s",
+        "An endpoint that has sent no heartbeat for so long is down until the next.",
+    )
+    .or(&["timeout", "interval"])],
 };
