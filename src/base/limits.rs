@@ -112,6 +112,13 @@ pub const UPSTREAM_SERIES_MAX: usize = 256;
 /// Routes whose split has metric series; those of further ones are left out.
 pub const SPLIT_SERIES_MAX: usize = 256;
 
+/// Copies of requests (`route.mirror`) under way on one core; further requests are not copied. Each
+/// holds the bytes of its request: 5 MiB in all where heads and bodies are as long as they may be.
+pub const MIRRORS_MAX_PER_CORE: usize = 64;
+
+/// Longest body of a request that is copied: it is received whole before the request leaves.
+pub const MIRROR_BODY_BYTES_MAX: usize = RETRY_BODY_BYTES_MAX;
+
 /// Rollouts at once: the state of each is small, and what all of them say is looked at together.
 pub const ROLLOUTS_MAX: usize = 64;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::config::Config;
 use crate::{
     base::{
-        ids::{ListenerIndex, RouteIndex},
+        ids::{ListenerIndex, RouteIndex, UpstreamIndex},
         reason::Reason,
     },
     policy::{
@@ -21,7 +21,7 @@ use crate::{
         host::{normalise_host, parse_authority},
         uri::normalise_path,
     },
-    snapshot::{Listener, Mode, Snapshot, split::Split},
+    snapshot::{Listener, Mode, RouteExtra, Snapshot, split::Split},
 };
 
 /// Rules that can be asked: those of files, or those in force.
@@ -36,10 +36,27 @@ pub trait Rules {
     fn route_id(&self, route: RouteIndex) -> &str;
     /// The name of the upstream a route goes to.
     fn upstream_name(&self, route: RouteIndex) -> &str;
+    /// What most routes do not have.
+    fn extra(&self, route: RouteIndex) -> Option<&RouteExtra>;
+    /// The name of an upstream.
+    fn name_of(&self, upstream: UpstreamIndex) -> &str;
+
     /// How the path that is sent is made.
-    fn target_rule(&self, route: RouteIndex) -> &TargetRule;
+    fn target_rule(&self, route: RouteIndex) -> &TargetRule {
+        self.extra(route).map_or(&TargetRule::Keep, |extra| &extra.target)
+    }
+
     /// The upstreams a route shares its requests out over, if it does.
-    fn split(&self, route: RouteIndex) -> Option<&Split>;
+    fn split(&self, route: RouteIndex) -> Option<&Split> {
+        self.extra(route)?.split.as_deref()
+    }
+
+    /// Where copies of its requests go, and how many, if they do.
+    fn mirror(&self, route: RouteIndex) -> Option<(&str, String)> {
+        let mirror = self.extra(route)?.mirror?;
+        let share = format!("{}%", f64::from(mirror.share_per_10k) / 100.0);
+        Some((self.name_of(mirror.upstream), share))
+    }
 
     /// Where requests of a route go, in words.
     fn goes_to(&self, route: RouteIndex) -> String {
@@ -85,13 +102,12 @@ impl Rules for Config {
         &self.upstreams[upstream.0 as usize].name
     }
 
-    fn target_rule(&self, route: RouteIndex) -> &TargetRule {
-        let extra = &self.routes[route.0 as usize].extra;
-        extra.as_ref().map_or(&TargetRule::Keep, |extra| &extra.target)
+    fn extra(&self, route: RouteIndex) -> Option<&RouteExtra> {
+        self.routes[route.0 as usize].extra.as_deref()
     }
 
-    fn split(&self, route: RouteIndex) -> Option<&Split> {
-        self.routes[route.0 as usize].extra.as_ref()?.split.as_deref()
+    fn name_of(&self, upstream: UpstreamIndex) -> &str {
+        &self.upstreams[upstream.0 as usize].name
     }
 }
 
@@ -116,12 +132,12 @@ impl Rules for Snapshot {
         &self.upstream(self.route(route).upstream).name
     }
 
-    fn target_rule(&self, route: RouteIndex) -> &TargetRule {
-        self.route(route).extra.as_ref().map_or(&TargetRule::Keep, |extra| &extra.target)
+    fn extra(&self, route: RouteIndex) -> Option<&RouteExtra> {
+        self.route(route).extra.as_deref()
     }
 
-    fn split(&self, route: RouteIndex) -> Option<&Split> {
-        self.route(route).extra.as_ref()?.split.as_deref()
+    fn name_of(&self, upstream: UpstreamIndex) -> &str {
+        &self.upstream(upstream).name
     }
 }
 
@@ -416,6 +432,9 @@ impl Answer {
             let one = |(upstream, share)| json!({ "upstream": upstream, "share": share });
             out["split"] = shares(split).map(one).collect();
         }
+        if let Some((upstream, share)) = taken.and_then(|taken| rules.mirror(taken.route)) {
+            out["mirror"] = json!({ "upstream": upstream, "share": share });
+        }
         out
     }
 
@@ -440,6 +459,10 @@ impl Answer {
             Err(Reason::NoRoute) => "404 no_route: no route takes the request".into(),
             Err(reason) => format!("{} {}", reason.status(), reason.code()),
         }];
+        if let Some((name, share)) = self.result.as_ref().ok().and_then(|it| rules.mirror(it.route))
+        {
+            lines.push(format!("  {share} of such requests are copied to upstream {name}"));
+        }
         lines.push(format!("  listener {} at {}", listener.name, listener.address));
         let mut taken = false;
         for candidate in &self.candidates {
@@ -635,7 +658,8 @@ endpoints = [{ url = "http://127.0.0.1:9000" }]
 
     #[test]
     fn a_split_is_told_by_its_shares_or_by_the_fields_that_decide() {
-        let more = "[[route]]\nid = \"s\"\npath = \"/s\"\npriority = 1\nsplit = [\
+        let more = "[[route]]\nid = \"s\"\npath = \"/s\"\npriority = 1\n\
+                    mirror = { upstream = \"v3\", share = \"2.5%\" }\nsplit = [\
                     { upstream = \"users\", weight = 2 }, { upstream = \"v2\", weight = 1 }, \
                     { upstream = \"v3\", headers = { x-v = \"3\" } }]\n\
                     [[upstream]]\nname = \"v2\"\nendpoints = [\"http://127.0.0.1:1\"]\n\
@@ -653,6 +677,8 @@ endpoints = [{ url = "http://127.0.0.1:9000" }]
         let line = "route s sends /s to one of upstreams \"users\" (66.667%), \"v2\" (33.333%), \
                     \"v3\" (0%)";
         assert_eq!(text.lines().next(), Some(line));
+        assert_eq!(json["mirror"], json!({ "upstream": "v3", "share": "2.5%" }));
+        assert!(text.contains("\n  2.5% of such requests are copied to upstream v3\n"), "{text}");
         let (json, text) = told(&["x-v: 3".into()]);
         assert_eq!(json["upstream"], "v3");
         assert!(text.starts_with("route s sends /s to upstream v3, as its fields say"), "{text}");

@@ -195,6 +195,17 @@ pub struct RouteExtra {
     pub importance: Importance,
     /// The upstreams its requests are shared out over; [`Route::upstream`] is the first of them.
     pub split: Option<Arc<split::Split>>,
+    /// Where copies of its requests go.
+    pub mirror: Option<Mirror>,
+}
+
+/// `route.mirror`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mirror {
+    /// Where the copies go.
+    pub upstream: UpstreamIndex,
+    /// How many of 10,000 requests are copied.
+    pub share_per_10k: u16,
 }
 
 impl RouteExtra {
@@ -211,6 +222,7 @@ impl RouteExtra {
         hedge: None,
         importance: Importance::Normal,
         split: None,
+        mirror: None,
     };
 }
 

@@ -104,6 +104,14 @@ core_stats! {
     upstream_reuses: Counter;
     /// Further tries after the first one failed.
     upstream_retries: Counter;
+    /// Copies of requests that were answered.
+    mirrored_answered: Counter;
+    /// Copies of requests that were not.
+    mirrored_failed: Counter;
+    /// Requests not copied because too many copies were under way.
+    mirrored_full: Counter;
+    /// Requests not copied because they can't be: upgrades, long bodies and those of unknown length.
+    mirrored_unfit: Counter;
     /// Idle connections to endpoints kept now.
     pool_idle: Gauge;
     /// Pooled connections found dead when they were to be used.

@@ -115,6 +115,8 @@ metrics! {
         "Stages that a rollout has passed.";
     ROLLOUT_ROLLBACKS = "ringway_rollout_rollbacks_total", Counter, ["rollout"],
         "How often a rollout went back to the old version.";
+    MIRRORED = "ringway_mirrored_requests_total", Counter, ["result"],
+        "Copies of requests: `answered`, `failed`; not made as too many were under way (`full`) or it can't be (`unfit`).";
     POOL_IDLE = "ringway_pool_idle_connections", Gauge, ["core"],
         "Idle connections to endpoints kept.";
     POOL_STALE = "ringway_pool_stale_total", Counter, ["core"],

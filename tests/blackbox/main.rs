@@ -34,6 +34,7 @@ mod http2_upstream;
 mod limits;
 mod listeners;
 mod memory;
+mod mirror;
 mod mutations;
 mod observe;
 mod overload;

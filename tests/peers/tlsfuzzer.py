@@ -14,9 +14,9 @@ tls13-0rtt-garbage               early  5  early
 tls13-ccs                        rsa    0  -
 tls13-certificate-request        mutual 2  offers      {CLIENT}
 tls13-certificate-verify         mutual 1  offers      {CLIENT}
-tls13-connection-abort           rsa    10 tickets
+tls13-connection-abort           rsa    10 offers
 tls13-conversation               rsa    0  -
-tls13-count-tickets              rsa    0  -           -t 2
+tls13-count-tickets              rsa    0  -
 tls13-crfg-curves                rsa    9  offers
 tls13-ecdhe-curves               rsa    12 offers
 tls13-empty-alert                rsa    8  alert

@@ -435,6 +435,7 @@ pub(super) static ROUTE: Section = Section {
         split::ROUTE_SPLIT,
         split::ROUTE_SPLIT_KEY,
         split::ROUTE_SPLIT_STICKY,
+        split::ROUTE_MIRROR,
         key(
             "strip_path",
             Kind::Boolean,
@@ -646,6 +647,7 @@ pub(super) static SECTIONS: &[&Section] = &[
     &split::SPLIT,
     &split::SPLIT_STICKY,
     &browsers::CORS,
+    &split::MIRROR,
     &failures::RETRY,
     &failures::HEDGE,
     &UPSTREAM,

@@ -29,6 +29,7 @@ mod listener;
 mod log;
 mod machine;
 mod matching;
+mod mirror;
 pub mod names;
 pub mod overlay;
 pub mod reference;

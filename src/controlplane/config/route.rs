@@ -12,7 +12,7 @@ use super::{
     kept::{Cut, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
     matching::Keys,
-    names, retry, split,
+    mirror, names, retry, split,
     table::Table,
     tcp,
     upstream::UpstreamConfig,
@@ -243,6 +243,7 @@ impl<'a> Reader<'a> {
             Err(()) => None,
         };
         let split = split.ok().flatten();
+        let mirror = mirror::read(table, self.upstreams);
         let host_header = table.get("host_header").map(|value| host_header(&value));
         let timeout = table.duration_opt("timeout");
         let early_data = table.boolean("early_data");
@@ -259,7 +260,7 @@ impl<'a> Reader<'a> {
             value.text(); // for its type
         }
         // With a mistake elsewhere it is still compared with other routes.
-        self.flawed |= id.is_none() || upstream.is_none();
+        self.flawed |= id.is_none() || upstream.is_none() || mirror.is_err();
         let written_id = id.clone().filter(|_| table.get("id").is_some());
         let id = id.unwrap_or_else(|| self.number());
         let index = upstream.as_ref().map_or(UpstreamIndex(0), |(index, _)| *index);
@@ -291,9 +292,10 @@ impl<'a> Reader<'a> {
             importance,
             key_captures,
             split: split.map(Arc::new),
+            mirror: mirror.ok().flatten(),
         };
         // Both are of the configuration as a whole.
-        let asks_for_others = asks_for_captures || extra.split.is_some();
+        let asks_for_others = asks_for_captures || extra.split.is_some() || extra.mirror.is_some();
         let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
         let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
         self.routes.push(route);

@@ -42,6 +42,7 @@ pub fn render(state: &State) -> Vec<u8> {
         endpoints::write(&mut out, &rules.snapshot);
     }
     rollouts(&mut out, state);
+    mirrors(&mut out, state);
     tls(&mut out, state);
     checks(&mut out, state);
     dns(&mut out, state);
@@ -219,6 +220,21 @@ fn loads(out: &mut Exposition, snapshot: &Snapshot) {
                 out.sample(metric, &[&one.name], number(one.cell.load(), rule));
             }
         }
+    }
+}
+
+/// Copies of requests, by what became of them.
+fn mirrors(out: &mut Exposition, state: &State) {
+    type Number = fn(&CoreStats) -> u64;
+    let results: [(&str, Number); 4] = [
+        ("answered", |c| c.mirrored_answered.get()),
+        ("failed", |c| c.mirrored_failed.get()),
+        ("full", |c| c.mirrored_full.get()),
+        ("unfit", |c| c.mirrored_unfit.get()),
+    ];
+    out.begin(&names::MIRRORED);
+    for (result, number) in results {
+        out.sample(&names::MIRRORED, &[result], state.sum(number));
     }
 }
 

@@ -93,7 +93,7 @@ impl Exchange<'_> {
             && let Some(pool) = self.pool.take()
         {
             let keep = keep_limits(upstream);
-            let Shard { buffers, deadlines, stats, .. } = self.shard;
+            let Shard { buffers, deadlines, stats, .. } = &**self.shard;
             pool.checkin(connection, keep, buffers, deadlines, stats);
         }
     }

@@ -68,7 +68,7 @@ impl Tried {
 }
 
 /// How TLS is spoken with an endpoint, if it is.
-fn tls_of(
+pub(super) fn tls_of(
     upstream: &Upstream,
     endpoint: EndpointIndex,
 ) -> Option<(&ClientTls, &ServerName<'static>)> {

@@ -50,7 +50,7 @@ pub(super) enum Reuse {
 /// arguments: those are kept twice by each future, and with many requests under way every line of
 /// memory is a cold one.
 pub(super) struct Exchange<'a> {
-    pub(super) shard: &'a Shard,
+    pub(super) shard: &'a Rc<Shard>,
     /// Pinned: one version of the rules, start to end.
     pub(super) table: &'a Table,
     pub(super) listener: &'a Listener,

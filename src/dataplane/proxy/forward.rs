@@ -42,6 +42,10 @@ impl Exchange<'_> {
             of_route.into_iter().chain(of_call).min(),
             self.shard.deadlines.now_tick(),
         );
+        if let Some(mirror) = extra.and_then(|extra| extra.mirror.as_ref()) {
+            // Boxed: routes without one do not carry its room.
+            Box::pin(self.mirror(mirror, route)).await?;
+        }
         let importance = extra.map_or(Importance::Normal, |extra| extra.importance);
         let _place = self.take_place(upstream, importance).await?;
         let leave = self.pass_breaker(upstream)?;

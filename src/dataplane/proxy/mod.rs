@@ -19,6 +19,7 @@ mod guard;
 mod hedge;
 mod http2;
 mod links;
+mod mirror;
 mod pass;
 mod piece;
 mod relay;

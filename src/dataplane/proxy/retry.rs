@@ -90,7 +90,7 @@ impl Exchange<'_> {
         upstream: &'a Arc<Upstream>,
     ) -> Result<Retries<'a>, Reason> {
         self.shard.tallied(upstream).tally.earn(rule.budget_per_10k);
-        let is_kept = rule.attempts > 0 && self.keep_body(rule).await?;
+        let is_kept = rule.attempts > 0 && self.keep_body(rule.body_bytes_max).await?;
         if is_kept {
             self.replay_bytes_max = rule.body_bytes_max;
         }
@@ -99,7 +99,7 @@ impl Exchange<'_> {
 
     /// Whether the whole request is in the client's input, its body received if it has one that may
     /// be kept.
-    async fn keep_body(&mut self, rule: &RetryRule) -> Result<bool, Reason> {
+    pub(super) async fn keep_body(&mut self, body_bytes_max: usize) -> Result<bool, Reason> {
         let head = &self.context.head;
         let length = match head.framing() {
             Framing::Empty => return Ok(true),
@@ -107,7 +107,7 @@ impl Exchange<'_> {
             Framing::Chunked | Framing::UntilClose => return Ok(false),
         };
         // A client that waits for a 100 would wait for it here.
-        if length > rule.body_bytes_max || head.expects_continue() {
+        if length > body_bytes_max || head.expects_continue() {
             return Ok(length == 0);
         }
         let whole = self.head_bytes + length;

@@ -79,6 +79,8 @@ pub struct Shard {
     pub date: DateCache,
     /// What is counted.
     pub stats: Arc<CoreStats>,
+    /// Copies of requests under way.
+    pub mirrors_open: Cell<usize>,
     table: RefCell<Rc<Table>>,
     leaving: leaving::Leaving,
     reports: ReportSender,
@@ -139,6 +141,7 @@ impl Shard {
             draining: Cell::new(false),
             tls_told_tick: Cell::new(0),
             idle_ended: Cell::new(false),
+            mirrors_open: Cell::new(0),
         }
     }
 

@@ -208,7 +208,7 @@ pub(super) static OVERLOAD: Section = Section {
 
 /// Tables whose being there switches something on, even with nothing in them.
 pub(in crate::controlplane::config) fn is_off_unless_written(section: &Section) -> bool {
-    [&RETRY, &HEALTH_CHECK, &BREAKER, &PASSIVE, &OVERLOAD]
+    [&RETRY, &HEALTH_CHECK, &BREAKER, &PASSIVE, &OVERLOAD, &super::split::MIRROR]
         .into_iter()
         .any(|one| std::ptr::eq(one, section))
 }

@@ -58,3 +58,22 @@ pub(super) const ROUTE_SPLIT_KEY: Key = key(
 /// The key of `[[route]]`.
 pub(super) const ROUTE_SPLIT_STICKY: Key =
     key("split_sticky", Kind::One(&SPLIT_STICKY), "", SPLIT_STICKY.doc);
+
+/// `route.mirror`.
+pub(super) static MIRROR: Section = Section {
+    path: "route.mirror",
+    doc: "Sends copies of requests to another upstream and drops its answers: see docs/canaries.md.",
+    keys: &[
+        required("upstream", Kind::Text("users-v2"), "Where the copies go.")
+            .or(&["backend", "service", "to"]),
+        key("share", Kind::Text("10%"), "100%", "Share of the requests that are copied.").or(&[
+            "percent",
+            "percentage",
+            "sample",
+        ]),
+    ],
+};
+
+/// The key of `[[route]]`.
+pub(super) const ROUTE_MIRROR: Key =
+    key("mirror", Kind::One(&MIRROR), "", MIRROR.doc).or(&["mirroring", "shadow"]);
