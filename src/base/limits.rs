@@ -515,6 +515,10 @@ pub const RING_ENTRIES_MAX: u32 = 32_768;
 /// default bound on file descriptors of a process (`fs.nr_open`).
 pub const CONNECTIONS_MAX_PER_CORE_MAX: usize = 1_048_576;
 
+/// How long an endpoint that speaks HTTP/2 may take to say whether it offers tunnels: it is the first
+/// thing it says on a connection.
+pub const TUNNEL_OFFER_MAX: Duration = Duration::from_secs(1);
+
 /// Largest number of pipes of one core a configuration may ask for.
 pub const PIPES_MAX_PER_CORE_MAX: usize = 4096;
 

@@ -54,7 +54,7 @@ reasons! {
     CodingUnsupported = "coding_unsupported", 501;
     /// An HTTP version other than 1.0 and 1.1.
     VersionUnsupported = "version_unsupported", 505;
-    /// An upgrade (WebSocket) on the way to endpoints that speak HTTP/2.
+    /// An upgrade on the way to an endpoint that speaks HTTP/2 and does not offer it there.
     UpgradeUnsupported = "upgrade_unsupported", 501;
     /// An Expect other than `100-continue`.
     ExpectationFailed = "expectation_failed", 417;

@@ -336,6 +336,17 @@ impl Socket {
         matches!(self.transport, Transport::Stream(_))
     }
 
+    /// Whether an endpoint that speaks HTTP/2 takes tunnels; waits until it has said so.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn offers_tunnels(&self) -> bool {
+        match &self.transport {
+            Transport::Tcp(..) => false,
+            Transport::Stream(stream) => stream.offers_tunnels().await,
+        }
+    }
+
     /// Whether the peer has said that it will not answer, after it had looked at the request.
     pub fn is_reset_by_peer(&self) -> bool {
         match &self.transport {

@@ -13,3 +13,4 @@ pub mod h2;
 pub mod host;
 pub mod proxy_protocol;
 pub mod uri;
+pub mod websocket;

@@ -31,6 +31,7 @@ mod http2_floods;
 mod http2_rules;
 mod http2_tls;
 mod http2_upstream;
+mod http2_websocket;
 mod limits;
 mod listeners;
 mod memory;

@@ -23,7 +23,7 @@ use crate::{
         split::token_of,
     },
     snapshot::{
-        RouteExtra,
+        Mode, RouteExtra,
         rollout::Rollout,
         split::{Choice, Split, SplitCell, Sticky},
     },
@@ -199,6 +199,11 @@ pub(super) fn attach(
 
 /// Sees to it that the route has a split that is watched.
 fn give_split(route: &mut RouteConfig, read: &Read<'_>, cores: usize) -> Result<(), String> {
+    if route.mode == Mode::Tcp {
+        return Err(
+            "it passes connections through, and no requests that could fail are seen".into()
+        );
+    }
     let extra = Arc::make_mut(route.extra.get_or_insert_with(|| Arc::new(RouteExtra::PLAIN)));
     if let Some(split) = &mut extra.split {
         let weight = |version: &Version| {

@@ -43,6 +43,8 @@ pub struct RouteConfig {
     pub upstream: UpstreamIndex,
     /// What most routes do not have.
     pub extra: Option<Arc<RouteExtra>>,
+    /// What its listeners speak.
+    pub mode: Mode,
     /// Where its header stands.
     pub place: Place,
 }
@@ -89,8 +91,8 @@ type KeyCaptures = Vec<(Box<str>, u8)>;
 
 pub(super) type Listeners = Named<(Listener, Place)>;
 
-/// Upstream, listeners, mode, and whether it is for a name of TLS.
-type Fit<'a> = (&'a str, &'a [Box<str>], Mode, bool);
+/// Upstream, listeners, mode, whether it is for a name of TLS, whether it is for gRPC-Web.
+type Fit<'a> = (&'a str, &'a [Box<str>], Mode, bool, bool);
 
 /// What the routes read so far have left behind.
 struct Reader<'a> {
@@ -191,10 +193,11 @@ impl<'a> Reader<'a> {
             return;
         }
         let id = reading.id.clone().unwrap_or_else(|| self.number());
-        let fit = (&*reading.upstream, &*reading.listeners, reading.mode, reading.has_sni);
+        let is_grpc = reading.extra.as_ref().is_some_and(|extra| extra.grpc_web);
+        let fit = (&*reading.upstream, &*reading.listeners, reading.mode, reading.has_sni, is_grpc);
         let known = self.fits.get(&fit).copied();
         let upstream = known.unwrap_or_else(|| {
-            let upstream = self.goes_to(reading);
+            let upstream = self.goes_to(reading, is_grpc);
             self.fits.insert(fit, upstream);
             upstream
         });
@@ -203,18 +206,17 @@ impl<'a> Reader<'a> {
             return;
         };
         let extra = reading.extra.clone();
-        self.routes.push(RouteConfig { id, upstream, extra, place });
+        self.routes.push(RouteConfig { id, upstream, extra, mode: reading.mode, place });
         self.readings.push(Arc::clone(reading));
     }
 
     /// Where a route that was read before goes; `None` if it does not go together with the rest any more.
-    fn goes_to(&self, reading: &Reading) -> Option<UpstreamIndex> {
+    fn goes_to(&self, reading: &Reading, is_grpc: bool) -> Option<UpstreamIndex> {
         let listeners = self.listeners_of(reading)?;
         let mode = tcp::mode_of(self.listeners, &listeners, reading.has_sni)?;
         let position = self.upstreams.find(&reading.upstream)?;
         let fits = self.upstreams.at(position).is_none_or(|(_, upstream)| {
             let asks_for_captures = matches!(upstream.balance.key, Some(RequestKey::Path(_)));
-            let is_grpc = reading.extra.as_ref().is_some_and(|extra| extra.grpc_web);
             let speaks_it = upstream.http2 || !is_grpc;
             !asks_for_captures && speaks_it && tcp::misfit(upstream, reading.mode).is_none()
         });
@@ -297,7 +299,8 @@ impl<'a> Reader<'a> {
         // Both are of the configuration as a whole.
         let asks_for_others = asks_for_captures || extra.split.is_some() || extra.mirror.is_some();
         let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
-        let route = RouteConfig { id, upstream: index, extra: extra.clone(), place: table.place() };
+        let route =
+            RouteConfig { id, upstream: index, extra: extra.clone(), mode, place: table.place() };
         self.routes.push(route);
         let Some((_, upstream)) = upstream else { return };
         let listeners = table.get("listeners").map(|list| list.texts()).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Brings a request to an endpoint and its response back: try after try, as far as the route's rule and
 //! the upstream's budget allow.
 
-use std::{sync::Arc, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use super::{
     attempt::Attempted,
@@ -11,9 +11,9 @@ use super::{
     timing::Timing,
 };
 use crate::{
-    base::{ids::RouteIndex, reason::Reason},
+    base::{ids::RouteIndex, limits, reason::Reason},
     policy::overload::Importance,
-    rt,
+    rt::{self, Either},
     snapshot::{Route, Upstream},
 };
 
@@ -29,7 +29,7 @@ impl Exchange<'_> {
         };
         let upstream = table.snapshot.shared_upstream(index);
         self.record.upstream = Some(index);
-        if upstream.http2 && self.context.head.upgrade() {
+        if upstream.http2 && self.context.head.upgrade() && !self.is_websocket() {
             // Without the upgrade it would be another request, which nobody has made.
             return Err(Reason::UpgradeUnsupported);
         }
@@ -107,6 +107,12 @@ impl Exchange<'_> {
         {
             lease.note_retry();
         }
+        if upstream.http2 && self.context.head.upgrade() && !Box::pin(self.may_tunnel()).await {
+            self.connection = None;
+            let refused = Err(Reason::UpgradeUnsupported);
+            self.learn(upstream, endpoint, admitted, began, &refused);
+            return refused;
+        }
         let (was_reused, sent_before) =
             self.connection.as_ref().map_or((false, 0), |one| (one.reused, one.sent));
         let gate = retries.filter(|retries| self.is_gated(retries));
@@ -138,6 +144,23 @@ impl Exchange<'_> {
             self.tried.failed(endpoint);
         }
         result
+    }
+
+    /// Whether the protocol that is asked for has a way over HTTP/2.
+    fn is_websocket(&self) -> bool {
+        let bytes = self.client.input_bytes();
+        let mut protocols = self.context.head.field_values(bytes, b"upgrade");
+        protocols.next().is_some_and(|first| first.eq_ignore_ascii_case(b"websocket"))
+            && protocols.next().is_none()
+    }
+
+    /// Whether the endpoint takes tunnels: it has a while to say so.
+    async fn may_tunnel(&self) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let now_tick = self.shard.deadlines.now_tick();
+        let (within, _) = self.timing.of_try(limits::TUNNEL_OFFER_MAX, now_tick);
+        let (offered, late) = (pin!(connection.socket.offers_tunnels()), pin!(rt::sleep(within)));
+        matches!(rt::race(offered, late).await, Either::Left(true))
     }
 
     pub(super) fn note_upstream(&mut self, upstream: &Upstream, began: Instant, failed: bool) {

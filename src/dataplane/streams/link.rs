@@ -37,6 +37,10 @@ struct State {
     /// The tick at which the last request ended.
     idle_since_tick: Cell<u64>,
     born_tick: u64,
+    /// Whether the endpoint has said what it takes: that is the first thing it says.
+    has_settings: Cell<bool>,
+    /// Those who wait for that.
+    settings: Room,
 }
 
 /// A connection that takes requests. Dropped by its pool and all of its streams, it ends in order.
@@ -75,6 +79,17 @@ impl Room {
     pub fn wake_all(&self) {
         let wakers = std::mem::take(&mut *self.wakers.borrow_mut());
         wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl LinkGuard {
+    /// Waits until the endpoint has said what it takes, or the connection has ended.
+    pub(super) async fn has_settings(&self) {
+        poll_fn(|cx| {
+            let is_known = self.state.has_settings.get() || self.state.is_closed.get();
+            if is_known || !self.state.settings.wait(cx) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 
@@ -127,6 +142,8 @@ impl Link {
             is_closed: Cell::new(false),
             idle_since_tick: Cell::new(deadlines.now_tick()),
             born_tick: deadlines.now_tick(),
+            has_settings: Cell::new(false),
+            settings: Room::default(),
         });
         let writing = send_all(Rc::clone(&socket), Rc::clone(&shared), write_within, TAG_WRITE);
         let driver = LinkDriver {
@@ -198,6 +215,7 @@ impl LinkDriver {
     pub async fn run(mut self) {
         poll_fn(|cx| self.poll_connection(cx)).await;
         self.state.is_closed.set(true);
+        self.state.settings.wake_all();
         let Self { connection, writer, socket, shared, .. } = self;
         shared.close();
         drop(connection);
@@ -212,6 +230,9 @@ impl LinkDriver {
         self.poll_silence(cx);
         let ended = Pin::new(&mut self.connection).poll(cx);
         self.poll_writer(cx); // what this turn wrote leaves now
+        if self.shared.was_heard.get() && !self.state.has_settings.replace(true) {
+            self.state.settings.wake_all();
+        }
         let read_end = self.shared.read_end.get();
         if self.writer.is_none() || read_end.is_some() {
             self.state.is_closed.set(true);

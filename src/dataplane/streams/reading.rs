@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::{
     proto::{
         h1::{Framing, LAST_CHUNK, write_chunk_size},
-        h2::{write_response, write_trailers},
+        h2::{Tunnel, write_response, write_trailers, write_upgrade},
     },
     rt::{Buf, BufPool},
 };
@@ -33,7 +33,7 @@ enum From {
     Response {
         future: Box<ResponseFuture>,
         to_head: bool,
-        is_tunnel: bool,
+        tunnel: Option<Tunnel>,
     },
     /// A body.
     Body(RecvStream),
@@ -91,9 +91,9 @@ impl Reading {
         &mut self,
         future: ResponseFuture,
         to_head: bool,
-        is_tunnel: bool,
+        tunnel: Option<Tunnel>,
     ) {
-        self.from = From::Response { future: Box::new(future), to_head, is_tunnel };
+        self.from = From::Response { future: Box::new(future), to_head, tunnel };
     }
 
     /// Whether a response may come.
@@ -207,10 +207,10 @@ impl Reading {
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
-        let From::Response { future, to_head, is_tunnel } = &mut self.from else {
+        let From::Response { future, to_head, tunnel } = &mut self.from else {
             return Poll::Ready(Ok(()));
         };
-        let (to_head, is_tunnel) = (*to_head, *is_tunnel);
+        let (to_head, tunnel) = (*to_head, *tunnel);
         match future.poll_informational(cx) {
             Poll::Ready(Some(Ok(interim))) => {
                 let (parts, ()) = interim.into_parts();
@@ -225,10 +225,13 @@ impl Reading {
             Err(error) => return Poll::Ready(Err(self.failed(&error))),
         };
         let (parts, body) = response.into_parts();
-        if is_tunnel && parts.status.is_success() {
-            self.text.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
-        }
-        match write_response(&mut self.text, &parts, body.is_end_stream(), to_head) {
+        let written = match tunnel {
+            Some(tunnel) if parts.status.is_success() => {
+                write_upgrade(&mut self.text, &parts, &tunnel.accept)
+            }
+            _ => write_response(&mut self.text, &parts, body.is_end_stream(), to_head),
+        };
+        match written {
             Ok(framing) => {
                 self.framing = framing;
                 self.from = From::Body(body);

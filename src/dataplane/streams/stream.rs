@@ -29,7 +29,7 @@ pub struct Stream {
     reading: RefCell<Reading>,
     writing: RefCell<Writing>,
     /// Counts it as one of its connection's, where that is ours.
-    _guard: Option<LinkGuard>,
+    guard: Option<LinkGuard>,
 }
 
 impl Stream {
@@ -46,7 +46,7 @@ impl Stream {
             latch,
             reading: RefCell::new(reading),
             writing: RefCell::new(writing),
-            _guard: guard,
+            guard,
         }
     }
 
@@ -109,6 +109,16 @@ impl Stream {
     /// Whether the endpoint itself has reset the stream, after it had looked at the request.
     pub fn is_reset(&self) -> bool {
         self.reading.borrow().is_reset
+    }
+
+    /// Whether the endpoint takes extended CONNECT; waits until it has said what it takes.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn offers_tunnels(&self) -> bool {
+        let Some(guard) = &self.guard else { return false };
+        guard.has_settings().await;
+        self.writing.borrow().offers_tunnels()
     }
 
     /// Ready when the peer has reset the stream, or its connection has ended, before all of our
@@ -191,7 +201,7 @@ impl Stream {
         match taken {
             Ok((taken, None)) => Ok(taken),
             Ok((taken, Some(asked))) => {
-                self.reading.borrow_mut().await_response(asked.future, asked.to_head, false);
+                self.reading.borrow_mut().await_response(asked.future, asked.to_head, asked.tunnel);
                 self.latch.wake();
                 Ok(taken)
             }

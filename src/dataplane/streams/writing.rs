@@ -15,7 +15,7 @@ use bytes::{Buf as _, Bytes};
 
 use super::chunk::Chunk;
 use crate::{
-    proto::h2::{Frames, Side, Unframer},
+    proto::h2::{Frames, Side, Tunnel, Unframer},
     rt::Buf,
 };
 
@@ -35,6 +35,8 @@ enum Role {
 pub(super) struct Asked {
     pub(super) future: ResponseFuture,
     pub(super) to_head: bool,
+    /// Whether it becomes a tunnel once it is accepted.
+    pub(super) tunnel: Option<Tunnel>,
 }
 
 /// The sending side of a stream.
@@ -101,9 +103,18 @@ impl Writing {
         let Role::Ask(link) = &mut self.role else { return Err(WriteFailure) };
         *head.version_mut() = http::Version::HTTP_2;
         let to_head = head.method() == http::Method::HEAD;
+        let tunnel = head.extensions_mut().remove::<Tunnel>();
         let (future, send) = link.send_request(head, ended).map_err(|_| WriteFailure)?;
         self.send = Some(send);
-        Ok(Asked { future, to_head })
+        Ok(Asked { future, to_head, tunnel })
+    }
+
+    /// Whether the endpoint takes extended CONNECT, as far as it has said.
+    pub(super) fn offers_tunnels(&self) -> bool {
+        match &self.role {
+            Role::Ask(link) => link.is_extended_connect_protocol_enabled(),
+            Role::Serve(_) => false,
+        }
     }
 
     /// Whether something is left to be sent although all text was taken.

@@ -51,6 +51,26 @@ pub fn write_response(
     Ok(framing)
 }
 
+/// Appends the acceptance of a tunnel for WebSockets as an HTTP/1.1 head.
+///
+/// Source: RFC 8441 §5.
+///
+/// # Errors
+/// As [`write_response`].
+pub fn write_upgrade(
+    out: &mut Vec<u8>,
+    parts: &response::Parts,
+    accept: &[u8],
+) -> Result<Framing, Malformed> {
+    out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    push_line(out, b"connection", b"upgrade");
+    push_line(out, b"upgrade", b"websocket");
+    push_line(out, b"sec-websocket-accept", accept);
+    write_fields(out, &parts.headers, false)?;
+    out.extend_from_slice(b"\r\n");
+    Ok(Framing::UntilClose)
+}
+
 #[cfg(test)]
 mod tests {
     use http::Response;

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
+use ::h2::ext::Protocol;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use crate::proto::{bytes::parse_u64, h1::ChunkDecoder};
+use crate::proto::{bytes::parse_u64, h1::ChunkDecoder, websocket::accept};
 
 /// The text is not what one of our writers makes, or can't be said in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +70,13 @@ enum Step {
     /// A tunnel: bytes as they are, until it is closed.
     Raw,
     Done,
+}
+
+/// A request that becomes a tunnel; in the extensions of its head.
+#[derive(Clone, Copy, Debug)]
+pub struct Tunnel {
+    /// The Sec-WebSocket-Accept that its client waits for.
+    pub accept: [u8; 28],
 }
 
 /// Takes one message apart.
@@ -211,8 +219,30 @@ impl Unframer {
         if facts.te_trailers {
             head.headers_mut().insert(http::header::TE, HeaderValue::from_static("trailers"));
         }
+        if let Some(protocol) = &facts.upgrade {
+            self.tunnel(&mut head, protocol)?;
+            return Ok(Frames::Request { head, ended: false });
+        }
         let ended = self.begin(facts);
         Ok(Frames::Request { head, ended })
+    }
+
+    /// Makes an extended CONNECT of the head of an upgrade. Of the protocols that have one only that of
+    /// WebSockets is known here.
+    fn tunnel(&mut self, head: &mut Request<()>, protocol: &HeaderValue) -> Result<(), Unsayable> {
+        if !protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
+            return Err(Unsayable);
+        }
+        //= https://www.rfc-editor.org/rfc/rfc8441#section-5
+        //# the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields are not
+        //# needed
+        let key = head.headers_mut().remove("sec-websocket-key");
+        let accept = accept(key.as_ref().map_or(&[], HeaderValue::as_bytes));
+        *head.method_mut() = Method::CONNECT;
+        head.extensions_mut().insert(Protocol::from_static("websocket"));
+        head.extensions_mut().insert(Tunnel { accept });
+        self.step = Step::Raw;
+        Ok(())
     }
 
     /// Goes on to the body; whether there is none.
@@ -227,11 +257,12 @@ impl Unframer {
 }
 
 /// What the fields say of the body and of the connection.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Facts {
     chunked: bool,
     length: Option<u64>,
     te_trailers: bool,
+    upgrade: Option<HeaderValue>,
 }
 
 impl Facts {
@@ -242,7 +273,8 @@ impl Facts {
     ) -> Result<Self, Unsayable> {
         let mut facts = Self::default();
         read_fields(lines, |name, value| match name.as_str() {
-            "connection" | "keep-alive" | "proxy-connection" | "upgrade" => {}
+            "connection" | "keep-alive" | "proxy-connection" => {}
+            "upgrade" => facts.upgrade = Some(value),
             "transfer-encoding" => facts.chunked = true,
             "te" => facts.te_trailers = true, // our writers write no other
             _ => {
@@ -315,6 +347,24 @@ mod tests {
             }
         }
         Ok(told)
+    }
+
+    #[test]
+    fn a_websocket_is_an_extended_connect() {
+        let client = Side::Client { is_https: true };
+        let head = "GET /chat HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\n\
+            sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nupgrade: WebSocket\r\n\
+            connection: upgrade\r\n\r\n";
+        assert_eq!(
+            told(client, &[head, "any", "bytes"]).unwrap(),
+            [
+                "CONNECT https://a.test/chat false",
+                "sec-websocket-version=\"13\"",
+                "any false",
+                "bytes false"
+            ]
+        );
+        assert!(told(client, &[&head.replace("WebSocket", "other")]).is_err());
     }
 
     #[test]

@@ -1,0 +1,90 @@
+//! WebSockets to endpoints that speak HTTP/2.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::Response;
+
+use crate::support::{Client, Conf, Message, Ringway, wire::Kind};
+
+/// An endpoint that sends back what comes through a tunnel; whether it offers any.
+fn echo(offers: bool) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("non-blocking");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, offers));
+            }
+        });
+    });
+    address
+}
+
+async fn serve(stream: tokio::net::TcpStream, offers: bool) {
+    let mut builder = h2::server::Builder::new();
+    if offers {
+        builder.enable_connect_protocol();
+    }
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        tokio::spawn(async move {
+            let protocol = request.extensions().get::<h2::ext::Protocol>().cloned();
+            let is_asked = protocol.is_some_and(|one| one.as_str() == "websocket");
+            let has_key = request.headers().contains_key("sec-websocket-key");
+            let status = if is_asked && !has_key { 200 } else { 400 };
+            let head = Response::builder().status(status).header("x-path", request.uri().path());
+            let mut send = respond.send_response(head.body(()).ok()?, false).ok()?;
+            let mut body = request.into_body();
+            while let Some(Ok(data)) = body.data().await {
+                body.flow_control().release_capacity(data.len()).ok()?;
+                send.send_data(data, false).ok()?;
+            }
+            send.send_data(Bytes::new(), true).ok()
+        });
+    }
+}
+
+fn start(offers: bool) -> Ringway {
+    Ringway::start(&Conf::to(echo(offers)).one_core().upstream("http = \"h2\""))
+}
+
+fn upgrade(client: &mut Client, protocol: &str) -> Message {
+    client.send(format!(
+        "GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ));
+    let head = client.read_head().expect("a head");
+    client.read_body(head, Kind::Response("GET")).expect("an answer")
+}
+
+#[test]
+fn a_websocket_becomes_an_extended_connect() {
+    let proxy = start(true);
+    for _ in 0..3 {
+        let mut client = proxy.connect();
+        let answer = upgrade(&mut client, "websocket");
+        assert_eq!(answer.status(), 101);
+        let accept = Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(answer.head.get("sec-websocket-accept"), accept);
+        assert_eq!(answer.head.get("x-path"), Some("/chat"));
+        for size in [1, 1_000, 100_000] {
+            let sent = vec![b'x'; size];
+            client.send(&sent);
+            assert_eq!(client.read_bytes(size).0, sent);
+        }
+        client.half_close();
+        assert!(client.read_to_end().0.is_empty());
+    }
+}
+
+#[test]
+fn an_endpoint_that_offers_none_is_no_way() {
+    let proxy = start(false);
+    upgrade(&mut proxy.connect(), "websocket").assert_own(501, "upgrade_unsupported");
+    let proxy = start(true);
+    upgrade(&mut proxy.connect(), "other").assert_own(501, "upgrade_unsupported");
+}
