@@ -77,13 +77,17 @@ fn an_endpoint_that_fails_is_out_after_fails_and_back_after_passes() {
     assert_eq!(ringway.metric("ringway_endpoint_up", &shaky.address.to_string()), 0.0);
     assert_eq!(ringway.metric("ringway_endpoint_up", &steady.address.to_string()), 1.0);
     // What was on its way is over soon; from then on nothing comes.
+    let the_other_serves = || {
+        let elsewhere = served(&steady);
+        let serves = || (served(&steady) > elsewhere + 50).then_some(());
+        eventually("the other to serve", PATIENCE, serves);
+    };
     let before = eventually("requests in flight to end", PATIENCE, || {
         let before = served(&shaky);
-        std::thread::sleep(Duration::from_millis(200));
+        the_other_serves();
         (served(&shaky) == before).then_some(before)
     });
-    let elsewhere = served(&steady);
-    eventually("the other to serve", PATIENCE, || (served(&steady) > elsewhere + 50).then_some(()));
+    the_other_serves();
     assert_eq!(served(&shaky), before);
     bad.store(404, SeqCst); // of the set
     wait_for(&ringway, shaky.address, "up");

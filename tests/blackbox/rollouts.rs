@@ -164,7 +164,8 @@ fn orders_are_obeyed_and_survive_reload_restart_and_takeover() {
     assert!((share() - 0.25).abs() < 1e-6, "{}", share());
     // Another definition is another rollout.
     proxy.replace(&text.replace("1h", "2h")).wait_until_applied_on_all_cores();
-    assert_eq!(at(&state(&proxy)), (json!("running"), json!(1)));
+    let anew = (json!("running"), json!(1));
+    wait_for(&proxy, "a rollout from its first stage", |state| at(state) == anew);
     proxy.wait_for_line("it says something else now, and begins anew");
 }
 

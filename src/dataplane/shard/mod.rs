@@ -41,7 +41,7 @@ use crate::{
     dataplane::{signing::Signing, socket::HandshakeEnd},
     rt::{BufPool, Deadlines, FuturePool, PanicPlace, PipePool},
     snapshot::{
-        Mode, Snapshot, Upstream, WorkerSettings,
+        Listener, Mode, Snapshot, Upstream, WorkerSettings,
         messages::{FromWorker, Gone, ReportSender},
     },
     telemetry::{AccessLogFormat, AccessRecord, CoreStats, LogSender},
@@ -172,9 +172,17 @@ impl Shard {
 
     /// Whether connections of a listener are passed through as they are.
     pub fn is_passed_through(&self, listener: ListenerId) -> bool {
-        self.table_for(listener).is_some_and(|table| {
-            table.listener(listener).is_some_and(|(_, rules)| rules.mode == Mode::Tcp)
-        })
+        self.holds_for(listener, |rules| rules.mode == Mode::Tcp)
+    }
+
+    /// Whether clients of a listener read HTTP from the first byte on.
+    pub fn speaks_plain_http(&self, listener: ListenerId) -> bool {
+        self.holds_for(listener, |rules| rules.mode == Mode::Http && rules.tls.is_none())
+    }
+
+    fn holds_for(&self, listener: ListenerId, holds: impl Fn(&Listener) -> bool) -> bool {
+        self.table_for(listener)
+            .is_some_and(|table| table.listener(listener).is_some_and(|(_, rules)| holds(rules)))
     }
 
     /// Takes newer rules, between two polls. Cannot fail: all that can (parsing, binding) failed

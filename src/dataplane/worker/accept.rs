@@ -18,7 +18,7 @@ use crate::{
     snapshot::messages::{FromWorker, ReportSender},
 };
 
-/// Sent to a client that is one too many, before its connection is closed.
+/// Sent to a client of a listener without TLS that is one too many, before its connection is closed.
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nserver: ringway\r\n\
     x-ringway-reason: connection_limit\r\nretry-after: 1\r\ncontent-length: 0\r\n\
     connection: close\r\n\r\n";
@@ -167,7 +167,8 @@ pub(super) fn admit(
     let stream = accepted.into_stream();
     let Some(place) = shard.take_place(listener, seat) else {
         shard.stats.connections_refused.inc();
-        if !shard.is_passed_through(listener) {
+        // Whoever waits for a handshake, or for an endpoint, would take it for something else.
+        if shard.speaks_plain_http(listener) {
             let _ = stream.try_send(TOO_MANY);
         }
         return;
