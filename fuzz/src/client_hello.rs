@@ -11,7 +11,9 @@ pub fn check(data: &[u8]) {
             Hello::Http => Hello::Other, // a method may come letter by letter
             seen => seen,
         };
-        if let Hello::Whole(Some(name)) = &seen {
+        if let Hello::Whole(asked) = &seen
+            && let Some(name) = &asked.name
+        {
             assert!(!name.is_empty() && !name.ends_with('.') && name.is_ascii());
         }
         match &decided {

@@ -9,7 +9,7 @@ use std::{
 use ringway::tls::{
     Alpn, Certificate, CertifiedKey, ClientAuth, MinVersion, Pair, ProfileSettings, ServerTls,
     ServerTlsSettings, Session, Tickets,
-    hello::{self, Hello},
+    hello::{self, Asked, Hello},
 };
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::PrivateKeyDer};
 
@@ -115,6 +115,10 @@ impl Run {
     }
 }
 
+fn asked() -> Asked {
+    Asked { name: Some("a.test".into()), prefers_chacha: false }
+}
+
 /// Each two bytes are something that happens on the way.
 pub fn check(data: &[u8]) {
     let _ = hello::look(data);
@@ -122,7 +126,7 @@ pub fn check(data: &[u8]) {
     let name = "a.test".try_into().unwrap();
     let mut run = Run {
         client: ClientConnection::new(Arc::clone(&ends.client), name).unwrap(),
-        session: ends.server.session(Some("a.test")).unwrap(),
+        session: ends.server.session(&asked()).unwrap(),
         wire: Vec::new(),
         input: Vec::new(),
         sent: Vec::new(),
@@ -130,7 +134,7 @@ pub fn check(data: &[u8]) {
         over: false,
     };
     run.collect();
-    assert!(matches!(hello::look(&run.wire), Hello::Whole(Some(name)) if &*name == "a.test"));
+    assert_eq!(hello::look(&run.wire), Hello::Whole(asked()));
     for step in data.chunks_exact(2).take(200) {
         let (what, count) = (step[0], usize::from(step[1]));
         match what % 10 {

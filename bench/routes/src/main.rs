@@ -16,7 +16,7 @@ use std::{
 };
 
 use ringway::{
-    base::ids::{ListenerIndex, RouteIndex, UpstreamIndex},
+    base::ids::{ListenerIndex, RouteIndex, RouteKey, UpstreamIndex},
     policy::route::{
         Captures, FieldSource, PathSpec, RouteMatch, RouteQuery, RouteSpec, RouteTable,
         TableBuilder,
@@ -204,6 +204,7 @@ fn measure(name: &str, mode: Mode, count: usize, lookups: usize) {
             id: format!("route-{n:07}").into(),
             upstream: UpstreamIndex(0),
             stats: ROUTE_OTHER,
+            key: RouteKey(0),
             extra: None,
         })
         .collect();
