@@ -73,7 +73,7 @@ fn other_addresses_take_over_under_load_and_no_request_is_lost() {
         for (at, gone) in all.iter().enumerate().filter(|(at, _)| !now.contains(at)) {
             eventually(&format!("the address {at} to be left alone"), PATIENCE, || {
                 let before = gone.seen_count();
-                (0..5).for_each(|_| serves(&all[now[0]]));
+                (0..50).for_each(|_| serves(&all[now[0]]));
                 (gone.seen_count() == before).then_some(())
             });
         }

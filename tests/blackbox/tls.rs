@@ -230,6 +230,7 @@ fn a_websocket_over_tls() {
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
     );
     let mut endpoint = origin.next_request();
+    assert_eq!(endpoint.head.get("upgrade"), Some("websocket"), "not somebody else's");
     endpoint.send(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",

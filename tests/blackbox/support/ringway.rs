@@ -1,13 +1,15 @@
 //! The real binary as a child process, with its ports, its output and its end.
 
 use std::{
-    collections::BTreeSet,
     io::{BufRead, BufReader, Read},
     net::{Ipv4Addr, SocketAddr, TcpListener},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -85,14 +87,18 @@ pub(crate) struct Stopped {
     pub(crate) access_log: Vec<Value>,
 }
 
-/// An address nobody listens on now, never the same twice. Another process may take it before
-/// ringway does: starting is therefore tried again with new ones.
+/// An address nobody listens on now, never the same twice, below the ports that the kernel gives out by
+/// itself: an origin or a client would get one of those before ringway takes it, and answer in its
+/// place. Another process may take it still: starting is therefore tried again with new ones.
 pub(crate) fn free_address() -> SocketAddr {
-    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let count = PORTS.end - PORTS.start;
+    let first = std::process::id().wrapping_mul(101) % count; // not where other processes look
     loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = listener.local_addr().expect("its address");
-        if GIVEN.lock().expect("no panic while held").insert(address.port()) {
+        let port = PORTS.start + (first + GIVEN.fetch_add(1, Ordering::Relaxed)) % count;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if TcpListener::bind(address).is_ok() {
             return address;
         }
     }
