@@ -66,11 +66,12 @@ fn an_endpoint_that_fails_is_out_after_fails_and_back_after_passes() {
     let ringway = Ringway::start_text(&text.replace("\"50ms\"", "\"200ms\""));
     let load = Load::start(ringway.address(), 2, Echo);
     eventually("both to serve", PATIENCE, || (served(&shaky) > 10).then_some(()));
+    let checks = || shaky.seen_count() - served(&shaky);
+    let checks_before = checks();
     bad.store(500, SeqCst);
-    let began = Instant::now();
     let down = wait_for(&ringway, shaky.address, "down");
-    let took = began.elapsed();
-    assert!(took >= Duration::from_millis(300), "three checks in a row, 200 ms apart: {took:?}");
+    // The first of the three may have been on its way.
+    assert!(checks() >= checks_before + 2, "three checks in a row");
     assert_eq!((&down["check_up"], &down["check_error"]), (&false.into(), &"status 500".into()));
     let line = ringway.wait_for_line("is down: status 500 (failed 3 in a row)");
     assert!(line.contains(&format!("upstream `origin`: {}", shaky.address)), "{line}");
