@@ -64,7 +64,7 @@ fn trailers_have_no_pseudo_fields() {
             assert_ne!(raw.outcome(1), 200, "{block:02x?}");
         }
     }
-    assert_eq!(origin.seen_count(), 0, "no request looks complete");
+    assert!(origin.seen().iter().all(|seen| !seen.whole), "no request looks complete");
     drop(origin.take_garbage());
     let mut raw = Raw::connect(proxy.address());
     raw.frame(HEADERS, END_HEADERS, 1, &head);
