@@ -29,23 +29,23 @@ impl Installed {
 
     /// Replaces the binary as a package manager does.
     fn install(&self) {
-        self.put(|to| {
-            fs::copy(env!("CARGO_BIN_EXE_ringway"), to).expect("copied");
-        });
+        self.put(Path::new(env!("CARGO_BIN_EXE_ringway")));
     }
 
     /// A program that fails at once.
     fn install_broken(&self) {
-        use std::os::unix::fs::PermissionsExt;
-        self.put(|to| {
-            fs::write(to, "#!/bin/sh\necho 'a library is missing' >&2\nexit 3\n").expect("written");
-            fs::set_permissions(to, fs::Permissions::from_mode(0o755)).expect("executable");
-        });
+        let script = self.directory.path().join("broken.sh");
+        fs::write(&script, "#!/bin/sh\necho 'a library is missing' >&2\nexit 3\n")
+            .expect("written");
+        self.put(&script);
     }
 
-    fn put(&self, write: impl FnOnce(&Path)) {
+    /// Another process writes the copy: what this one has open for writing, a child that another test
+    /// starts at that moment has open, too, and "Text file busy" would be the answer to who runs it.
+    fn put(&self, from: &Path) {
         let new = self.directory.path().join("new");
-        write(&new);
+        let copied = Command::new("install").args(["-m", "755"]).arg(from).arg(&new).status();
+        assert!(copied.expect("coreutils are installed").success());
         fs::rename(new, self.path()).expect("renamed");
     }
 
