@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::{call, fetched, get, kept_in, upstream_of},
-    support::{Conf, Load, Origin, Ringway, Step, load::Echo, origin::reply},
+    support::{Conf, Load, Origin, PATIENCE, Ringway, Step, eventually, load::Echo, origin::reply},
 };
 
 fn by_hand(proxy: &Ringway, origin: &Origin, health: &str) -> Value {
@@ -109,6 +109,8 @@ fn what_is_known_of_endpoints_outlives_changes_on_all_cores() {
     // Three failures in a row open it, for a minute; each client may have one more under way.
     let tried = bad.seen_count();
     assert!((3..=3 + 4).contains(&tried), "{tried} tries of {served} requests");
-    assert_eq!(proxy.metric("ringway_upstream_requests_in_flight", "origin"), 0.0);
+    eventually("the last ones to be done with", PATIENCE, || {
+        (proxy.metric("ringway_upstream_requests_in_flight", "origin") == 0.0).then_some(())
+    });
     assert_eq!(proxy.metric("ringway_shed_total", "limit"), 0.0);
 }
