@@ -35,8 +35,9 @@ async fn serve(stream: tokio::net::TcpStream, offers: bool) {
             let protocol = request.extensions().get::<h2::ext::Protocol>().cloned();
             let is_asked = protocol.is_some_and(|one| one.as_str() == "websocket");
             let has_key = request.headers().contains_key("sec-websocket-key");
-            let status = if is_asked && !has_key { 200 } else { 400 };
+            let status = if is_asked && has_key { 200 } else { 400 };
             let head = Response::builder().status(status).header("x-path", request.uri().path());
+            let head = head.header("sec-websocket-accept", "of somebody behind it");
             let mut send = respond.send_response(head.body(()).ok()?, false).ok()?;
             let mut body = request.into_body();
             while let Some(Ok(data)) = body.data().await {

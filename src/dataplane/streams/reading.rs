@@ -224,10 +224,10 @@ impl Reading {
             Ok(response) => response,
             Err(error) => return Poll::Ready(Err(self.failed(&error))),
         };
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
         let written = match tunnel {
             Some(tunnel) if parts.status.is_success() => {
-                write_upgrade(&mut self.text, &parts, &tunnel.accept)
+                write_upgrade(&mut self.text, &mut parts, &tunnel.accept)
             }
             _ => write_response(&mut self.text, &parts, body.is_end_stream(), to_head),
         };

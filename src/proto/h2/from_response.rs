@@ -51,7 +51,8 @@ pub fn write_response(
     Ok(framing)
 }
 
-/// Appends the acceptance of a tunnel for WebSockets as an HTTP/1.1 head.
+/// Appends the acceptance of a tunnel for WebSockets as an HTTP/1.1 head. What the endpoint says to the
+/// key is left out: the answer to it is ours.
 ///
 /// Source: RFC 8441 §5.
 ///
@@ -59,13 +60,14 @@ pub fn write_response(
 /// As [`write_response`].
 pub fn write_upgrade(
     out: &mut Vec<u8>,
-    parts: &response::Parts,
+    parts: &mut response::Parts,
     accept: &[u8],
 ) -> Result<Framing, Malformed> {
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
     push_line(out, b"connection", b"upgrade");
     push_line(out, b"upgrade", b"websocket");
     push_line(out, b"sec-websocket-accept", accept);
+    parts.headers.remove("sec-websocket-accept");
     write_fields(out, &parts.headers, false)?;
     out.extend_from_slice(b"\r\n");
     Ok(Framing::UntilClose)

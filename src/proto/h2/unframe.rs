@@ -187,7 +187,6 @@ impl Unframer {
         //# HTTP/2 uses the 2xx (Successful) status codes instead of 101
         if status == StatusCode::SWITCHING_PROTOCOLS {
             *head.status_mut() = StatusCode::OK;
-            head.headers_mut().remove("sec-websocket-accept");
             self.step = Step::Raw;
             return Ok(Frames::Response { head, ended: false });
         }
@@ -233,11 +232,10 @@ impl Unframer {
         if !protocol.as_bytes().eq_ignore_ascii_case(b"websocket") {
             return Err(Unsayable);
         }
-        //= https://www.rfc-editor.org/rfc/rfc8441#section-5
-        //# the Sec-WebSocket-Key and Sec-WebSocket-Accept header fields are not
-        //# needed
-        let key = head.headers_mut().remove("sec-websocket-key");
-        let accept = accept(key.as_ref().map_or(&[], HeaderValue::as_bytes));
+        // RFC 8441 §5.1 has no use for the key, but an intermediary that speaks HTTP/1.1 with the server
+        // behind it has (Envoy makes none of its own), so it stays.
+        let key = head.headers().get("sec-websocket-key");
+        let accept = accept(key.map_or(&[], HeaderValue::as_bytes));
         *head.method_mut() = Method::CONNECT;
         head.extensions_mut().insert(Protocol::from_static("websocket"));
         head.extensions_mut().insert(Tunnel { accept });
@@ -359,6 +357,7 @@ mod tests {
             told(client, &[head, "any", "bytes"]).unwrap(),
             [
                 "CONNECT https://a.test/chat false",
+                "sec-websocket-key=\"dGhlIHNhbXBsZSBub25jZQ==\"",
                 "sec-websocket-version=\"13\"",
                 "any false",
                 "bytes false"
