@@ -49,6 +49,7 @@ fn describe(operation: &Operation) -> Value {
         }));
     };
     let text = || json!({ "type": "string" });
+    let duration = || json!({ "type": "string", "pattern": schema::DURATION });
     match operation.takes {
         Takes::Page => {
             query(
@@ -65,7 +66,7 @@ fn describe(operation: &Operation) -> Value {
                 json!({ "enum": ["accepted", "applied"] }),
                 "\"applied\" answers when all cores obey.",
             );
-            query("timeout", text(), "Longest wait, \"5s\" by default; then 202.");
+            query("timeout", duration(), "Longest wait, \"5s\" by default; then 202.");
         }
         Takes::Asks => {
             query("method", text(), "The method.");
@@ -75,7 +76,7 @@ fn describe(operation: &Operation) -> Value {
         }
         Takes::Beat => query(
             "ttl",
-            text(),
+            duration(),
             "How long it counts; as long as `upstream.heartbeat.ttl` says without it.",
         ),
         Takes::Nothing | Takes::Read | Takes::Question | Takes::Health | Takes::Order => {}
@@ -108,15 +109,18 @@ fn describe(operation: &Operation) -> Value {
 
 fn path_parameters(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-    let doc = |name| match name {
-        "endpoint" => "`host:port`.",
-        _ => "Percent-encoded where it has other than letters, digits, `-`, `.`, `_`.",
+    let text = json!({ "type": "string" });
+    let address = json!({ "type": "string", "pattern": "^.+:[0-9]+$" });
+    let about = |name| match name {
+        "endpoint" => (&address, "`host:port`."),
+        _ => (&text, "Percent-encoded where it has other than letters, digits, `-`, `.`, `_`."),
     };
     names
         .map(|name| {
+            let (schema, doc) = about(name);
             json!({
                 "name": name, "in": "path", "required": true,
-                "schema": { "type": "string" }, "description": doc(name),
+                "schema": schema, "description": doc,
             })
         })
         .collect()
@@ -173,11 +177,13 @@ fn responses(operation: &Operation) -> Value {
     if operation.method == "put" && is_change {
         all.insert("201".into(), success);
     }
+    let mut conditional = &[][..];
     if operation.takes == Takes::Read {
         all.insert("304".into(), json!({ "description": "It is as it was." }));
+        conditional = &[400];
     }
     let guarded = if operation.open { &[][..] } else { &[401, 403] };
-    for status in operation.refusals.iter().chain(guarded) {
+    for status in operation.refusals.iter().chain(conditional).chain(guarded) {
         let content = match operation.gives {
             Gives::Text if operation.open => json!({ "text/plain": {} }),
             _ => json!({ "application/json": { "schema": reference("Refusal") } }),
@@ -289,6 +295,7 @@ fn schemas() -> Value {
             },
         }),
     );
+    let or_null = || json!({ "type": ["string", "null"] });
     add(
         "Question",
         json!({
@@ -296,11 +303,10 @@ fn schemas() -> Value {
             "required": ["method", "url"],
             "additionalProperties": false,
             "properties": {
-                "method": text(), "url": text(), "headers": list(text()), "listener": text(),
+                "method": text(), "url": text(), "headers": list(text()), "listener": or_null(),
             },
         }),
     );
-    let or_null = || json!({ "type": ["string", "null"] });
     add(
         "Explained",
         json!({

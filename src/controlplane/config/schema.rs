@@ -64,8 +64,10 @@ fn default(key: &Key) -> Option<Value> {
 /// What `"${NAME}"` looks like, which may stand for any value.
 const EXPRESSION: &str = r"\$\{";
 
+/// What a duration looks like.
+pub(in crate::controlplane) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h|d))+$";
+
 fn kind(kind: &Kind) -> Value {
-    let duration = r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h|d))+$";
     let size = r"^[0-9]+(\.[0-9]+)?(B|kB|KB|MB|GB|KiB|MiB|GiB|TiB)$";
     let unit = |pattern: &str, unlimited: bool| {
         let unlimited = if unlimited { "|^unlimited$" } else { "" };
@@ -85,7 +87,7 @@ fn kind(kind: &Kind) -> Value {
         Kind::Integer(min, max) => json!({
             "anyOf": [{ "type": "integer", "minimum": min, "maximum": max }, expression()],
         }),
-        Kind::Duration(_, _, unlimited) => unit(duration, *unlimited),
+        Kind::Duration(_, _, unlimited) => unit(DURATION, *unlimited),
         Kind::Size(_, _, unlimited) => unit(size, *unlimited),
         Kind::Pairs => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
