@@ -46,8 +46,7 @@ fn wait_for(ringway: &Ringway, endpoint: SocketAddr, health: &str) -> Value {
 
 /// Requests of clients that an origin has seen.
 fn served(origin: &Origin) -> usize {
-    let is_check = |start: &str| start.contains(" /health ");
-    origin.seen().iter().filter(|seen| !is_check(&seen.head.start)).count()
+    origin.count(|seen| !seen.head.start.contains(" /health "))
 }
 
 fn ask(ringway: &Ringway, times: usize) {
@@ -63,7 +62,7 @@ fn an_endpoint_that_fails_is_out_after_fails_and_back_after_passes() {
     let (steady, shaky) = (healthy(&good, "ok"), healthy(&bad, "ok"));
     let check = "path = \"/health\"\nstatus = \"200-299,404\"";
     let text = checked(&[steady.address, shaky.address], check).text();
-    let ringway = Ringway::start_text(&text.replace("\"50ms\"", "\"200ms\""));
+    let ringway = Ringway::start_text(&text.replace("\"50ms\"", "\"500ms\""));
     let load = Load::start(ringway.address(), 2, Echo);
     eventually("both to serve", PATIENCE, || (served(&shaky) > 10).then_some(()));
     let checks = || shaky.seen_count() - served(&shaky);
@@ -112,7 +111,11 @@ fn the_reason_is_said_whatever_it_is() {
         (hangs.address, "timeout"),
         (dead, "connect refused"),
     ] {
-        assert_eq!(wait_for(&ringway, endpoint, "down")["check_error"], why);
+        // On a busy machine an answer may be late before one is in time.
+        eventually(why, PATIENCE, || {
+            let shown = shown(&ringway, endpoint);
+            (shown["health"] == "down" && shown["check_error"] == why).then_some(())
+        });
     }
     assert_eq!(ringway.status()["health"]["down"], 3);
     // Nobody is left: that is said, not tried.
@@ -149,7 +152,7 @@ fn checks_follow_the_rules() {
     let conf = checked(&[down.address, up.address], "path = \"/health\"");
     let ringway = Ringway::start(&conf);
     wait_for(&ringway, down.address, "down");
-    let checks = || down.seen().iter().filter(|seen| seen.head.start.contains("/health")).count();
+    let checks = || down.count(|seen| seen.head.start.contains("/health"));
     let text = conf.clone().route("timeout = \"9s\"").text();
     ringway.reload(&text).wait_until_applied_on_all_cores();
     assert_eq!(shown(&ringway, down.address)["health"], "down", "no moment of grace");

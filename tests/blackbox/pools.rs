@@ -361,7 +361,7 @@ fn a_post_that_was_reset_is_not_repeated() {
         client.send(format!("POST /{round} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 0\r\n\r\n"));
         client.response().assert_own(502, "upstream_closed");
     }
-    let posts = origin.seen().iter().filter(|seen| seen.head.word(0) == "POST").count();
+    let posts = origin.count(|seen| seen.head.word(0) == "POST");
     assert_eq!(posts, 20, "each is seen once");
 }
 

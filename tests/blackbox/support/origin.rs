@@ -219,6 +219,12 @@ impl Origin {
         self.shared.seen.lock().expect("no panic while locked").len()
     }
 
+    /// How many of the requests seen are like this.
+    pub(crate) fn count(&self, is_like_this: impl Fn(&Seen) -> bool) -> usize {
+        let seen = self.shared.seen.lock().expect("no panic while locked");
+        seen.iter().filter(|seen| is_like_this(seen)).count()
+    }
+
     /// The requests seen since there were `before`.
     pub(crate) fn seen_since(&self, before: usize) -> Vec<Seen> {
         self.shared.seen.lock().expect("no panic while locked")[before..].to_vec()
