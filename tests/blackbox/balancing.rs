@@ -245,7 +245,7 @@ fn a_cookie_keeps_a_client_on_its_endpoint_while_that_may_be_picked() {
     assert!(fetch_with(&mut client, "Cookie: sid=forged").head.get("set-cookie").is_some());
 }
 
-const CHECK: &str = "\n[upstream.health_check]\npath = \"/health\"\ninterval = \"50ms\"\n\
+const CHECK: &str = "\n[upstream.health_check]\npath = \"/health\"\ninterval = \"250ms\"\n\
                      fails = 2\npasses = 1\n";
 
 fn wait_for(proxy: &Ringway, endpoint: &Origin, health: &str) {

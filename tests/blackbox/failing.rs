@@ -131,11 +131,11 @@ fn an_endpoint_that_fails_in_part_is_ejected_for_its_share() {
 #[test]
 fn a_slow_endpoint_stands_out_among_the_others() {
     let slow = Origin::auto(|_| {
-        vec![Step::Pause(Duration::from_millis(60)), Step::Send(reply(200, "late"))]
+        vec![Step::Pause(Duration::from_millis(200)), Step::Send(reply(200, "late"))]
     });
     let (one, two) = (good(), good());
     let conf = Conf::to_all(&[slow.address, one.address, two.address]);
-    let passive = "[upstream.passive]\nlatency_factor = 10\nrequests_min = 5\neject_for = \"60s\"";
+    let passive = "[upstream.passive]\nlatency_factor = 4\nrequests_min = 5\neject_for = \"60s\"";
     let proxy = Ringway::start(&conf.more(passive));
     eventually("its ejection", PATIENCE, || {
         fetch(&proxy, 6);
