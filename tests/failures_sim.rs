@@ -111,6 +111,7 @@ impl World {
         };
         let overload = OverloadRule {
             requests_max: random.one_of(&[1, 4, 50]),
+            connections_max: None,
             pending_max: 2,
             pending_timeout_ms: 100,
             adaptive: random.below(2) == 0,

@@ -100,9 +100,10 @@ reasons! {
     NoEndpoint = "no_endpoint", 503;
     /// The circuit breaker of the upstream, or of all its endpoints, is open.
     CircuitOpen = "circuit_open", 503;
-    /// As many requests as may be are with the upstream (`[upstream.overload]`), and too many wait.
+    /// As many requests as may be are with the upstream (`[upstream.overload]`), or as many connections
+    /// as may be are in use, and too many wait.
     UpstreamOverloaded = "upstream_overloaded", 503;
-    /// The request waited for `overload.pending_timeout` and no place came free.
+    /// The request waited for `overload.pending_timeout` and no place or connection came free.
     PendingTimeout = "pending_timeout", 503;
     /// No buffer or other memory is free on this core.
     Overloaded = "overloaded", 503;

@@ -234,12 +234,14 @@ fn is_balanced_alike(a: &Upstream, b: &Upstream) -> bool {
 }
 
 /// Whom a connection is with: only such connections are pooled together. With TLS that is also how
-/// it was made, and for which name.
+/// it was made, and for which name. An upstream whose connections are limited has its own: those of
+/// another one would not be counted.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Peer {
     address: SocketAddr,
     tls: Option<([u8; 32], ServerName<'static>)>,
     proxy_protocol: Option<ProxyVersion>,
+    only: Option<Box<str>>,
 }
 
 impl Peer {
@@ -247,7 +249,10 @@ impl Peer {
     fn of(upstream: &Upstream, endpoint: &Endpoint) -> Option<Self> {
         let profile = || Some((*upstream.tls.as_ref()?.digest(), endpoint.tls_name.clone()?));
         let (address, tls) = (endpoint.address?, profile());
-        Some(Self { address, tls, proxy_protocol: upstream.proxy_protocol })
+        let is_limited =
+            upstream.guards.as_deref().is_some_and(|it| it.connections_max().is_some());
+        let only = is_limited.then(|| upstream.name.clone());
+        Some(Self { address, tls, proxy_protocol: upstream.proxy_protocol, only })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod breaker;
+pub mod connections;
 pub mod cors;
 pub mod forwarded;
 pub mod health;

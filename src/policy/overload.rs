@@ -11,6 +11,8 @@ use std::sync::atomic::{
 pub struct OverloadRule {
     /// Requests in flight, for the whole process.
     pub requests_max: u32,
+    /// Connections to its endpoints, unused ones included, for the whole process; `None` for any number.
+    pub connections_max: Option<u32>,
     /// Requests that wait, for the whole process.
     pub pending_max: u32,
     /// How long one waits, milliseconds.
@@ -239,7 +241,13 @@ mod tests {
     use super::*;
 
     fn rule(adaptive: bool) -> OverloadRule {
-        OverloadRule { requests_max: 10, pending_max: 3, pending_timeout_ms: 100, adaptive }
+        OverloadRule {
+            requests_max: 10,
+            connections_max: None,
+            pending_max: 3,
+            pending_timeout_ms: 100,
+            adaptive,
+        }
     }
 
     #[test]
@@ -273,6 +281,30 @@ mod tests {
             }
         });
         assert_eq!(load.in_flight(), 0);
+    }
+
+    /// `cargo test --release --lib what_a_place_costs -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn what_a_place_costs() {
+        const ROUNDS: u32 = 10_000_000;
+        for cores in [1, 2, 4] {
+            let load = LoadCell::default();
+            let rule = OverloadRule { requests_max: 1_000, ..rule(false) };
+            let begin = std::time::Instant::now();
+            std::thread::scope(|scope| {
+                for _ in 0..cores {
+                    scope.spawn(|| {
+                        for _ in 0..ROUNDS {
+                            assert!(load.enter(&rule, Importance::Normal));
+                            load.leave();
+                        }
+                    });
+                }
+            });
+            let each = begin.elapsed() / ROUNDS;
+            println!("{cores} threads that do nothing else: {each:?} for a place and its return");
+        }
     }
 
     /// An upstream of `workers` that each need `service` microseconds: with more in flight they

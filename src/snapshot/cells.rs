@@ -24,6 +24,7 @@ use crate::{
     policy::{
         balance::{fade, moving_average},
         breaker::BreakerCell,
+        connections::ConnectionsCell,
         outlier::Window,
         overload::LoadCell,
         retry::RetryBudget,
@@ -123,6 +124,8 @@ pub struct UpstreamCell {
     breaker: BreakerCell,
     /// Its requests in flight, where they are limited.
     load: Padded<LoadCell>,
+    /// Its connections, where they are limited.
+    connections: Padded<ConnectionsCell>,
 }
 
 impl UpstreamCell {
@@ -153,6 +156,11 @@ impl UpstreamCell {
     /// Its requests in flight, where they are limited.
     pub fn load(&self) -> &LoadCell {
         &self.load.0
+    }
+
+    /// Its connections, where they are limited.
+    pub fn connections(&self) -> &ConnectionsCell {
+        &self.connections.0
     }
 
     /// What further tries of its requests are paid with.

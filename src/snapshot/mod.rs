@@ -309,6 +309,11 @@ impl Guards {
         self.breaker.as_ref().filter(|rule| rule.of_upstream)
     }
 
+    /// How many connections there may be, if that is limited.
+    pub fn connections_max(&self) -> Option<u32> {
+        self.overload.as_ref().and_then(|rule| rule.connections_max)
+    }
+
     /// The rule of the endpoints' breakers, if they have one.
     pub fn endpoint_breaker(&self) -> Option<&BreakerRule> {
         self.breaker.as_ref().filter(|rule| rule.of_endpoints)
@@ -388,6 +393,10 @@ pub enum AccessLogTarget {
 pub struct WorkerSettings {
     /// The CPU this worker stands for (and is pinned to, if `pin`).
     pub core: usize,
+    /// Which of them it is, counted from 0.
+    pub number: u32,
+    /// How many there are.
+    pub count: u32,
     /// Whether the thread is bound to its CPU.
     pub pin: bool,
     /// Submission queue entries; a power of two.

@@ -105,6 +105,8 @@ metrics! {
         "Requests that wait for a place.";
     REQUEST_LIMIT = "ringway_upstream_requests_limit", Gauge, ["upstream"],
         "The limit in force, which follows latency if it is adaptive.";
+    LIMITED_CONNECTIONS = "ringway_upstream_connections", Gauge, ["upstream"],
+        "Connections to the endpoints of an upstream whose number is limited, unused ones included.";
     SPLIT_SHARE = "ringway_split_share_ratio", Gauge, ["route", "upstream"],
         "The share of a route's requests that an upstream of its split gets now.";
     ROLLOUT_STATE = "ringway_rollout_state", Gauge, ["rollout", "state"],

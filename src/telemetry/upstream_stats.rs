@@ -51,6 +51,8 @@ pub enum Refuser {
     Limit,
     /// `[upstream.overload]`: it waited for a place in vain.
     PendingTimeout,
+    /// `[upstream.overload]`: no connection, and no place to wait for one.
+    Connections,
     /// The circuit breaker of the upstream.
     Breaker,
     /// Nothing can be picked, and breakers of endpoints are open.
@@ -61,8 +63,8 @@ pub enum Refuser {
 
 impl Refuser {
     /// Their words in metrics, by discriminant.
-    pub const NAMES: [&str; 5] =
-        ["limit", "pending_timeout", "breaker", "endpoint_breakers", "no_endpoint"];
+    pub const NAMES: [&str; 6] =
+        ["limit", "pending_timeout", "connections", "breaker", "endpoint_breakers", "no_endpoint"];
 }
 
 /// Why a request was tried again: the causes that `route.retry.on` names, and a pooled connection

@@ -226,6 +226,27 @@ fn requests_share_connections_and_respect_the_endpoints_bound() {
     assert!((1..=4).contains(&connections), "{connections} connections for 61 requests");
 }
 
+/// Connections that requests share are limited too, and a core whose connection is never unused gives
+/// way to the others.
+#[test]
+fn connections_are_limited_for_all_cores_together() {
+    let endpoint = Endpoint::start(100, |_| Deed::Echo);
+    let rules = "[upstream.overload]\nconnections_max = 1\npending_timeout = \"10s\"";
+    let conf = Conf::to(endpoint.address).runtime("pin = false").upstream("http = \"h2\"");
+    let proxy = Ringway::start(&conf.more(rules));
+    let clients: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client = proxy.connect();
+            std::thread::spawn(move || {
+                (0..60).for_each(|_| assert_eq!(client.fetch("/").status(), 200));
+            })
+        })
+        .collect();
+    clients.into_iter().for_each(|client| client.join().expect("all were served"));
+    assert!(proxy.metric("ringway_upstream_connections", "origin") <= 1.0);
+    assert_eq!(proxy.metric("ringway_shed_total", "origin"), 0.0);
+}
+
 #[test]
 fn what_the_endpoint_did_not_process_is_sent_again() {
     const REFUSED_STREAM: u32 = 7;

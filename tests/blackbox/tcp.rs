@@ -305,3 +305,25 @@ fn what_goes_ends_in_time_and_the_rest_stays() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     assert!(matches!(of_other.read(&mut [0; 9]), Ok(0) | Err(_)));
 }
+
+#[test]
+fn connections_to_endpoints_are_limited() {
+    let text = conf("", &[("", echo("one"))]);
+    let rules =
+        "[upstream.overload]\nconnections_max = 1\npending_max = 1\npending_timeout = \"5s\"";
+    let proxy = Ringway::start_text(&format!("{text}{rules}\n"));
+    let read = |stream: &mut TcpStream| {
+        let mut said = [0; 3];
+        stream.read_exact(&mut said).map(|()| said)
+    };
+    let mut first = connect(&proxy);
+    assert_eq!(&read(&mut first).expect("the endpoint's name"), b"one");
+    let mut second = connect(&proxy);
+    eventually("one that waits", PATIENCE, || {
+        (proxy.metric("ringway_upstream_requests_pending", "u0") == 1.0).then_some(())
+    });
+    assert!(read(&mut connect(&proxy)).is_err(), "a third one has no place to wait");
+    assert_eq!(proxy.metric("ringway_shed_total", "why=\"connections\""), 1.0);
+    drop(first);
+    assert_eq!(&read(&mut second).expect("the endpoint's name"), b"one");
+}

@@ -406,7 +406,10 @@ fn upstream_status() -> Value {
             "upstream": text, "breaker": breaker,
             "overload": {
                 "type": ["object", "null"],
-                "properties": { "in_flight": number, "pending": number, "limit": number },
+                "properties": {
+                    "in_flight": number, "pending": number, "limit": number,
+                    "connections": { "type": ["integer", "null"] },
+                },
             },
             "endpoints": { "type": "array", "items": endpoint },
         },

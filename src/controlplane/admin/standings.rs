@@ -36,6 +36,8 @@ struct Overload {
     in_flight: u32,
     pending: u32,
     limit: u32,
+    /// `null` where they are not limited.
+    connections: Option<u32>,
 }
 
 /// `GET /v1/upstreams/{name}/status`
@@ -55,6 +57,7 @@ fn page(upstream: &Upstream) -> Page {
         in_flight: load.in_flight(),
         pending: load.pending(),
         limit: load.limit(rule),
+        connections: rule.connections_max.map(|_| upstream.cell.connections().open()),
     });
     Page {
         upstream: upstream.name.to_string(),

@@ -44,6 +44,7 @@ fn passive(table: &Table<'_>) -> PassiveRule {
 fn overload(table: &Table<'_>) -> OverloadRule {
     OverloadRule {
         requests_max: table.integer("requests_max") as u32,
+        connections_max: table.integer_opt("connections_max").map(|number| number as u32),
         pending_max: table.integer("pending_max") as u32,
         pending_timeout_ms: millis(table, "pending_timeout"),
         adaptive: table.boolean("adaptive"),

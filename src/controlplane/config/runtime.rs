@@ -32,11 +32,15 @@ fn read_table(table: &Table<'_>) -> Option<RuntimeConfig> {
     let is_spread = table.choice("spread") == "connections";
     let cores = cores(table);
     let mut overrides = overrides(table, cores.as_ref());
-    let worker = |core: &usize| match overrides.remove(core) {
-        Some(given) => override_settings(&all, *core, &given),
-        None => WorkerSettings { core: *core, ..all.clone() },
+    let cores = cores?;
+    let worker = |(number, core): (usize, &usize)| {
+        let all = match overrides.remove(core) {
+            Some(given) => override_settings(&all, &given),
+            None => all.clone(),
+        };
+        WorkerSettings { core: *core, number: number as u32, count: cores.len() as u32, ..all }
     };
-    let workers = cores?.iter().map(worker).collect();
+    let workers = cores.iter().enumerate().map(worker).collect();
     Some(RuntimeConfig { workers, driver, drain_timeout, is_spread })
 }
 
@@ -44,6 +48,8 @@ fn read_table(table: &Table<'_>) -> Option<RuntimeConfig> {
 fn settings(table: &Table<'_>) -> WorkerSettings {
     WorkerSettings {
         core: 0,
+        number: 0,
+        count: 0,
         pin: table.boolean("pin"),
         ring_entries: ring_entries(table).unwrap_or(table.integer("ring_entries") as u32),
         connections_max: table.integer("connections_max") as usize,
@@ -57,10 +63,9 @@ fn settings(table: &Table<'_>) -> WorkerSettings {
 }
 
 /// The same for one core, where its table says otherwise.
-fn override_settings(all: &WorkerSettings, core: usize, given: &Table<'_>) -> WorkerSettings {
+fn override_settings(all: &WorkerSettings, given: &Table<'_>) -> WorkerSettings {
     let number = |name, all: usize| given.integer_opt(name).map_or(all, |number| number as usize);
     WorkerSettings {
-        core,
         pin: given.boolean_opt("pin").unwrap_or(all.pin),
         ring_entries: ring_entries(given).unwrap_or(all.ring_entries),
         connections_max: number("connections_max", all.connections_max),
@@ -70,6 +75,7 @@ fn override_settings(all: &WorkerSettings, core: usize, given: &Table<'_>) -> Wo
         splice_bytes_min: given.size_opt("splice_bytes_min").unwrap_or(all.splice_bytes_min),
         pipes_max: number("pipes_max", all.pipes_max),
         busy_poll: given.duration_opt("busy_poll").unwrap_or(all.busy_poll),
+        ..all.clone()
     }
 }
 
@@ -121,7 +127,7 @@ fn cores(table: &Table<'_>) -> Option<BTreeSet<usize>> {
 fn overrides<'a>(table: &Table<'a>, cores: Option<&BTreeSet<usize>>) -> BTreeMap<usize, Table<'a>> {
     let mut overrides: BTreeMap<usize, (Table<'a>, Value<'a>)> = BTreeMap::new();
     for given in table.tables("core") {
-        override_settings(&settings(table), 0, &given); // for its messages, whatever the id is
+        override_settings(&settings(table), &given); // for its messages, whatever the id is
         let Some(value) = given.require("id") else { continue };
         let Some(id) = value.integer() else { continue };
         let id = id as usize;

@@ -188,6 +188,7 @@ fn upstreams(out: &mut Exposition, state: &State, series: &Series, snapshot: &Sn
     }
     by_word(out, &used, &names::SHED, &Refuser::NAMES, |stats, at| stats.refused[at].get());
     loads(out, snapshot);
+    connections(out, snapshot);
     splits(out, snapshot);
 }
 
@@ -219,6 +220,17 @@ fn loads(out: &mut Exposition, snapshot: &Snapshot) {
             if let Some(rule) = rule {
                 out.sample(metric, &[&one.name], number(one.cell.load(), rule));
             }
+        }
+    }
+}
+
+/// Connections of upstreams that limit them.
+fn connections(out: &mut Exposition, snapshot: &Snapshot) {
+    out.begin(&names::LIMITED_CONNECTIONS);
+    for one in snapshot.upstreams.iter().take(UPSTREAM_SERIES_MAX) {
+        if one.guards.as_deref().is_some_and(|guards| guards.connections_max().is_some()) {
+            let open = one.cell.connections().open();
+            out.sample(&names::LIMITED_CONNECTIONS, &[&one.name], open);
         }
     }
 }

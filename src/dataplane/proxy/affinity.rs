@@ -26,6 +26,13 @@ impl Affinity {
     }
 }
 
+impl Affinity {
+    /// Whether it matters which endpoint the request goes to.
+    pub(super) fn is_bound(&self) -> bool {
+        self.key.is_some() || self.sticky.is_some()
+    }
+}
+
 impl Exchange<'_> {
     /// Notes what the request brings along that decides about its endpoint.
     pub(super) fn note_affinity(&mut self, upstream: &Upstream, extra: Option<&RouteExtra>) {

@@ -1,10 +1,10 @@
 //! Which endpoint a request goes to, and a connection there.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Instant};
 
 use super::{
     exchange::Exchange,
-    guard::{Admitted, Usable},
+    guard::{self, Admitted, Usable},
     links::connect_stream,
     timing::tag,
 };
@@ -13,7 +13,7 @@ use crate::{
     dataplane::{
         shard::{UpstreamState, Wish},
         socket::HandshakeEnd,
-        upstream::{TlsWish, UpstreamConnection},
+        upstream::{Permit, TlsWish, UpstreamConnection},
     },
     proto::h1::Framing,
     rt,
@@ -86,6 +86,15 @@ pub(super) struct Connected {
     pub(super) began: Instant,
 }
 
+/// What came free where connections are limited.
+#[derive(Default)]
+struct Freed {
+    /// An endpoint there is an unused connection to.
+    endpoint: Option<EndpointIndex>,
+    /// Leave to open one.
+    permit: Cell<Option<Permit>>,
+}
+
 impl Exchange<'_> {
     /// A connection to an endpoint: pooled if there is one, else new. Endpoints that do not accept
     /// one are passed over, within bounds: nothing of the request has been sent.
@@ -93,11 +102,12 @@ impl Exchange<'_> {
         let state = self.shard.upstreams.state(upstream);
         let stats = &self.shard.stats;
         let behalf = upstream.proxy_protocol.map(|version| Box::new(self.client.behalf(version)));
+        let mut freed = Freed::default();
         let mut refused = 0; // of those in `tried`, the last ones
         let mut last = Reason::NoEndpoint;
         loop {
             let usable = Usable::new(upstream, &state, self.shard);
-            let Some(endpoint) = self.pick(&usable, &state, refused) else {
+            let Some(endpoint) = self.pick(&usable, &state, refused, freed.endpoint) else {
                 if last == Reason::NoEndpoint {
                     (last, self.retry_after_ms) = usable.refusal(self.shard);
                 }
@@ -147,18 +157,38 @@ impl Exchange<'_> {
             let buffers = &self.shard.buffers;
             let tls = tls_of(upstream, endpoint);
             let tls = tls.map(|(tls, name)| TlsWish { tls, name, buffers, failed: &failed });
+            let permit = || match freed.permit.take() {
+                None => state.permit(upstream),
+                permit => Ok(permit),
+            };
             let connected = if upstream.http2 {
                 // Boxed: requests over HTTP/1 do not carry its room.
-                Box::pin(connect_stream(self.shard, pool, upstream, tls, within)).await
+                Box::pin(connect_stream(self.shard, pool, upstream, tls, within, &permit)).await
             } else {
-                stats.upstream_connects.inc();
-                let behalf = behalf.as_deref();
-                UpstreamConnection::connect(pool.address, within, deadlines, behalf, tls).await
+                match permit() {
+                    Ok(permit) => {
+                        stats.upstream_connects.inc();
+                        let (address, behalf) = (pool.address, behalf.as_deref());
+                        UpstreamConnection::connect(address, within, deadlines, behalf, tls)
+                            .await
+                            .map(|made| made.with_permit(permit))
+                    }
+                    Err(_) => Err(Reason::UpstreamOverloaded),
+                }
             };
             match connected {
                 Ok(connection) => {
                     self.connection = Some(Box::new(connection));
                     return Ok(Connected { endpoint, admitted, began });
+                }
+                Err(Reason::UpstreamOverloaded) => {
+                    // Nothing is wrong with the endpoint: there are as many connections as may be.
+                    let full = Err(Reason::UpstreamOverloaded);
+                    self.learn(upstream, endpoint, admitted, began, &full);
+                    (self.lease, self.pool) = (None, None);
+                    // Boxed: it is rare.
+                    freed = Box::pin(self.await_connection(upstream, &state)).await?;
+                    continue;
                 }
                 Err(Reason::UpstreamConnectTimeout) if tag == tag::ROUTE => {
                     self.learn(upstream, endpoint, admitted, began, &Err(last));
@@ -175,6 +205,38 @@ impl Exchange<'_> {
                 return Err(last);
             }
         }
+    }
+
+    /// Gets a connection where there are as many as may be: one that is unused, to whichever endpoint,
+    /// or leave to open one. Waits if need be.
+    ///
+    /// # Errors
+    /// When there is none in time, or too many wait.
+    #[cold]
+    async fn await_connection(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        state: &UpstreamState,
+    ) -> Result<Freed, Reason> {
+        let is_bound = self.affinity.is_bound() || upstream.proxy_protocol.is_some();
+        let may_be_used = !is_bound && !self.fresh_only && self.is_repeatable();
+        let get = || {
+            let usable = Usable::new(upstream, state, self.shard);
+            let may = |one| usable.allows(one) && !self.tried.all().contains(&one);
+            if may_be_used && let Some(endpoint) = state.connected(may) {
+                return Some(Freed { endpoint: Some(endpoint), ..Freed::default() });
+            }
+            let permit = state.permit_or_close(upstream, &self.shard.stats);
+            permit.map(|permit| Freed { permit: Some(permit).into(), ..Freed::default() })
+        };
+        let route = self.record.route.map(|route| self.table.snapshot.route(route));
+        let importance = route.and_then(|route| route.extra.as_deref()).map(|it| it.importance);
+        let importance = importance.unwrap_or_default();
+        let freed = guard::connection(self.shard, upstream, state, importance, get).await;
+        if freed.is_err() {
+            self.retry_after_ms = Some(1_000);
+        }
+        freed
     }
 
     /// Whether there is an endpoint that was not tried yet.
@@ -194,9 +256,11 @@ impl Exchange<'_> {
         usable: &Usable<'_>,
         state: &UpstreamState,
         refused: usize,
+        connected: Option<EndpointIndex>,
     ) -> Option<EndpointIndex> {
         let pick = |avoid: &[EndpointIndex]| {
-            let wish = Wish { avoid, ..self.affinity.wish() };
+            let mut wish = Wish { avoid, ..self.affinity.wish() };
+            wish.sticky = connected.or(wish.sticky);
             usable.pick(state, wish, self.shard.random())
         };
         let tried = &self.tried;

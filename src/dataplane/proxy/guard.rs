@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     base::{ids::EndpointIndex, reason::Reason},
-    dataplane::shard::{InFlight, Now, Shard, UpstreamState, Wish},
+    dataplane::{
+        shard::{InFlight, Now, Shard, UpstreamState, Wish},
+        upstream::Full,
+    },
     policy::{
         breaker::{Leave, Outcome},
         overload::Importance,
@@ -139,16 +142,44 @@ pub(super) async fn place(
     let Some(rule) = rule else { return Ok(None) };
     let waiting = Rc::clone(&shard.upstreams.state(upstream).waiting);
     // Boxed only where a request has to wait.
-    if let Some(place) = waiting.enter_now(&upstream.cell, rule, importance) {
+    if let Some(place) = InFlight::enter_now(&waiting, &upstream.cell, rule, importance) {
         return Ok(Some(place));
     }
-    let place = Box::pin(waiting.enter(&upstream.cell, rule, importance)).await;
+    let place = Box::pin(InFlight::enter(&waiting, &upstream.cell, rule, importance)).await;
     if let Err(reason) = place {
         let waited = reason == Reason::PendingTimeout;
         let by = if waited { Refuser::PendingTimeout } else { Refuser::Limit };
         shard.stats.upstream(upstream.stats).note_refused(by);
     }
     place.map(Some)
+}
+
+/// Gets something that will do for a connection where there are as many as may be; waits if need be.
+///
+/// # Errors
+/// When there is none in time, or too many wait.
+pub(super) async fn connection<T>(
+    shard: &Shard,
+    upstream: &Upstream,
+    state: &UpstreamState,
+    importance: Importance,
+    mut get: impl FnMut() -> Option<T>,
+) -> Result<T, Reason> {
+    if let Some(got) = get() {
+        return Ok(got);
+    }
+    let rule = upstream.guards.as_deref().and_then(|guards| guards.overload.as_ref());
+    let (Some(rule), Some(permits)) = (rule, &state.permits) else {
+        return Err(Reason::UpstreamOverloaded);
+    };
+    permits.wait(rule, importance, get).await.map_err(|full| {
+        let (by, reason) = match full {
+            Full::Queue => (Refuser::Connections, Reason::UpstreamOverloaded),
+            Full::TimedOut => (Refuser::PendingTimeout, Reason::PendingTimeout),
+        };
+        shard.stats.upstream(upstream.stats).note_refused(by);
+        reason
+    })
 }
 
 /// Asks the breaker of an upstream.

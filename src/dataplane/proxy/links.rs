@@ -7,7 +7,9 @@ use crate::{
     dataplane::{
         shard::Shard,
         streams::LinkDriver,
-        upstream::{EndpointPool, KeepLimits, LinkNeeds, TlsWish, UpstreamConnection},
+        upstream::{
+            EndpointPool, Full, KeepLimits, LinkNeeds, Permit, TlsWish, UpstreamConnection,
+        },
     },
     rt,
     snapshot::Upstream,
@@ -16,7 +18,8 @@ use crate::{
 /// A stream on a connection that other requests use too, made if need be.
 ///
 /// # Errors
-/// The reason that a client is given if no other endpoint can be had.
+/// The reason that a client is given if no other endpoint can be had; [`Reason::UpstreamOverloaded`] if
+/// there is no leave to make a connection.
 ///
 /// # Cancel safety
 /// Cancel safe: nothing was sent.
@@ -26,11 +29,16 @@ pub(super) async fn connect_stream(
     upstream: &Upstream,
     tls: Option<TlsWish<'_>>,
     within: Duration,
+    permit: &dyn Fn() -> Result<Option<Permit>, Full>,
 ) -> Result<UpstreamConnection, Reason> {
     let Shard { buffers, deadlines, stats, .. } = shard;
-    let spawn = |driver: LinkDriver| {
+    let spawn = |driver: LinkDriver, permit: Option<Permit>| {
         stats.upstream_connects.inc();
-        rt::spawn_guarded(driver.run(), shard.at_panic());
+        let driven = async move {
+            driver.run().await;
+            drop(permit);
+        };
+        rt::spawn_guarded(driven, shard.at_panic());
     };
     let needs = LinkNeeds {
         address: pool.address,
@@ -40,6 +48,7 @@ pub(super) async fn connect_stream(
         keep: keep_limits(upstream).of_links(),
         buffers,
         deadlines,
+        permit,
         spawn: &spawn,
     };
     let stream = pool.links.stream(needs).await?;

@@ -149,10 +149,12 @@ impl Shadow {
             let buffers = &shard.buffers;
             TlsWish { tls, name, buffers, failed: &failed }
         });
+        let state = shard.upstreams.state(upstream);
+        let permit = || state.permit(upstream);
         if upstream.http2 {
             return match pool.links.try_stream() {
                 Some(stream) => Ok(UpstreamConnection::of_stream(stream, deadlines)),
-                None => connect_stream(shard, pool, upstream, tls, within).await,
+                None => connect_stream(shard, pool, upstream, tls, within, &permit).await,
             }
             .map(Box::new);
         }
@@ -164,9 +166,12 @@ impl Shadow {
         if let Some(connection) = kept {
             return Ok(connection);
         }
+        // A copy waits for nobody.
+        let permit = permit().map_err(|_| Reason::UpstreamOverloaded)?;
         let behalf = self.behalf.as_ref();
-        let made = UpstreamConnection::connect(pool.address, within, deadlines, behalf, tls).await;
-        made.map(Box::new)
+        let made =
+            UpstreamConnection::connect(pool.address, within, deadlines, behalf, tls).await?;
+        Ok(Box::new(made.with_permit(permit)))
     }
 
     /// Reads the response to its end; whether the connection can serve another request.

@@ -102,7 +102,7 @@ impl Passage<'_> {
         stats.route(chosen.stats).tcp().begin();
         let _place = guard::place(self.shard, &upstream, chosen.importance).await?;
         let leave = guard::pass(self.shard, &upstream).map_err(|_| Reason::CircuitOpen)?;
-        let connected = self.connect(&upstream).await;
+        let connected = self.connect(&upstream, chosen.importance).await;
         if let Some(leave) = leave {
             guard::tell(self.shard, &upstream, leave, connected.as_ref().err().copied());
         }
@@ -173,12 +173,23 @@ impl Passage<'_> {
     }
 
     /// Connects to an endpoint. Those that do not accept are passed over, within bounds.
-    async fn connect(&mut self, upstream: &Arc<Upstream>) -> Result<Connected, Reason> {
+    async fn connect(
+        &mut self,
+        upstream: &Arc<Upstream>,
+        importance: Importance,
+    ) -> Result<Connected, Reason> {
         let Shard { upstreams, stats, deadlines, .. } = &**self.shard;
         let state = upstreams.state(upstream);
         let by_address = matches!(upstream.key, Some(RequestKey::Ip));
         let key = by_address.then(|| hash_address(self.client.peer.ip()));
         let behalf = upstream.proxy_protocol.map(|version| self.client.behalf(version));
+        let mut permit = match state.permit(upstream) {
+            Ok(permit) => permit,
+            Err(_) => {
+                let get = || state.permit_or_close(upstream, stats);
+                Some(guard::connection(self.shard, upstream, &state, importance, get).await?)
+            }
+        };
         let mut tried = Tried::default();
         let mut last = Reason::NoEndpoint;
         for _ in 0..limits::CONNECT_TRIES_MAX {
@@ -203,8 +214,10 @@ impl Passage<'_> {
                 Some(address) => {
                     stats.upstream_connects.inc();
                     let within = upstream.connect_timeout;
-                    UpstreamConnection::connect(address, within, deadlines, behalf.as_ref(), None)
+                    let behalf = behalf.as_ref();
+                    UpstreamConnection::connect(address, within, deadlines, behalf, None)
                         .await
+                        .map(|made| made.with_permit(permit.take()))
                 }
             };
             let failure = connected.as_ref().err().copied();

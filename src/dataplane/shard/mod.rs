@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-pub use admission::{InFlight, Waiting};
+pub use admission::InFlight;
 pub use connections::{Connections, Phase, Pin, Watch};
 pub use date::DateCache;
 pub use places::Place;
@@ -127,7 +127,7 @@ impl Shard {
             stats,
             handshakes: Turns::default(),
             signing: Signing::default(),
-            upstreams: Upstreams::new(settings.core),
+            upstreams: Upstreams::new(settings.core, settings.number, settings.count),
             table: RefCell::new(Rc::new(Table::new(snapshot, reports.clone()))),
             leaving: leaving::Leaving::default(),
             reports,

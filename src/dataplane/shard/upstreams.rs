@@ -8,14 +8,14 @@
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
 };
 
-use super::{admission::Waiting, tally::Tally};
+use super::tally::Tally;
 use crate::{
     base::ids::{EndpointIndex, Identity},
-    dataplane::upstream::EndpointPool,
+    dataplane::upstream::{EndpointPool, Full, Links, Permit, Permits, Waiting},
     policy::{
         balance::{Ask, Balancer, KeyHash, Load, Standing},
         hedge::Latencies,
@@ -39,6 +39,8 @@ pub struct UpstreamState {
     pub latencies: Latencies,
     /// Those who wait on this core for a place among its requests in flight.
     pub waiting: Rc<Waiting>,
+    /// Leave to have connections, where their number is limited.
+    pub permits: Option<Rc<Permits>>,
     /// Whether too many endpoints can't be used, and as of when.
     panic: Cell<(u64, bool)>,
     /// Whether there was panic when the balancer looked at the endpoints.
@@ -160,6 +162,36 @@ impl UpstreamState {
         }
         let load = Loads { upstream, now_ms };
         balancer.pick(&Ask { random, key: wish.key, avoid: wish.avoid, load: &load })
+    }
+
+    /// Leave to open a connection, where that is limited.
+    ///
+    /// # Errors
+    /// There is none now.
+    pub fn permit(&self, upstream: &Upstream) -> Result<Option<Permit>, Full> {
+        let Some(permits) = &self.permits else { return Ok(None) };
+        let rule = upstream.guards.as_deref().and_then(|guards| guards.overload.as_ref());
+        rule.map_or(Ok(None), |rule| permits.take(rule).map(Some).ok_or(Full::Queue))
+    }
+
+    /// The same, if need be in the place of a connection that nobody uses.
+    pub fn permit_or_close(&self, upstream: &Upstream, stats: &CoreStats) -> Option<Permit> {
+        let take = || self.permit(upstream).ok().flatten();
+        take().or_else(|| if self.close_unused(stats) { take() } else { None })
+    }
+
+    /// Closes an unused connection to one of the endpoints, if there is one.
+    pub fn close_unused(&self, stats: &CoreStats) -> bool {
+        self.pools.iter().flatten().any(|pool| pool.close_unused(stats))
+    }
+
+    /// An endpoint that a request can be sent to at once, over a connection there is.
+    pub fn connected(&self, may: impl Fn(EndpointIndex) -> bool) -> Option<EndpointIndex> {
+        let all = self.pools.iter().enumerate();
+        let is_connected = |pool: &EndpointPool| pool.idle_count() > 0 || pool.links.has_room();
+        all.filter(|(_, pool)| pool.as_deref().is_some_and(is_connected))
+            .map(|(index, _)| EndpointIndex(index as u16))
+            .find(|endpoint| may(*endpoint))
     }
 
     /// A request goes to an endpoint, until the lease is dropped.
@@ -393,20 +425,29 @@ impl<T> Slots<T> {
 
 /// What this core keeps for all upstreams.
 pub struct Upstreams {
+    /// The CPU, and the number among how many, of this core.
     core: u32,
+    number: u32,
+    count: u32,
     states: Slots<UpstreamState>,
     pools: Slots<EndpointPool>,
     due: Due,
+    /// Those whose connections are limited.
+    limited: RefCell<Vec<Weak<UpstreamState>>>,
 }
 
 impl Upstreams {
-    /// Nothing yet. `core` makes the cores begin at different endpoints.
-    pub fn new(core: usize) -> Self {
+    /// Nothing yet. `core` makes the cores begin at different endpoints; it is the one with this
+    /// `number` of `count`.
+    pub fn new(core: usize, number: u32, count: u32) -> Self {
         Self {
             core: u32::try_from(core).unwrap_or(0),
+            number,
+            count,
             states: Slots::default(),
             pools: Slots::default(),
             due: Due::default(),
+            limited: RefCell::default(),
         }
     }
 
@@ -417,6 +458,9 @@ impl Upstreams {
             Kept::Missing => {
                 let state = Rc::new(self.make(upstream));
                 self.states.put(upstream.identity, &state);
+                if state.permits.is_some() {
+                    self.limited.borrow_mut().push(Rc::downgrade(&state));
+                }
                 state
             }
             Kept::Gone => Rc::new(self.make(upstream)),
@@ -425,11 +469,15 @@ impl Upstreams {
 
     fn make(&self, upstream: &Upstream) -> UpstreamState {
         let pools = upstream.endpoints.iter().zip(&upstream.pools);
+        let is_limited =
+            upstream.guards.as_deref().is_some_and(|it| it.connections_max().is_some());
+        let permits = is_limited.then(|| Permits::new(&upstream.cell, self.number, self.count));
         UpstreamState {
             balancer: RefCell::new(Balancer::new(&upstream.strategy, self.core)),
             tally: Tally::default(),
             latencies: Latencies::default(),
             waiting: Rc::default(),
+            permits,
             panic: Cell::default(),
             rotated_in_panic: Cell::new(false),
             pools: pools
@@ -476,6 +524,23 @@ impl Upstreams {
     pub fn tell(&self) {
         for state in self.due.borrow_mut().drain(..) {
             state.tell();
+        }
+    }
+
+    /// Closes unused connections that requests of other cores wait for. One that several requests share
+    /// is hardly ever unused: of those beyond this core's share one takes no more. Called each tick.
+    pub fn give_way(&self, stats: &CoreStats) {
+        let mut limited = self.limited.borrow_mut();
+        limited.retain(|state| state.strong_count() > 0);
+        for state in limited.iter().filter_map(Weak::upgrade) {
+            let Some(permits) = &state.permits else { continue };
+            let wanted = permits.others_waiting();
+            let closed = (0..wanted).take_while(|_| state.close_unused(stats)).count();
+            let links = || state.pools.iter().flatten().map(|pool| &pool.links);
+            if wanted > 0 && closed == 0 && links().map(Links::len).sum::<usize>() > permits.share()
+            {
+                let _ended = links().any(Links::end_one);
+            }
         }
     }
 
@@ -540,7 +605,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_state_lives_as_long_as_its_identity() {
-        let (upstreams, stats) = (Upstreams::new(0), CoreStats::new(0));
+        let (upstreams, stats) = (Upstreams::new(0, 0, 1), CoreStats::new(0));
         let old = upstream(3, 1);
         let state = upstreams.state(&old);
         assert!(Rc::ptr_eq(&state, &upstreams.state(&old)), "any version with this identity");
@@ -561,7 +626,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_is_gone_twice_or_was_never_there_is_no_matter() {
-        let (upstreams, stats) = (Upstreams::new(0), CoreStats::new(0));
+        let (upstreams, stats) = (Upstreams::new(0, 0, 1), CoreStats::new(0));
         let identity = Identity { place: 7, generation: 4 };
         let gone =
             Gone { upstreams: [identity].into(), pools: [identity].into(), ..Gone::default() };
@@ -574,7 +639,7 @@ pub(super) mod tests {
 
     #[test]
     fn only_what_is_gone_goes() {
-        let (upstreams, stats) = (Upstreams::new(0), CoreStats::new(0));
+        let (upstreams, stats) = (Upstreams::new(0, 0, 1), CoreStats::new(0));
         for place in 0..5_000 {
             upstreams.state(&upstream(place, 1));
         }

@@ -175,6 +175,17 @@ impl Link {
         (self.open_count() == 0).then(|| self.state.idle_since_tick.get())
     }
 
+    /// Whether it takes a request now, as far as that is known without asking.
+    pub fn has_room(&self) -> bool {
+        self.is_open() && (self.open_count() as usize) < self.allowed()
+    }
+
+    /// Requests at a time.
+    fn allowed(&self) -> usize {
+        let said = self.send.borrow().current_max_send_streams();
+        said.min(limits::H2_LINK_STREAMS_MAX as usize)
+    }
+
     /// The tick at which it was made.
     pub fn born_tick(&self) -> u64 {
         self.state.born_tick
@@ -183,11 +194,10 @@ impl Link {
     /// A stream for one request, if the endpoint's bounds allow it now. Those who wait for `room` are woken when
     /// it has ended.
     pub fn stream(&self, room: &Rc<Room>) -> Option<Stream> {
-        let mut send = self.send.borrow_mut();
-        let allowed = send.current_max_send_streams().min(limits::H2_LINK_STREAMS_MAX as usize);
-        if !self.is_open() || self.open_count() as usize >= allowed {
+        if !self.has_room() {
             return None;
         }
+        let mut send = self.send.borrow_mut();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         match send.poll_ready(&mut cx) {
             Poll::Ready(Ok(())) => {}

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
+use super::Permit;
 use crate::{
     base::{limits, reason::Reason},
     dataplane::{
@@ -19,6 +20,8 @@ pub struct UpstreamConnection {
     pub socket: Socket,
     /// Whether an earlier request used it: it may have died without our knowing.
     pub reused: bool,
+    /// Leave to have it, where that is limited.
+    pub(super) permit: Option<Permit>,
     /// Bytes sent over it, to tell how much of a request its endpoint has acknowledged.
     pub sent: u64,
     born_tick: u64,
@@ -59,7 +62,8 @@ impl UpstreamConnection {
         match rt::connect(address, within).await {
             Ok(stream) => {
                 let socket = Socket::new(stream, deadlines);
-                let mut made = Self { socket, reused: false, sent: 0, born_tick, behalf: None };
+                let mut made =
+                    Self { socket, reused: false, permit: None, sent: 0, born_tick, behalf: None };
                 if let Some(behalf) = behalf {
                     Box::pin(made.announce(behalf, within)).await?;
                 }
@@ -75,6 +79,11 @@ impl UpstreamConnection {
             Err(ConnectError::TimedOut) => Err(Reason::UpstreamConnectTimeout),
             Err(ConnectError::Other(_)) => Err(Reason::UpstreamConnectFailed),
         }
+    }
+
+    /// The same, with leave to be there.
+    pub fn with_permit(self, permit: Option<Permit>) -> Self {
+        Self { permit, ..self }
     }
 
     /// Says on whose behalf the connection was made.
@@ -131,6 +140,7 @@ impl UpstreamConnection {
         Self {
             socket: Socket::of_stream(Rc::new(stream)),
             reused: true,
+            permit: None,
             sent: 0,
             born_tick: deadlines.now_tick(),
             behalf: None,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{TlsWish, UpstreamConnection};
+use super::{Full, Permit, TlsWish, UpstreamConnection};
 use crate::{
     base::{limits, reason::Reason},
     dataplane::streams::{Link, LinkDriver, Room, Stream},
@@ -33,8 +33,10 @@ pub struct LinkNeeds<'a> {
     pub buffers: &'a BufPool,
     /// Deadlines of this core.
     pub deadlines: &'a Deadlines,
-    /// Runs what drives a connection.
-    pub spawn: &'a dyn Fn(LinkDriver),
+    /// Leave to make a connection, where that is limited.
+    pub permit: &'a dyn Fn() -> Result<Option<Permit>, Full>,
+    /// Runs what drives a connection, which has leave to be there.
+    pub spawn: &'a dyn Fn(LinkDriver, Option<Permit>),
 }
 
 /// Connections that take requests, and those who wait for room on one.
@@ -70,7 +72,8 @@ impl Links {
     /// gets room.
     ///
     /// # Errors
-    /// The reason that a client is given if no other endpoint can be had.
+    /// The reason that a client is given if no other endpoint can be had; [`Reason::UpstreamOverloaded`]
+    /// if there is no leave to make the first connection.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing of a request was sent.
@@ -82,8 +85,16 @@ impl Links {
                 return Ok(stream);
             }
             if !self.is_connecting.get() && self.links.borrow().len() < limits::H2_LINKS_MAX {
-                self.connect(&needs).await?;
-                continue;
+                match (needs.permit)() {
+                    Ok(permit) => {
+                        self.connect(&needs, permit).await?;
+                        continue;
+                    }
+                    Err(_) if self.links.borrow().is_empty() => {
+                        return Err(Reason::UpstreamOverloaded);
+                    }
+                    Err(_) => {}
+                }
             }
             let mut is_waiting = false;
             let woken = pin!(poll_fn(|cx| {
@@ -110,7 +121,7 @@ impl Links {
         idlest.stream(&self.room)
     }
 
-    async fn connect(&self, needs: &LinkNeeds<'_>) -> Result<(), Reason> {
+    async fn connect(&self, needs: &LinkNeeds<'_>, permit: Option<Permit>) -> Result<(), Reason> {
         self.is_connecting.set(true);
         let _connecting = Connecting(self);
         let LinkNeeds { address, tls, within, write_within, buffers, deadlines, spawn, .. } = needs;
@@ -119,7 +130,7 @@ impl Links {
         let socket = Rc::new(connection.socket);
         let opened = Link::open(socket, tls.is_some(), *write_within, buffers, deadlines).await;
         let (link, driver) = opened.ok_or(Reason::UpstreamConnectFailed)?;
-        spawn(driver);
+        spawn(driver, permit);
         self.links.borrow_mut().push(link);
         Ok(())
     }
@@ -133,6 +144,28 @@ impl Links {
                 && unused.is_none_or(|unused| unused < keep.idle)
                 && now_tick.saturating_sub(link.born_tick()) < keep.age
         });
+    }
+
+    /// Whether a request would find room on a connection there is.
+    pub fn has_room(&self) -> bool {
+        self.links.borrow().iter().any(Link::has_room)
+    }
+
+    /// Lets go of a connection without a request, if there is one.
+    pub fn close_unused(&self) -> bool {
+        let mut links = self.links.borrow_mut();
+        let unused = links.iter().position(|link| link.idle_since_tick().is_some());
+        unused.map(|at| links.remove(at)).is_some()
+    }
+
+    /// How many connections there are that take requests.
+    pub fn len(&self) -> usize {
+        self.links.borrow().len()
+    }
+
+    /// Lets go of one connection, if there is one; requests under way on it are finished.
+    pub fn end_one(&self) -> bool {
+        self.links.borrow_mut().pop().is_some()
     }
 
     /// Lets go of all connections; requests under way on them are finished.

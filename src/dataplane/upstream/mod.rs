@@ -2,8 +2,12 @@
 
 mod connection;
 mod links;
+mod permits;
 mod pool;
+mod waiting;
 
 pub use connection::{TlsWish, UpstreamConnection};
 pub use links::{LinkKeep, LinkNeeds, Links};
+pub use permits::{Full, Permit, Permits};
 pub use pool::{EndpointPool, KeepLimits};
+pub use waiting::Waiting;

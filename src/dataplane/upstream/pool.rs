@@ -129,6 +129,7 @@ impl EndpointPool {
         let now_tick = deadlines.now_tick();
         if connection.socket.is_stream()
             || self.retired.get()
+            || connection.permit.as_ref().is_some_and(|permit| !permit.may_be_kept())
             || connection.age_ticks(now_tick) >= ticks(keep.age_max)
         {
             return;
@@ -143,9 +144,26 @@ impl EndpointPool {
         if idle.len() < keep.idle_max {
             connection.socket.listen(buffers); // so that its end is seen without asking
             let until_tick = now_tick.saturating_add(ticks(keep.idle));
+            if let Some(permit) = &connection.permit {
+                permit.note_unused();
+            }
             idle.push(Idle { connection, since_tick: now_tick, until_tick });
             stats.pool_idle.add(1);
         }
+    }
+
+    /// Closes the connection that has been unused for longest, if there is one.
+    pub fn close_unused(&self, stats: &CoreStats) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        if idle.is_empty() {
+            drop(idle);
+            return self.links.close_unused();
+        }
+        let closed = idle.remove(0);
+        drop(idle);
+        stats.pool_idle.add(-1);
+        drop(closed); // calls one who waits for it
+        true
     }
 
     /// Closes what has been unused for too long, was closed by the endpoint, or holds bytes nobody

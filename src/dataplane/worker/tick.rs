@@ -34,6 +34,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             shard.end_leaving();
             shard.upstreams.tell();
             shard.bring_tallies();
+            shard.upstreams.give_way(&shard.stats);
             shard.date.refresh();
             shard.flush_log();
             let in_use = i64::try_from(shard.buffers.stats().in_use).unwrap_or(i64::MAX);

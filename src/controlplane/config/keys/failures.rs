@@ -182,12 +182,20 @@ pub(super) static OVERLOAD: Section = Section {
             "1000",
             "Requests in flight, for the whole process; beyond it they wait or are refused with 503.",
         )
-        .or(&["max_requests", "maxconn", "max_connections"]),
+        .or(&["max_requests", "maxconn"]),
+        key(
+            "connections_max",
+            Kind::Integer(1, 1_000_000),
+            "",
+            "Connections to its endpoints, unused ones included, for the whole process; without it any \
+            number. Beyond it requests wait for one like for a place.",
+        )
+        .or(&["max_connections", "max_conns"]),
         key(
             "pending_max",
             Kind::Integer(0, 1_000_000),
             "100",
-            "Requests that wait for a place, for the whole process.",
+            "Requests that wait for a place or a connection, for the whole process.",
         )
         .or(&["max_pending", "max_pending_requests", "queue"]),
         key(
