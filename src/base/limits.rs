@@ -328,9 +328,9 @@ pub const H2_OUTBOX_BYTES_KEPT: usize = 32 * 1024;
 /// (CVE-2023-44487, "rapid reset").
 pub const H2_RESETS_PENDING_MAX: usize = 20;
 
-/// Streams that ringway reset because of what a client did wrong; with more the connection ends
-/// (CVE-2025-8671, "made you reset").
-pub const H2_RESETS_LOCAL_MAX: usize = 128;
+/// Streams that ringway reset because of what a client did wrong, or because there were too many at once; with
+/// more the connection ends (CVE-2025-8671, "made you reset"). As many as a client may reset itself.
+pub const H2_RESETS_LOCAL_MAX: usize = 1000;
 
 /// Frames that carry nothing (PING, SETTINGS, PRIORITY, RST_STREAM, empty DATA, unknown ones) a peer may
 /// send at once.

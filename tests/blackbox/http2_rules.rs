@@ -41,18 +41,15 @@ fn a_connection_begins_with_settings() {
 fn trailers_have_no_pseudo_fields() {
     let origin = Origin::echo();
     let proxy = start(&origin);
-    let head = fields(&[
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":authority", "a.test"),
-        (":path", "/"),
-    ]);
+    let mut head = vec![0x44, 2, b'/', b'r']; // `:path`, to be remembered
+    head.extend(fields(&[(":method", "POST"), (":scheme", "http"), (":authority", "a.test")]));
     let trailers = [
         fields(&[(":path", "/x")]),
         fields(&[(":status", "200")]),
         fields(&[("x", "y"), (":unknown", "x")]),
         vec![0x84],          // `:path: /` by its index
         vec![0x41, 1, b'b'], // `:authority` by its index
+        vec![0xbe],          // the first entry of the client's own table
     ];
     for block in &trailers {
         for cut in [0, block.len() - 1] {
@@ -71,4 +68,30 @@ fn trailers_have_no_pseudo_fields() {
     raw.frame(DATA, 0, 1, b"abc");
     raw.frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&[("x", ":path")]));
     assert_eq!(raw.outcome(1), 200);
+}
+
+#[test]
+fn what_is_wrong_is_called_by_its_name() {
+    let origin = Origin::echo();
+    let proxy = start(&origin);
+    let hello = |block: &[u8]| frame(HEADERS, END_STREAM | END_HEADERS, 1, block);
+    let fragment =
+        [&[0x82, 0x86, 0x41, 1, b'a'][..], &[0x44, 0x84, 0x60, 0x7f, 0xf4, 0x3f]].concat();
+    for (bytes, code) in [
+        (frame(PING, 0, 0, b"1234567"), 6),
+        (frame(SETTINGS, 0, 0, b"12345"), 6),
+        (frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), 3),
+        (hello(&[0x80]), 9),
+        (hello(&[0x82, 0x84, 0xff, 0xff, 0x7f]), 9),
+        (hello(&[0x3f, 0xe2, 0x1f]), 9),
+        (hello(&get("/a")[..7]), 9),
+        (hello(&get("/a#b")), PROTOCOL_ERROR),
+        (hello(&fragment), PROTOCOL_ERROR),
+    ] {
+        let mut raw = Raw::connect(proxy.address());
+        raw.send(&bytes);
+        assert_eq!(raw.wait_for(GOAWAY).code(), code, "{bytes:02x?}");
+        assert!(raw.read_to_end(PATIENCE).1, "the connection ends");
+    }
+    assert_eq!(origin.seen_count(), 0);
 }

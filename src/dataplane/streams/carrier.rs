@@ -26,7 +26,7 @@ use crate::{
     dataplane::socket::Socket,
     proto::{
         h1::Framing,
-        h2::{Malformed, write_request},
+        h2::{Malformed, Refusal, write_request},
     },
     rt::{self, Buf, BufPool, Deadlines},
 };
@@ -226,11 +226,7 @@ impl Carrier {
         }
         if self.has_goodbye_to_say() {
             self.has_said_goodbye = true;
-            let reason = match self.shared.read_end.get() {
-                Some(ReadEnd::Flooded) => Reason::ENHANCE_YOUR_CALM,
-                Some(ReadEnd::Broken) => Reason::PROTOCOL_ERROR,
-                _ => Reason::NO_ERROR,
-            };
+            let reason = self.shared.read_end.get().map_or(Reason::NO_ERROR, goodbye);
             self.connection.abrupt_shutdown(reason);
         }
         self.open.waker.set(Some(cx.waker().clone()));
@@ -349,6 +345,18 @@ impl Carrier {
             }
             slot = None;
         }
+    }
+}
+
+/// What the client is told when nothing more is read.
+fn goodbye(end: ReadEnd) -> Reason {
+    let ReadEnd::Refused(refusal) = end else { return Reason::NO_ERROR };
+    match refusal {
+        Refusal::Flood => Reason::ENHANCE_YOUR_CALM,
+        Refusal::NoSettings | Refusal::PseudoTrailers | Refusal::Fragment => Reason::PROTOCOL_ERROR,
+        Refusal::Compression => Reason::COMPRESSION_ERROR,
+        Refusal::FrameSize => Reason::FRAME_SIZE_ERROR,
+        Refusal::Window => Reason::FLOW_CONTROL_ERROR,
     }
 }
 

@@ -31,16 +31,14 @@ pub(super) enum ReadEnd {
     Closed,
     /// A deadline passed.
     Expired,
-    /// Too many frames that carry nothing.
-    Flooded,
-    /// It broke a rule that the crate does not know.
-    Broken,
+    /// What comes next is refused before the crate sees it.
+    Refused(Refusal),
 }
 
 impl ReadEnd {
     /// Whether the peer has to be told what it did.
     pub(super) fn is_violation(self) -> bool {
-        matches!(self, Self::Flooded | Self::Broken)
+        matches!(self, Self::Refused(_))
     }
 }
 
@@ -183,10 +181,7 @@ impl Io {
         self.shared.unfinished_head.set(self.meter.unfinished_head());
         if let Err((before, refusal)) = passed {
             buf.truncate(before);
-            self.ends_after_input = Some(match refusal {
-                Refusal::Flood => ReadEnd::Flooded,
-                Refusal::NoSettings | Refusal::PseudoTrailers => ReadEnd::Broken,
-            });
+            self.ends_after_input = Some(ReadEnd::Refused(refusal));
             if before == 0 {
                 self.input = None;
             }

@@ -3,9 +3,10 @@
 //! The `h2` crate bounds what a frame may make it remember: resets of streams nobody has accepted
 //! yet, CONTINUATION frames, small DATA frames. What costs only time (PING, SETTINGS, PRIORITY,
 //! resets of streams under way, frames of unknown types) is metered here, on the raw bytes. Nor does
-//! the crate ask that a connection begins with SETTINGS, and that trailers have no pseudo-fields.
+//! the crate ask that a connection begins with SETTINGS, and it calls all that is wrong with a frame a
+//! PROTOCOL_ERROR. What it overlooks in header blocks is found by [`Blocks`].
 
-use super::pseudo::Trailers;
+use super::block::Blocks;
 use crate::base::limits;
 
 /// Why a frame is not let through.
@@ -17,9 +18,18 @@ pub enum Refusal {
     NoSettings,
     /// Trailers have a pseudo-field.
     PseudoTrailers,
+    /// A pseudo-field has a `#`: parsers differ in what they do with a fragment.
+    Fragment,
+    /// A header block can't be decoded.
+    Compression,
+    /// A frame has not the length that its type has.
+    FrameSize,
+    /// A setting makes windows larger than they may be.
+    Window,
 }
 
 const HEADER_BYTES: usize = 9;
+const SETTING_BYTES: usize = 6;
 
 /// Reads the headers of frames as they pass, cut anywhere, and keeps an account of the empty ones: a
 /// bucket of [`limits::H2_EMPTY_FRAMES_MAX`] that fills by [`limits::H2_EMPTY_FRAMES_PER_TICK`].
@@ -40,8 +50,11 @@ pub struct FrameMeter {
     payload_is_head: bool,
     /// The last stream the peer has opened, if it is the one that opens streams.
     last_stream: Option<u32>,
-    /// The trailers whose payload passes.
-    trailers: Option<Trailers>,
+    blocks: Blocks,
+    /// The setting that is being read.
+    setting: [u8; SETTING_BYTES],
+    setting_bytes: usize,
+    is_settings: bool,
 }
 
 impl FrameMeter {
@@ -58,7 +71,10 @@ impl FrameMeter {
             head_goes_on: false,
             payload_is_head: false,
             last_stream: (skip > 0).then_some(0),
-            trailers: None,
+            blocks: Blocks::new(),
+            setting: [0; SETTING_BYTES],
+            setting_bytes: 0,
+            is_settings: false,
         }
     }
 
@@ -81,12 +97,7 @@ impl FrameMeter {
                 let skipped = self.payload_left.min(bytes.len());
                 self.payload_left -= skipped;
                 let (piece, rest) = bytes.split_at(skipped);
-                let left = self.payload_left;
-                //= https://www.rfc-editor.org/rfc/rfc9113#section-8.1
-                //# Trailers MUST NOT include pseudo-header fields (Section 8.3).
-                if self.trailers.as_mut().is_some_and(|trailers| trailers.find(piece, left)) {
-                    return Err((all - bytes.len(), Refusal::PseudoTrailers));
-                }
+                self.take_payload(piece).map_err(|refusal| (all - bytes.len(), refusal))?;
                 bytes = rest;
                 continue;
             }
@@ -111,43 +122,66 @@ impl FrameMeter {
         self.tokens = self.tokens.saturating_add(more).min(limits::H2_EMPTY_FRAMES_MAX);
     }
 
+    /// The next bytes of a payload.
+    fn take_payload(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        if self.is_settings {
+            return piece.iter().try_for_each(|byte| self.take_setting(*byte));
+        }
+        if !self.payload_is_head || self.last_stream.is_none() {
+            return Ok(());
+        }
+        self.blocks.take(piece, self.payload_left)?;
+        if self.payload_left == 0 && !self.head_goes_on { self.blocks.end() } else { Ok(()) }
+    }
+
+    fn take_setting(&mut self, byte: u8) -> Result<(), Refusal> {
+        const INITIAL_WINDOW_SIZE: u16 = 4;
+        self.setting[self.setting_bytes] = byte;
+        self.setting_bytes = (self.setting_bytes + 1) % SETTING_BYTES;
+        let [a, b, value @ ..] = self.setting;
+        let is_window = u16::from_be_bytes([a, b]) == INITIAL_WINDOW_SIZE;
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
+        //# Values above the maximum flow-control window size of 2^31-1 MUST
+        //# be treated as a connection error (Section 5.4.1) of type
+        //# FLOW_CONTROL_ERROR.
+        let is_over = u32::from_be_bytes(value) > u32::MAX >> 1;
+        match self.setting_bytes == 0 && is_window && is_over {
+            true => Err(Refusal::Window),
+            false => Ok(()),
+        }
+    }
+
     fn take_header(&mut self) -> Result<(), Refusal> {
-        const DATA: u8 = 0;
-        const HEADERS: u8 = 1;
-        const SETTINGS: u8 = 4;
-        const WINDOW_UPDATE: u8 = 8;
-        const CONTINUATION: u8 = 9;
-        const END_HEADERS: u8 = 4;
-        const ACK: u8 = 1;
         let [a, b, c, kind, flags, id @ ..] = self.header;
         //= https://www.rfc-editor.org/rfc/rfc9113#section-3.4
         //# This sequence MUST be followed by a SETTINGS frame (Section 6.5),
         //# which MAY be empty.
-        if !std::mem::replace(&mut self.has_begun, true) && (kind != SETTINGS || flags & ACK != 0) {
+        let is_ack = kind == SETTINGS && flags & ACK != 0;
+        if !std::mem::replace(&mut self.has_begun, true) && (kind != SETTINGS || is_ack) {
             return Err(Refusal::NoSettings);
         }
         self.payload_left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        if !may_have(kind, is_ack, self.payload_left) {
+            return Err(Refusal::FrameSize);
+        }
+        self.is_settings = kind == SETTINGS;
         self.payload_is_head = matches!(kind, HEADERS | CONTINUATION);
         if self.payload_is_head {
             self.heads = self.heads.wrapping_add(u32::from(kind == HEADERS));
             self.head_goes_on = flags & END_HEADERS == 0;
         }
-        // What opens no stream belongs to one that is open.
         let id = u32::from_be_bytes(id) & (u32::MAX >> 1);
-        let is_again = match &mut self.last_stream {
-            Some(last) if kind == HEADERS && id > *last => {
-                *last = id;
-                false
+        match (kind, &mut self.last_stream) {
+            (HEADERS, Some(last)) => {
+                // What opens no stream belongs to one that is open.
+                self.blocks.begin(flags, id <= *last);
+                *last = id.max(*last);
             }
-            last => last.is_some(),
-        };
-        match (kind, &mut self.trailers) {
-            (HEADERS, trailers) => *trailers = is_again.then(|| Trailers::begin(flags)),
-            (CONTINUATION, Some(trailers)) => trailers.go_on(),
-            (_, trailers) => *trailers = None,
+            (CONTINUATION, _) => self.blocks.go_on(),
+            _ => {}
         }
         let is_empty = match kind {
-            DATA => self.payload_left == 0 && flags & 1 == 0,
+            DATA => self.payload_left == 0 && flags & END_STREAM == 0,
             // Window updates answer what we sent; the rest is the crate's to bound.
             HEADERS | WINDOW_UPDATE | CONTINUATION => false,
             _ => true,
@@ -159,17 +193,43 @@ impl FrameMeter {
     }
 }
 
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// Whether a frame of this kind may have so many bytes. Source: RFC 9113 §6.
+fn may_have(kind: u8, is_ack: bool, bytes: usize) -> bool {
+    match kind {
+        PRIORITY => bytes == 5,
+        RST_STREAM | WINDOW_UPDATE => bytes == 4,
+        SETTINGS if is_ack => bytes == 0,
+        SETTINGS => bytes.is_multiple_of(SETTING_BYTES),
+        PING => bytes == 8,
+        GOAWAY => bytes >= 8,
+        _ => true, // the crate knows the largest
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![0, 0, payload.len() as u8, kind, 0, 0, 0, 0, 1];
         frame.extend_from_slice(payload);
         frame
     }
-
-    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
 
     #[test]
     fn only_empty_ones_count_however_they_are_cut() {
@@ -263,6 +323,35 @@ mod tests {
         for first in [&frame(6, b"12345678")[..], &frame(0, b""), &ack] {
             let bytes = [b"preface", first].concat();
             assert_eq!(FrameMeter::new(7, 0).pass(&bytes, 0), Err((7, Refusal::NoSettings)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_frame_is_called_by_its_name() {
+        let window = |value: u32| [&[0, 4], &value.to_be_bytes()[..]].concat();
+        let mut ack = frame(4, &[0; 6]);
+        ack[4] = 1;
+        for (frame, expected) in [
+            (frame(6, b"1234567"), Some(Refusal::FrameSize)),
+            (frame(4, b"12345"), Some(Refusal::FrameSize)),
+            (frame(3, b"123"), Some(Refusal::FrameSize)),
+            (frame(8, b"12345"), Some(Refusal::FrameSize)),
+            (frame(7, b"1234567"), Some(Refusal::FrameSize)),
+            (ack, Some(Refusal::FrameSize)),
+            (frame(4, &window(1 << 31)), Some(Refusal::Window)),
+            (frame(4, &[window(5), window(1 << 31)].concat()), Some(Refusal::Window)),
+            (frame(4, &window((1 << 31) - 1)), None),
+            (frame(1, &[0x80]), Some(Refusal::Compression)),
+        ] {
+            for step in 1..frame.len() {
+                let mut meter = FrameMeter::new(7, 0);
+                meter.pass(b"preface", 0).unwrap();
+                meter.pass(&SETTINGS, 0).unwrap();
+                let mut frame = frame.clone();
+                frame[4] |= if frame[3] == 1 { END_HEADERS } else { 0 };
+                let found = frame.chunks(step).find_map(|piece| meter.pass(piece, 0).err());
+                assert_eq!(found.map(|(_, refusal)| refusal), expected, "{frame:02x?}");
+            }
         }
     }
 }

@@ -7,11 +7,12 @@
 //!
 //! [`FrameMeter`] looks at raw frames for what that crate does not bound, or look at.
 
+mod block;
 mod fields;
 mod from_request;
 mod from_response;
+mod hash;
 mod meter;
-mod pseudo;
 mod unframe;
 
 pub use fields::{Malformed, write_trailers};
