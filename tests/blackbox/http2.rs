@@ -223,6 +223,15 @@ fn a_body_that_is_not_as_long_as_told_is_no_request() {
     assert_eq!(raw.outcome(3), PROTOCOL_ERROR, "too long");
     raw.frame(HEADERS, END_HEADERS | END_STREAM, 5, &head("3"));
     assert_eq!(raw.outcome(5), PROTOCOL_ERROR, "none");
+    for (stream, length) in [(7, "3"), (9, "0")] {
+        raw.frame(HEADERS, END_HEADERS, stream, &head(length));
+        raw.frame(DATA, 0, stream, &b"abc"[..length.parse().expect("a number")]);
+        raw.frame(PING, 0, 0, b"12345678");
+        raw.wait_for(PING); // all that was sent has been looked at
+        raw.frame(DATA, END_STREAM, stream, b"d");
+        assert_eq!(raw.outcome(stream), PROTOCOL_ERROR, "one more");
+    }
+    assert!(origin.seen().iter().all(|seen| !seen.whole), "no request looks complete");
 }
 
 #[test]

@@ -54,7 +54,7 @@ cve-2016-6309                    rsa    0  -           {GCM}
 early-application-data           rsa    0  -           {GCM}
 fuzzed-ciphertext                rsa    0  -           {GCM}
 hello-request-by-client          rsa    0  -           {GCM}
-invalid-client-hello-w-record-overflow rsa 1 alert     {GCM}
+invalid-client-hello-w-record-overflow rsa 8 alert     {GCM}
 invalid-compression-methods      rsa    0  -           {GCM}
 invalid-content-type             rsa    0  -           {GCM}
 large-hello                      rsa    52 size        -d

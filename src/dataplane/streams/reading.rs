@@ -51,6 +51,11 @@ pub(super) struct Reading {
     text_at: usize,
     /// Payload to be given out after it.
     data: Bytes,
+    /// Bytes of a request's length that have not come yet.
+    length_left: Option<u64>,
+    /// All of them have, but not the end of the stream: what is here is not given out before it, so that no
+    /// request looks whole that turns out to be longer than it says.
+    awaits_end: bool,
     /// Whether the endpoint had processed nothing when it refused.
     pub(super) is_refused: bool,
     /// Whether the endpoint has reset the stream otherwise.
@@ -60,8 +65,10 @@ pub(super) struct Reading {
 impl Reading {
     /// A request whose head is `text`.
     pub(super) fn of_request(text: Vec<u8>, framing: Framing, body: RecvStream) -> Self {
+        let length_left = if let Framing::Length(length) = framing { Some(length) } else { None };
+        let awaits_end = length_left == Some(0) && !body.is_end_stream();
         let from = if framing == Framing::Empty { From::End } else { From::Body(body) };
-        Self { from, framing, ..Self::nothing(text) }
+        Self { from, framing, length_left, awaits_end, ..Self::nothing(text) }
     }
 
     /// A tunnel whose request is `text`.
@@ -81,6 +88,8 @@ impl Reading {
             text,
             text_at: 0,
             data: Bytes::new(),
+            length_left: None,
+            awaits_end: false,
             is_refused: false,
             is_reset: false,
         }
@@ -110,6 +119,16 @@ impl Reading {
     ) -> Poll<Result<usize, ReadFailure>> {
         let mut filled = 0;
         loop {
+            if self.awaits_end {
+                match self.poll_end(cx) {
+                    Poll::Ready(Ok(())) => self.awaits_end = false,
+                    Poll::Ready(Err(_)) | Poll::Pending if filled > 0 => {
+                        return Poll::Ready(Ok(filled));
+                    }
+                    Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             if self.text_at == self.text.len() && self.data.is_empty() {
                 if matches!(self.from, From::End) {
                     return Poll::Ready(Ok(filled));
@@ -186,6 +205,10 @@ impl Reading {
                     let length = write_chunk_size(&mut line, data.len());
                     self.text.extend_from_slice(&line[..length]);
                 }
+                if let Some(left) = &mut self.length_left {
+                    *left = left.saturating_sub(data.len() as u64); // the crate refuses more
+                    self.awaits_end = *left == 0 && !body.is_end_stream();
+                }
                 self.data = data;
                 return Poll::Ready(Ok(()));
             }
@@ -204,6 +227,25 @@ impl Reading {
         }
         self.from = From::End;
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the end of a stream of which all bytes are here.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
+        loop {
+            let From::Body(body) = &mut self.from else {
+                return Poll::Ready(Err(ReadFailure::Reset));
+            };
+            match ready!(body.poll_data(cx)) {
+                None => return Poll::Ready(Ok(())), // trailers may follow, but no more payload
+                Some(Ok(data)) if data.is_empty() => {}
+                Some(Ok(_)) => self.from = From::Failed,
+                Some(Err(error)) => {
+                    let failure = self.failed(&error);
+                    self.from = From::Failed;
+                    return Poll::Ready(Err(failure));
+                }
+            }
+        }
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
