@@ -62,8 +62,8 @@ fn rules(origin: &Origin) -> Conf {
     Conf::to(origin.address).runtime("drain_timeout = \"1500ms\"").more("[log]\naccess = \"off\"")
 }
 
-/// Upgrades and waits until the successor answers, and it alone: for a moment both do. Its process id,
-/// and the version of its rules.
+/// Upgrades and waits until the successor answers, and it alone: for a moment the kernel shares connections
+/// out between both, so that a few answers in a row say little. Its process id, and the version of its rules.
 fn upgrade(proxy: &Ringway) -> (u32, u64) {
     let old = proxy.pid_now();
     signal(old, "USR2");
@@ -71,7 +71,7 @@ fn upgrade(proxy: &Ringway) -> (u32, u64) {
     eventually("a successor", PATIENCE * 3, || {
         let (pid, version) = proxy.try_pid_now()?;
         answers = if pid == old { 0 } else { answers + 1 };
-        (answers == 5).then_some((pid, version))
+        (answers == 20).then_some((pid, version))
     })
 }
 
