@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Client, Origin, PATIENCE, Ringway, Step, eventually, origin::reply};
+use crate::support::{
+    Client, Conf, Origin, PATIENCE, Ringway, Step, eventually, origin::reply, skipped,
+};
 
 /// One listener, one route, and an upstream with these endpoints (tables without their braces) and
 /// further keys.
@@ -317,6 +319,26 @@ fn an_endpoint_that_comes_back_starts_slowly() {
     let is_even = || Some(share()).filter(|share| (0.46..=0.54).contains(share));
     let last = eventually("an even share in the end", Duration::from_secs(60), is_even);
     assert!(first < last);
+}
+
+/// Where cores share the endpoints out among them, each has connections to its own.
+#[test]
+fn each_core_has_connections_to_its_endpoints_only() {
+    let origins = [Origin::echo(), Origin::echo(), Origin::echo(), Origin::echo()];
+    let addresses = origins.each_ref().map(|origin| origin.address);
+    let conf = Conf::to_all(&addresses).pool("endpoints_per_core = 2");
+    let proxy = Ringway::start(&conf.runtime("pin = false"));
+    if cores(&proxy) != 2 {
+        return skipped("endpoints shared out", "it is written for two cores");
+    }
+    let mut clients: Vec<Client> = (0..6).map(|_| proxy.connect()).collect();
+    for _ in 0..10 {
+        clients.iter_mut().for_each(|client| assert_eq!(client.fetch("/").status(), 200));
+    }
+    for origin in &origins {
+        assert_eq!(origin.connections(), 1, "one core uses it, for one request at a time");
+        assert_eq!(origin.seen_count(), 15);
+    }
 }
 
 /// `examples/strategy.rs`: a program of its own, which registers a strategy.

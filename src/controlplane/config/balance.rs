@@ -90,12 +90,26 @@ pub(super) fn read(table: &Table<'_>) -> Option<BalanceConfig> {
         ignore_weights: matches!(strategy, StrategyConfig::Plain(Kind::RoundRobin)),
         slow_start_ms: u64::try_from(slow_start.as_millis()).unwrap_or(u64::MAX),
         failover_below_percent: failover_below?,
+        endpoints_per_core: endpoints_per_core(table, matches!(strategy, StrategyConfig::Hash(_))),
     };
     let strategy = match strategy {
         StrategyConfig::Hash(_) => StrategyConfig::Hash(hash),
         plain => plain,
     };
     Some(BalanceConfig { strategy, rules, key, sticky: sticky? })
+}
+
+/// How many endpoints a core uses at least; 0 for all.
+fn endpoints_per_core(table: &Table<'_>, is_hash: bool) -> u16 {
+    let Some(pool) = table.get("pool").and_then(|value| value.table()) else { return 0 };
+    let Some(value) = pool.get("endpoints_per_core") else { return 0 };
+    if is_hash || table.get("sticky").is_some() {
+        value.error(
+            "requests that belong to an endpoint come to every core, so each uses all of them",
+            "remove it, or choose another strategy without sticky",
+        );
+    }
+    pool.integer_opt("endpoints_per_core").map_or(0, |count| count as u16)
 }
 
 const DEFAULT_HASH: HashConfig =

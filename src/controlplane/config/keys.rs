@@ -621,6 +621,14 @@ pub(super) static POOL: Section = Section {
         )
         .or(&["idle_max", "max_idle", "keepalive"]),
         key(
+            "endpoints_per_core",
+            Kind::Integer(1, limits::ENDPOINTS_MAX_PER_UPSTREAM as i64),
+            "",
+            "How many of the endpoints a core uses at least, so that not every core has connections to \
+            every endpoint; without it all.",
+        )
+        .or(&["subset", "subset_size", "aperture"]),
+        key(
             "age_max",
             Kind::Duration(MICROSECOND, YEAR, true),
             "unlimited",

@@ -17,7 +17,7 @@ use crate::{
     base::ids::{EndpointIndex, Identity},
     dataplane::upstream::{EndpointPool, Full, Links, Permit, Permits, Waiting},
     policy::{
-        balance::{Ask, Balancer, KeyHash, Load, Standing},
+        balance::{Ask, Balancer, KeyHash, Load, Standing, Viewer},
         hedge::Latencies,
         outlier::{self, Seen},
     },
@@ -473,7 +473,11 @@ impl Upstreams {
             upstream.guards.as_deref().is_some_and(|it| it.connections_max().is_some());
         let permits = is_limited.then(|| Permits::new(&upstream.cell, self.number, self.count));
         UpstreamState {
-            balancer: RefCell::new(Balancer::new(&upstream.strategy, self.core)),
+            balancer: RefCell::new(Balancer::among(
+                &upstream.strategy,
+                self.core,
+                Viewer { core: self.number, cores: self.count, ..Viewer::default() },
+            )),
             tally: Tally::default(),
             latencies: Latencies::default(),
             waiting: Rc::default(),

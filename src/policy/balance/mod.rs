@@ -18,6 +18,7 @@ mod latency;
 mod least;
 mod rotation;
 mod sticky;
+mod subset;
 mod turns;
 
 pub(super) use self::sticky::{read_token, write_token};
@@ -25,7 +26,7 @@ pub use self::{
     foreign::{Factory, find_registered, register, registered},
     hash::{HashAlgorithm, HashTable, KeyHash, hash_address, hash_key},
     latency::{fade, moving_average},
-    rotation::{LEVELS, Member, Rotation, Rules, Standing},
+    rotation::{LEVELS, Member, Rotation, Rules, Standing, Viewer},
     sticky::{StickyCookie, cookie, token_of},
 };
 use crate::base::ids::EndpointIndex;
@@ -133,6 +134,7 @@ pub trait Strategy {
 
 /// Where one core stands with one upstream.
 pub struct Balancer {
+    viewer: Viewer,
     rotation: Rotation,
     picker: Picker,
 }
@@ -151,6 +153,11 @@ impl Balancer {
     /// number makes cores begin elsewhere, so that those which serve at the same pace don't all
     /// send to the same endpoint.
     pub fn new(kind: &Kind, core: u32) -> Self {
+        Self::among(kind, core, Viewer::default())
+    }
+
+    /// The same, on one of several cores that share the endpoints out among them.
+    pub fn among(kind: &Kind, core: u32, viewer: Viewer) -> Self {
         let picker = match kind {
             Kind::RoundRobin | Kind::WeightedRoundRobin => Picker::Turns(turns::Turns::new(core)),
             Kind::Random => Picker::Chance(chance::Chance::default()),
@@ -161,7 +168,8 @@ impl Balancer {
             ),
             Kind::Foreign(factory) => Picker::Foreign(factory.make(core)),
         };
-        Self { rotation: Rotation::default(), picker }
+        let viewer = Viewer { sees_loads: kind.needs_load(), ..viewer };
+        Self { viewer, rotation: Rotation::default(), picker }
     }
 
     /// Whether [`Balancer::refresh`] has nothing to do: neither `epoch`, which rises when an
@@ -180,7 +188,7 @@ impl Balancer {
         epoch: u32,
         now_ms: u64,
     ) {
-        self.rotation.rebuild(rules, standings, epoch, now_ms);
+        self.rotation.rebuild(rules, self.viewer, standings, epoch, now_ms);
         match &mut self.picker {
             Picker::Turns(turns) => turns.update(&self.rotation),
             Picker::Chance(chance) => chance.update(&self.rotation),

@@ -1,7 +1,7 @@
 //! Who takes part in an upstream's balancing now, and with which weight: health, ejection, priority
 //! levels, backups and slow start, worked out once per change instead of once per request.
 
-use super::Ask;
+use super::{Ask, subset};
 use crate::base::ids::EndpointIndex;
 
 /// Levels of endpoints: priorities 0 to 15, and the backups behind them.
@@ -26,6 +26,26 @@ pub struct Rules {
     /// The share of endpoints that must be left of a level and those before it, percent; below it
     /// the next level joins. 0: it joins when nothing is left.
     pub failover_below_percent: u8,
+    /// How many endpoints a core uses at least, if there are so many; 0 for all.
+    pub endpoints_per_core: u16,
+}
+
+/// Who looks at the endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Viewer {
+    /// Which core, counted from 0.
+    pub core: u32,
+    /// How many there are.
+    pub cores: u32,
+    /// Whether its strategy looks at loads, which all cores share: then an endpoint that a core uses in
+    /// part keeps its whole weight.
+    pub sees_loads: bool,
+}
+
+impl Default for Viewer {
+    fn default() -> Self {
+        Self { core: 0, cores: 1, sees_loads: false }
+    }
 }
 
 /// How an endpoint stands.
@@ -120,6 +140,7 @@ impl Rotation {
     pub(super) fn rebuild(
         &mut self,
         rules: Rules,
+        viewer: Viewer,
         standings: impl Iterator<Item = Standing> + Clone,
         epoch: u32,
         now_ms: u64,
@@ -149,11 +170,18 @@ impl Rotation {
             }
             let whole = if rules.ignore_weights { 1 } else { u64::from(one.weight) };
             let weight = if is_ramping { whole * step(&one) } else { whole };
-            self.places.push(self.members.len() as u16);
+            self.places.push(NOWHERE);
             self.members.push(Member {
                 endpoint: EndpointIndex(index as u16), // less than NOWHERE
                 weight: u32::try_from(weight).unwrap_or(u32::MAX),
             });
+        }
+        if rules.endpoints_per_core > 0 {
+            let left = subset::keep(&mut self.members, rules.endpoints_per_core, viewer);
+            self.reserve.extend(left.map(|endpoint| (0, endpoint)));
+        }
+        for (place, member) in self.members.iter().enumerate() {
+            self.places[usize::from(member.endpoint.0)] = place as u16;
         }
         self.reserve.sort_unstable();
         self.weight_total = self.members.iter().map(|one| u64::from(one.weight)).sum();
@@ -200,7 +228,7 @@ mod tests {
 
     fn members(rules: Rules, standings: &[Standing], now_ms: u64) -> Vec<(u16, u32)> {
         let mut rotation = Rotation::default();
-        rotation.rebuild(rules, standings.iter().copied(), 1, now_ms);
+        rotation.rebuild(rules, Viewer::default(), standings.iter().copied(), 1, now_ms);
         let members = rotation.members.iter();
         members.map(|one| (one.endpoint.0, one.weight)).collect()
     }
@@ -221,7 +249,7 @@ mod tests {
         assert!(!rotation.is_current(0, 0), "nobody has looked yet");
         let ejected = Standing { available_at_ms: 900, ..DOWN };
         let all = [UP, ejected, Standing { available_at_ms: 700, ..DOWN }, DOWN];
-        rotation.rebuild(Rules::default(), all.iter().copied(), 4, 500);
+        rotation.rebuild(Rules::default(), Viewer::default(), all.iter().copied(), 4, 500);
         assert!(rotation.is_current(4, 699) && !rotation.is_current(4, 700));
         assert!(!rotation.is_current(5, 600));
         assert!(rotation.contains(EndpointIndex(0)) && !rotation.contains(EndpointIndex(1)));
@@ -254,9 +282,9 @@ mod tests {
         assert_eq!(at(16_399), [(0, 63), (1, 64)]);
         assert_eq!(at(16_400), [(0, 1), (1, 1)]);
         let mut rotation = Rotation::default();
-        rotation.rebuild(rules, [fresh, UP].into_iter(), 1, 10_000);
+        rotation.rebuild(rules, Viewer::default(), [fresh, UP].into_iter(), 1, 10_000);
         assert!(rotation.is_current(1, 10_099) && !rotation.is_current(1, 10_100));
-        rotation.rebuild(rules, [fresh, UP].into_iter(), 1, 20_000);
+        rotation.rebuild(rules, Viewer::default(), [fresh, UP].into_iter(), 1, 20_000);
         assert!(rotation.is_current(1, u64::MAX - 1), "nothing is left to wait for");
     }
 }
