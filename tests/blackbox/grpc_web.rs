@@ -8,28 +8,18 @@ use tokio::sync::Notify;
 
 use crate::support::{
     Client, Conf, Message, Ringway,
-    frames::{Http2, block_on},
+    frames::{
+        DATA, END_HEADERS, END_STREAM, HEADERS, Http2, RST_STREAM, Raw, block_on, endpoint, fields,
+    },
     ringway::free_address,
     wire::Kind,
 };
 
-/// A service, on a thread of its own. `Say` sends back what it is sent, `Fail` fails without a
-/// message, `Two` sends a second message only after `Go`.
+/// A service. `Say` sends back what it is sent, `Fail` fails without a message, `Two` sends a second
+/// message only after `Go`, `Cut` resets the stream instead.
 fn service() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.set_nonblocking(true).expect("non-blocking");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            let go = Arc::new(Notify::new());
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&go)));
-            }
-        });
-    });
-    address
+    let go = Arc::new(Notify::new());
+    endpoint(move |stream| serve(stream, Arc::clone(&go)))
 }
 
 async fn serve(stream: tokio::net::TcpStream, go: Arc<Notify>) {
@@ -59,6 +49,12 @@ async fn answer(
             send.send_data(message(b"one").into(), false).ok()?;
             go.notified().await;
             send.send_data(message(b"two").into(), false).ok()?;
+        }
+        "Cut" => {
+            send.send_data(message(b"one").into(), false).ok()?;
+            go.notified().await;
+            send.send_reset(h2::Reason::INTERNAL_ERROR);
+            return None;
         }
         _ => {
             while let Some(Ok(data)) = body.data().await {
@@ -233,6 +229,41 @@ fn each_message_of_a_stream_comes_at_once() {
         let rest = if is_text { from_base64(&rest) } else { rest };
         assert_eq!(frames(&rest)[0], (0, b"two".to_vec()));
     }
+}
+
+/// Trailers that nobody has sent are not made up.
+#[test]
+fn a_stream_that_was_cut_does_not_look_whole() {
+    let proxy = start(service());
+    for (kind, is_text) in [("application/grpc-web", false), ("application/grpc-web-text", true)] {
+        let mut client = proxy.connect();
+        let body = if is_text { base64(&message(b"")).into_bytes() } else { message(b"") };
+        client.send(format!(
+            "POST /test.Echo/Cut HTTP/1.1\r\nHost: a.test\r\nContent-Type: {kind}\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        ));
+        client.send(&body);
+        let head = client.read_head().expect("a head");
+        assert_eq!(head.word(1), "200");
+        client.read_chunk().expect("a chunk").expect("the first message");
+        post(&mut proxy.connect(), "Go", "application/grpc-web", &message(b""));
+        let rest = client.read_to_end().0;
+        assert!(!rest.windows(5).any(|end| end == b"0\r\n\r\n"), "{}", rest.escape_ascii());
+    }
+    let mut raw = Raw::connect(proxy.address());
+    let head = fields(&[
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/test.Echo/Cut"),
+        ("content-type", "application/grpc-web"),
+    ]);
+    raw.frame(HEADERS, END_HEADERS, 1, &head);
+    raw.frame(DATA, END_STREAM, 1, &message(b""));
+    assert_eq!(raw.wait_for(DATA).flags & END_STREAM, 0);
+    post(&mut proxy.connect(), "Go", "application/grpc-web", &message(b""));
+    assert_eq!(raw.wait_for(RST_STREAM).code(), 2, "INTERNAL_ERROR");
 }
 
 #[test]

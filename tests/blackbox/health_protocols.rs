@@ -12,7 +12,8 @@ use http::{HeaderMap, Response};
 use serde_json::Value;
 
 use crate::support::{
-    Conf, Origin, PATIENCE, Ringway, Step, eventually, origin::reply, tls::Authority,
+    Conf, Origin, PATIENCE, Ringway, Step, eventually, frames::endpoint, origin::reply,
+    tls::Authority,
 };
 
 const EVERY: &str = "[upstream.health_check]\ninterval = \"100ms\"\nfails = 1\n";
@@ -28,19 +29,8 @@ fn wait_for(ringway: &Ringway, check_error: Value) {
 
 /// A gRPC server that knows one service, whose status is this number; on a thread of its own.
 fn grpc_server(status: &Arc<AtomicU8>) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.set_nonblocking(true).expect("not blocking");
-    let (address, status) = (listener.local_addr().expect("its address"), Arc::clone(status));
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&status)));
-            }
-        });
-    });
-    address
+    let status = Arc::clone(status);
+    endpoint(move |stream| answer(stream, Arc::clone(&status)))
 }
 
 async fn answer(stream: tokio::net::TcpStream, status: Arc<AtomicU8>) {

@@ -7,7 +7,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    thread::JoinHandle,
 };
 
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use http::{HeaderMap, Request, Response};
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway, Step,
-    frames::{Http2, block_on},
+    frames::{Http2, block_on, endpoint},
 };
 
 /// What an [`Endpoint`] makes of the nth stream.
@@ -39,31 +38,19 @@ struct Endpoint {
     streams: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
     resets: mpsc::Receiver<u32>,
-    _thread: JoinHandle<()>,
 }
 
 impl Endpoint {
     fn start(streams_max: u32, deed: impl Fn(usize) -> Deed + Send + Sync + 'static) -> Self {
         let (streams, connections) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (tell, resets) = mpsc::channel();
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
         let counts = (Arc::clone(&streams), Arc::clone(&connections));
         let deed = Arc::new(deed);
-        let thread = std::thread::spawn(move || {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                while let Ok((stream, _)) = listener.accept().await {
-                    counts.1.fetch_add(1, Ordering::SeqCst);
-                    let (streams, deed) = (Arc::clone(&counts.0), Arc::clone(&deed));
-                    tokio::spawn(serve(stream, streams_max, streams, deed, tell.clone()));
-                }
-            });
+        let address = endpoint(move |stream| {
+            counts.1.fetch_add(1, Ordering::SeqCst);
+            serve(stream, streams_max, Arc::clone(&counts.0), Arc::clone(&deed), tell.clone())
         });
-        Self { address, streams, connections, resets, _thread: thread }
+        Self { address, streams, connections, resets }
     }
 
     fn streams(&self) -> usize {

@@ -5,23 +5,15 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::Response;
 
-use crate::support::{Client, Conf, Message, Ringway, wire::Kind};
+use crate::support::{
+    Client, Conf, Message, Ringway,
+    frames::{DATA, END_HEADERS, END_STREAM, HEADERS, Raw, SETTINGS, endpoint, fields},
+    wire::Kind,
+};
 
 /// An endpoint that sends back what comes through a tunnel; whether it offers any.
 fn echo(offers: bool) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.set_nonblocking(true).expect("non-blocking");
-    let address = listener.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, offers));
-            }
-        });
-    });
-    address
+    endpoint(move |stream| serve(stream, offers))
 }
 
 async fn serve(stream: tokio::net::TcpStream, offers: bool) {
@@ -50,7 +42,8 @@ async fn serve(stream: tokio::net::TcpStream, offers: bool) {
 }
 
 fn start(offers: bool) -> Ringway {
-    Ringway::start(&Conf::to(echo(offers)).one_core().upstream("http = \"h2\""))
+    let conf = Conf::to(echo(offers)).one_core().listener("http = [\"h1\", \"h2\"]");
+    Ringway::start(&conf.upstream("http = \"h2\""))
 }
 
 fn upgrade(client: &mut Client, protocol: &str) -> Message {
@@ -88,4 +81,37 @@ fn an_endpoint_that_offers_none_is_no_way() {
     upgrade(&mut proxy.connect(), "websocket").assert_own(501, "upgrade_unsupported");
     let proxy = start(true);
     upgrade(&mut proxy.connect(), "other").assert_own(501, "upgrade_unsupported");
+}
+
+/// Extended CONNECT on both sides: the client's tunnel is one of the endpoint's.
+#[test]
+fn an_extended_connect_stays_one() {
+    let head = fields(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/chat"),
+        ("sec-websocket-version", "13"),
+    ]);
+    let proxy = start(true);
+    let mut raw = Raw::connect(proxy.address());
+    raw.wait_for(SETTINGS);
+    raw.frame(HEADERS, END_HEADERS, 1, &head);
+    assert_eq!(raw.outcome(1), 200);
+    for word in [&b"to the endpoint"[..], &[b'x'; 10_000]] {
+        raw.frame(DATA, 0, 1, word);
+        let mut back = Vec::new();
+        while back.len() < word.len() {
+            back.extend(raw.wait_for(DATA).payload);
+        }
+        assert_eq!(back, word);
+    }
+    raw.frame(DATA, END_STREAM, 1, b"");
+    while raw.wait_for(DATA).flags & END_STREAM == 0 {}
+    let proxy = start(false);
+    let mut raw = Raw::connect(proxy.address());
+    raw.wait_for(SETTINGS);
+    raw.frame(HEADERS, END_HEADERS, 1, &head);
+    assert_eq!(raw.outcome(1), 501, "an endpoint that offers none");
 }

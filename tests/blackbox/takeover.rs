@@ -2,13 +2,16 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
-use crate::support::{
-    Conf, Load, Origin, PATIENCE, Ringway, eventually, load::Echo, process::signal,
+use crate::{
+    support::{Conf, Load, Origin, PATIENCE, Ringway, eventually, load::Echo, process::signal},
+    tcp,
 };
 
 /// The binary under test at a path of its own, where another one can be put.
@@ -50,7 +53,11 @@ impl Installed {
     }
 
     fn start(&self, conf: &Conf) -> Ringway {
-        Ringway::start_as(&conf.text(), |config| {
+        self.start_text(&conf.text())
+    }
+
+    fn start_text(&self, text: &str) -> Ringway {
+        Ringway::start_as(text, |config| {
             let mut command = Command::new(self.path());
             command.args(["run", "-c"]).arg(config).stdin(Stdio::null());
             command
@@ -194,6 +201,32 @@ fn requests_under_way_are_finished_by_the_old_process() {
     let answer = busy.response();
     assert_eq!((answer.text().as_str(), answer.head.get("connection")), ("busy", Some("close")));
     eventually("the old process to end", Duration::from_secs(6), || has_ended(old));
+}
+
+/// Connections that are passed through stay with the old process as long as it drains, new ones go through
+/// the new one.
+#[test]
+fn what_is_passed_through_goes_on_until_the_old_process_ends() {
+    let endpoint = tcp::echo("");
+    let installed = Installed::new();
+    let conf = tcp::conf("", &[("", endpoint)]).replace("300ms", "1500ms");
+    let proxy = installed.start_text(&conf);
+    let say = |stream: &mut TcpStream, word: &[u8]| {
+        stream.write_all(word).expect("sent");
+        let mut back = vec![0; word.len()];
+        stream.read_exact(&mut back).expect("still served");
+        assert_eq!(back, word);
+    };
+    let mut before = tcp::connect(&proxy);
+    say(&mut before, b"before");
+    let old = proxy.pid_now();
+    upgrade(&proxy);
+    let mut after = tcp::connect(&proxy);
+    say(&mut after, b"after");
+    say(&mut before, b"still there");
+    eventually("the old process to end", Duration::from_secs(6), || has_ended(old));
+    assert!(matches!(before.read(&mut [0; 9]), Ok(0) | Err(_)), "its time is over");
+    say(&mut after, b"the new one goes on");
 }
 
 /// Listeners that were added while it ran are handed over like the first ones.

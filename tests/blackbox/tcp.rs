@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 /// An endpoint that says its name, then sends back what it gets until its client has finished.
-fn echo(name: &'static str) -> SocketAddr {
+pub(crate) fn echo(name: &'static str) -> SocketAddr {
     serve(move |mut stream| {
         stream.write_all(name.as_bytes()).ok();
         let mut buffer = [0; 65_536];
@@ -42,7 +42,7 @@ fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address")
 }
 
-fn connect(proxy: &Ringway) -> TcpStream {
+pub(crate) fn connect(proxy: &Ringway) -> TcpStream {
     let stream = TcpStream::connect(proxy.address()).expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     stream.set_nodelay(true).expect("TCP_NODELAY");
@@ -50,7 +50,7 @@ fn connect(proxy: &Ringway) -> TcpStream {
 }
 
 /// One listener, and routes from `sni` to an endpoint each; "" for none.
-fn conf(listener: &str, routes: &[(&str, SocketAddr)]) -> String {
+pub(crate) fn conf(listener: &str, routes: &[(&str, SocketAddr)]) -> String {
     // In single quotes: the listener stays without TLS where all others have it.
     let mut text = format!(
         "[runtime]\ncores = \"0\"\npin = false\ndrain_timeout = \"300ms\"\n\

@@ -15,6 +15,7 @@ import grpc
 
 MESSAGES = 10_000
 CANCELLED = 200
+ROUNDS = 6
 
 
 def unary(request, context):
@@ -72,7 +73,29 @@ def expect_failure(code, call):
         raise AssertionError(f"no failure, {code} was expected")
 
 
-def check(port, admin, server):
+def resident(pid):
+    """KiB of memory of its own."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+
+
+def cancel(many_call, echo_call, count_call):
+    """Calls of all kinds, cancelled at random points."""
+    for _ in range(CANCELLED):
+        kind = random.randrange(3)
+        if kind == 0:
+            call = many_call(str(MESSAGES).encode())
+        elif kind == 1:
+            call = echo_call(b"x" for _ in range(10 * MESSAGES))
+        else:
+            call = count_call.future(b"x" for _ in range(10 * MESSAGES))
+            time.sleep(random.random() / 100)
+        for _ in range(random.randrange(50) if kind < 2 else 0):
+            next(call)
+        call.cancel()
+
+
+def check(port, admin, server, pid):
     channel = grpc.insecure_channel(f"127.0.0.1:{port}")
     unary_call = channel.unary_unary("/test.Echo/Unary")
     many_call = channel.unary_stream("/test.Echo/Many")
@@ -101,26 +124,20 @@ def check(port, admin, server):
     assert list(answers) == []
     print("one message at a time, both ways: ok")
 
-    for _ in range(CANCELLED):
-        kind = random.randrange(3)
-        if kind == 0:
-            call = many_call(str(MESSAGES).encode())
-        elif kind == 1:
-            call = echo_call(b"x" for _ in range(10 * MESSAGES))
-        else:
-            call = count_call.future(b"x" for _ in range(10 * MESSAGES))
-            time.sleep(random.random() / 100)
-        for _ in range(random.randrange(50) if kind < 2 else 0):
-            next(call)
-        call.cancel()
-    assert unary_call(b"after") == b"re:after"
-    until = time.monotonic() + 10
-    names = ["http_requests_in_flight", "ringway_buffers_in_use"]
-    while any(metric(admin, name) > 0 for name in names):
-        assert time.monotonic() < until, {name: metric(admin, name) for name in names}
-        time.sleep(0.1)
+    memory = []
+    for _ in range(ROUNDS):
+        cancel(many_call, echo_call, count_call)
+        assert unary_call(b"after") == b"re:after"
+        until = time.monotonic() + 10
+        names = ["http_requests_in_flight", "ringway_endpoint_requests_in_flight", "ringway_buffers_in_use"]
+        while any(metric(admin, name) > 0 for name in names) or metric(admin, "ringway_connections_open") > 1:
+            assert time.monotonic() < until, {name: metric(admin, name) for name in names}
+            time.sleep(0.1)
+        memory.append(resident(pid))
     assert metric(admin, "ringway_panics_total") == 0
-    print(f"{CANCELLED} calls cancelled, nothing left: ok")
+    # A task that stays holds some 6 KiB: 200 of a round would show.
+    assert memory[-1] - memory[1] < 600, f"KiB after each round: {memory}"
+    print(f"{ROUNDS} times {CANCELLED} calls cancelled, nothing left; KiB after each: {memory}: ok")
 
     expect_failure(grpc.StatusCode.UNIMPLEMENTED, lambda: channel.unary_unary("/no.Route/X")(b""))
     server.stop(0).wait()
@@ -162,7 +179,7 @@ def main(ringway):
                     break
                 except OSError:
                     time.sleep(0.1)
-            check(port, admin, server)
+            check(port, admin, server, process.pid)
         finally:
             process.terminate()
             process.wait()

@@ -354,3 +354,23 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     let runtime = runtime.expect("a runtime");
     runtime.block_on(async { tokio::time::timeout(PATIENCE * 3, work).await.expect("in time") })
 }
+
+/// An endpoint on a thread of its own; each connection is `serve`'s, in a task of its own.
+pub(crate) fn endpoint<F>(serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("non-blocking");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+    });
+    address
+}
