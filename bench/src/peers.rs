@@ -162,6 +162,9 @@ impl Peer {
             .replace("@dir@", &blanks.dir.to_string_lossy());
         let extension = template.extension().unwrap_or_default();
         let path = blanks.dir.join("config").with_extension(extension);
+        // Apart, as logs are: ringway watches the directory of its configuration.
+        let logs = blanks.dir.join("logs");
+        std::fs::create_dir_all(&logs).map_err(|error| format!("{}: {error}", logs.display()))?;
         std::fs::write(&path, filled).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
     }
@@ -171,15 +174,15 @@ impl Peer {
         let text = match (self.kind, blanks.logs) {
             (Kind::Floor, _) => "",
             (Kind::Ringway | Kind::Nginx, false) => "off",
-            (Kind::Ringway, true) => "@dir@/access.log",
-            (Kind::Nginx, true) => "@dir@/access.log combined buffer=64k flush=1s",
+            (Kind::Ringway, true) => "@dir@/logs/access.log",
+            (Kind::Nginx, true) => "@dir@/logs/access.log combined buffer=64k flush=1s",
             (Kind::Haproxy, false) => "",
             (Kind::Haproxy, true) => "log stdout format raw local0\n    option httplog",
             (Kind::Envoy, false) => "[]",
             (Kind::Envoy, true) => {
                 "[{ name: file, typed_config: { \"@type\": \
                  type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, \
-                 path: @dir@/access.log } }]"
+                 path: @dir@/logs/access.log } }]"
             }
         };
         text.to_owned()

@@ -393,10 +393,10 @@ pub const WATCH_RENAME_QUIET: Duration = Duration::from_millis(3);
 pub const WATCH_LATE: Duration = Duration::from_millis(250);
 
 /// Access log batches of one core waiting for the writer; beyond it records are dropped and counted.
-pub const LOG_BATCHES_MAX: usize = 64;
+pub const LOG_BATCHES_MAX: usize = 16;
 
-/// Bytes of one access log batch.
-pub const LOG_BATCH_BYTES: usize = 32 * 1024;
+/// Bytes of one access log batch. Large, as each wakes the writer and is a write(2) of its own.
+pub const LOG_BATCH_BYTES: usize = 128 * 1024;
 
 /// Changes of the access log's file waiting for the writer: it hangs in a write, more do not help.
 pub const LOG_ORDERS_MAX: usize = 4;

@@ -5,7 +5,15 @@
 
 mod tls;
 
-use std::{io::ErrorKind, net::SocketAddr, rc::Rc, time::Duration};
+use std::{
+    future::poll_fn,
+    io::ErrorKind,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 pub use self::tls::HandshakeEnd;
 use self::tls::Tls;
@@ -544,19 +552,33 @@ impl Wire {
         }
     }
 
-    async fn send(&self, slot: &mut Option<Buf>, count: usize) -> Result<(), Broken> {
-        let Some(buf) = slot.take() else { return Ok(()) };
-        let (result, buf) = self.stream.send(buf, count).await;
-        if !buf.is_empty() {
-            *slot = Some(buf);
-        }
-        result.map_err(|_| self.broken_write())
+    /// Not an async fn, nor is the next one: they would hold their arguments twice.
+    fn send<'a>(
+        &'a self,
+        slot: &'a mut Option<Buf>,
+        count: usize,
+    ) -> impl Future<Output = Result<(), Broken>> + 'a {
+        let mut sending = slot.take().map(|buf| self.stream.send(buf, count));
+        poll_fn(move |cx| {
+            let Some(sending) = &mut sending else { return Poll::Ready(Ok(())) };
+            let (result, buf) = ready!(Pin::new(sending).poll(cx));
+            if !buf.is_empty() {
+                *slot = Some(buf);
+            }
+            Poll::Ready(result.map_err(|_| self.broken_write()))
+        })
     }
 
-    async fn send_bytes(&self, bytes: &mut Vec<u8>) -> Result<(), Broken> {
-        let (result, returned) = self.stream.send_bytes(std::mem::take(bytes)).await;
-        *bytes = returned;
-        result.map_err(|_| self.broken_write())
+    fn send_bytes<'a>(
+        &'a self,
+        bytes: &'a mut Vec<u8>,
+    ) -> impl Future<Output = Result<(), Broken>> + 'a {
+        let mut sending = self.stream.send_bytes(std::mem::take(bytes));
+        poll_fn(move |cx| {
+            let (result, returned) = ready!(Pin::new(&mut sending).poll(cx));
+            *bytes = returned;
+            Poll::Ready(result.map_err(|_| self.broken_write()))
+        })
     }
 
     fn broken_read(&self) -> Broken {

@@ -54,9 +54,20 @@ struct Table {
     ticks_before_origin: Cell<u64>,
     tick: Cell<u64>, // of the last advance; kept, as it is asked for several times per request
     due: RefCell<Vec<u32>>, // what is scanned: NEVER, FRESH | milliseconds, or a time
-    slots: RefCell<Vec<Slot>>, // the same index: what happens then
+    acts: RefCell<Vec<Act>>, // the same index: what happens then
+    slots: RefCell<Vec<Slot>>, // the same index: to whom
     free: RefCell<Vec<u32>>,
     latches: Latches,
+}
+
+/// What is written with each deadline that is set: small and apart, so that those of many connections
+/// share a line of the cache.
+#[derive(Clone, Copy)]
+struct Act {
+    how: Shut,
+    why: u8,
+    /// Whether there is something to shut.
+    has_target: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -64,8 +75,6 @@ struct Slot {
     /// What is shut then; `None`: the stream is gone.
     target: Option<Handle>,
     generation: u32,
-    how: Shut,
-    why: u8,
     fired: Option<u8>,
 }
 
@@ -94,6 +103,7 @@ impl Deadlines {
             ticks_before_origin: Cell::new(0),
             tick: Cell::new(0),
             due: RefCell::new(Vec::new()),
+            acts: RefCell::new(Vec::new()),
             slots: RefCell::new(Vec::new()),
             free: RefCell::new(Vec::new()),
             latches: Latches::default(),
@@ -140,10 +150,10 @@ impl Deadline {
         let part = u64::from(after.subsec_nanos().div_ceil(1_000_000));
         let millis = after.as_secs().saturating_mul(1000).saturating_add(part);
         let millis = millis.min(u64::from(AFTER_MAX)) as u32;
-        let slot = &mut self.table.slots.borrow_mut()[self.index as usize];
-        slot.how = how;
-        slot.why = why;
-        if slot.target.is_some() {
+        let act = &mut self.table.acts.borrow_mut()[self.index as usize];
+        act.how = how;
+        act.why = why;
+        if act.has_target {
             self.table.due.borrow_mut()[self.index as usize] = FRESH | millis;
         }
     }
@@ -188,14 +198,17 @@ impl Table {
     }
 
     fn occupy(&self, target: Handle) -> (u32, u32) {
-        let (mut due, mut slots) = (self.due.borrow_mut(), self.slots.borrow_mut());
+        let (mut due, mut acts) = (self.due.borrow_mut(), self.acts.borrow_mut());
+        let mut slots = self.slots.borrow_mut();
         let index = self.free.borrow_mut().pop().unwrap_or_else(|| {
             due.push(NEVER);
-            slots.push(Slot { target: None, generation: 0, how: Shut::Both, why: 0, fired: None });
+            acts.push(Act { how: Shut::Both, why: 0, has_target: false });
+            slots.push(Slot { target: None, generation: 0, fired: None });
             (slots.len() - 1) as u32
         });
         let slot = &mut slots[index as usize];
         *slot = Slot { target: Some(target), fired: None, ..*slot };
+        acts[index as usize].has_target = true;
         (index, slot.generation)
     }
 
@@ -203,7 +216,7 @@ impl Table {
         let slot = &mut self.slots.borrow_mut()[index as usize];
         slot.target = None;
         slot.generation = slot.generation.wrapping_add(1);
-        self.due.borrow_mut()[index as usize] = NEVER;
+        self.disable(index);
         self.free.borrow_mut().push(index);
     }
 
@@ -212,8 +225,14 @@ impl Table {
         let slot = &mut self.slots.borrow_mut()[index as usize];
         if slot.generation == generation {
             slot.target = None;
-            self.due.borrow_mut()[index as usize] = NEVER;
+            self.disable(index);
         }
+    }
+
+    /// There is nothing to shut any more.
+    fn disable(&self, index: u32) {
+        self.acts.borrow_mut()[index as usize].has_target = false;
+        self.due.borrow_mut()[index as usize] = NEVER;
     }
 
     fn advance(&self, now: Instant) {
@@ -236,13 +255,14 @@ impl Table {
 
     #[cold]
     fn fire(&self, first_index: usize, due: &mut [u32], now: u32) {
-        let mut slots = self.slots.borrow_mut();
+        let (acts, mut slots) = (self.acts.borrow(), self.slots.borrow_mut());
         for (offset, due) in due.iter_mut().enumerate().filter(|(_, due)| **due <= now) {
             *due = NEVER;
             let slot = &mut slots[first_index + offset];
-            slot.fired = Some(slot.why);
+            let Act { how, why, .. } = acts[first_index + offset];
+            slot.fired = Some(why);
             if let Some(target) = slot.target {
-                self.latches.shut_handle(target, slot.how);
+                self.latches.shut_handle(target, how);
             }
         }
     }

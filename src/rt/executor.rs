@@ -162,6 +162,11 @@ impl Executor {
         self.queue.borrow().is_empty()
     }
 
+    /// How many wait to be polled.
+    pub(super) fn ready_count(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
     /// Wakes what `poll_main` of [`Executor::run`] stands for.
     pub(super) fn wake_main(&self) {
         self.enqueue(self.main.clone());

@@ -14,6 +14,8 @@ use io_uring::{opcode, types};
 use super::buf::Buf;
 use super::driver::{Held, Loan};
 use super::epoll::{Attempt, Side};
+use super::op::Op;
+use super::ring_fd::RingFd;
 use super::sys;
 
 /// All is sent before the operation ends, unless the connection fails; no signal if it does.
@@ -96,6 +98,65 @@ impl Attempt for SendingBytes {
     fn attempt(&mut self, fd: RawFd, _has_waited: bool) -> (io::Result<usize>, usize) {
         let bytes = &self.bytes[self.sent..];
         (sys::send(fd, bytes), bytes.len())
+    }
+}
+
+/// What leaves with one send after the other until all of it has been taken.
+pub(super) trait SendAll: Loan + Attempt + Sized {
+    /// What is given back in the end.
+    type Memory;
+
+    /// Bytes still to be sent.
+    fn left(&self) -> usize;
+
+    /// The socket has taken so many of them.
+    fn advance(&mut self, sent: usize);
+
+    /// Sends what is left.
+    fn begin(self, fd: &RingFd) -> Op<'_, Self>;
+
+    /// What it was made of.
+    fn into_memory(self) -> Self::Memory;
+}
+
+impl SendAll for Sending {
+    type Memory = Buf;
+
+    fn left(&self) -> usize {
+        self.n
+    }
+
+    fn advance(&mut self, sent: usize) {
+        self.buf.consume(sent);
+        self.n -= sent;
+    }
+
+    fn begin(self, fd: &RingFd) -> Op<'_, Self> {
+        fd.send(self)
+    }
+
+    fn into_memory(self) -> Buf {
+        self.buf
+    }
+}
+
+impl SendAll for SendingBytes {
+    type Memory = Vec<u8>;
+
+    fn left(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    fn advance(&mut self, sent: usize) {
+        self.sent += sent;
+    }
+
+    fn begin(self, fd: &RingFd) -> Op<'_, Self> {
+        fd.send_bytes(self)
+    }
+
+    fn into_memory(self) -> Vec<u8> {
+        self.bytes
     }
 }
 

@@ -1,6 +1,7 @@
 //! One operation, on whichever driver the loop has.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -14,6 +15,8 @@ use super::ring_fd::RingFd;
 pub(super) enum Op<'a, L: Loan + Attempt> {
     Ring(driver::Op<'a, L>),
     Epoll(epoll::Op<'a, L>),
+    /// It has been done already.
+    Done(Option<(io::Result<usize>, L)>),
 }
 
 impl<'a, L: Loan + Attempt> Op<'a, L> {
@@ -29,6 +32,32 @@ impl<'a, L: Loan + Attempt> Op<'a, L> {
             None => panic!("I/O happens within rt::run only"),
         }
     }
+
+    /// An operation that has nothing to do.
+    pub(super) fn done(loan: L) -> Self {
+        Op::Done(Some((Ok(0), loan)))
+    }
+
+    /// The same, but done at once with a system call of its own where that is cheaper and does not have
+    /// to wait: on a ring with little to do.
+    ///
+    /// # Panics
+    /// Outside a loop.
+    pub(super) fn begin_or_do(fd: &'a RingFd, mut loan: L) -> Self {
+        let is_calm = core::with(|core| match &mut *core.driver.borrow_mut() {
+            AnyDriver::Ring(ring) => {
+                core.executor.ready_count() <= driver::CALM_MAX && ring.take_calm()
+            }
+            AnyDriver::Epoll(_) => false, // does so when it is polled
+        });
+        if is_calm == Some(true) {
+            match loan.attempt(fd.as_raw_fd(), false).0 {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Op::Done(Some((result, loan))),
+            }
+        }
+        Self::begin(fd, loan)
+    }
 }
 
 impl<L: Loan + Attempt> Future for Op<'_, L> {
@@ -38,6 +67,10 @@ impl<L: Loan + Attempt> Future for Op<'_, L> {
         match self.get_mut() {
             Op::Ring(op) => Pin::new(op).poll(cx),
             Op::Epoll(op) => Pin::new(op).poll(cx),
+            Op::Done(done) => match done.take() {
+                Some(done) => Poll::Ready(done),
+                None => panic!("polled after its end"),
+            },
         }
     }
 }

@@ -50,12 +50,12 @@ impl RingFd {
     /// One send of the first `n` bytes, begun by the call. Short only if the connection failed
     /// meanwhile (MSG_WAITALL). A peer that is gone is an error, not a signal (MSG_NOSIGNAL).
     pub(super) fn send(&self, sending: Sending) -> Op<'_, Sending> {
-        Op::begin(self, sending)
+        Op::begin_or_do(self, sending)
     }
 
     /// One send of a vector, as [`RingFd::send`].
     pub(super) fn send_bytes(&self, sending: SendingBytes) -> Op<'_, SendingBytes> {
-        Op::begin(self, sending)
+        Op::begin_or_do(self, sending)
     }
 
     /// Waits until a receive would not block: bytes, end of stream or an error, in the queue or

@@ -55,7 +55,7 @@ impl Default for RuntimeSettings {
     fn default() -> Self {
         Self {
             driver: DriverKind::default(),
-            ring_entries: 4096,
+            ring_entries: 1024,
             busy_poll: Duration::ZERO,
             receive: Receive::default(),
         }

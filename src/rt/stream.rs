@@ -16,7 +16,8 @@ use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -24,7 +25,8 @@ use socket2::SockRef;
 use super::buf::{Buf, BufPool};
 use super::deadline::Link;
 use super::epoll::Side;
-use super::loan::{Receiving, Sending, SendingBytes};
+use super::loan::{Receiving, SendAll, Sending, SendingBytes};
+use super::op::Op;
 use super::ring_fd::RingFd;
 use super::sys;
 
@@ -230,21 +232,9 @@ impl Stream {
     /// # Cancel safety
     /// Not cancel safe: how much was sent is unknown after a drop. Only drop it with the whole
     /// connection.
-    pub async fn send(&self, buf: Buf, n: usize) -> (io::Result<()>, Buf) {
+    pub fn send(&self, buf: Buf, n: usize) -> impl Future<Output = (io::Result<()>, Buf)> + Unpin {
         assert!(n <= buf.len(), "send({n}) of {} bytes", buf.len());
-        let mut sending = Sending { buf, n };
-        while sending.n > 0 {
-            let result;
-            (result, sending) = self.ring.send(sending).await;
-            match taken(result) {
-                Ok(sent) => {
-                    sending.buf.consume(sent);
-                    sending.n -= sent;
-                }
-                Err(error) => return (Err(error), sending.buf),
-            }
-        }
-        (Ok(()), sending.buf)
+        self.send_all(Sending { buf, n })
     }
 
     /// Sends all of `bytes` and gives the vector back unchanged, so that its memory can be used
@@ -255,17 +245,35 @@ impl Stream {
     ///
     /// # Cancel safety
     /// As [`Stream::send`].
-    pub async fn send_bytes(&self, bytes: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        let mut sending = SendingBytes { bytes, sent: 0 };
-        while sending.sent < sending.bytes.len() {
-            let result;
-            (result, sending) = self.ring.send_bytes(sending).await;
-            match taken(result) {
-                Ok(sent) => sending.sent += sent,
-                Err(error) => return (Err(error), sending.bytes),
+    pub fn send_bytes(
+        &self,
+        bytes: Vec<u8>,
+    ) -> impl Future<Output = (io::Result<()>, Vec<u8>)> + Unpin {
+        self.send_all(SendingBytes { bytes, sent: 0 })
+    }
+
+    /// One send after the other. Not an async fn: that would hold what is sent three times over, and
+    /// with many requests under way each line of memory is a cold one.
+    fn send_all<L: SendAll>(
+        &self,
+        sending: L,
+    ) -> impl Future<Output = (io::Result<()>, L::Memory)> + Unpin {
+        let mut op =
+            if sending.left() == 0 { Op::done(sending) } else { sending.begin(&self.ring) };
+        poll_fn(move |cx| {
+            loop {
+                let (result, mut sending) = ready!(Pin::new(&mut op).poll(cx));
+                match result.and_then(|sent| taken(sent, sending.left())) {
+                    Ok(sent) => sending.advance(sent),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Poll::Ready((Err(error), sending.into_memory())),
+                }
+                if sending.left() == 0 {
+                    return Poll::Ready((Ok(()), sending.into_memory()));
+                }
+                op = sending.begin(&self.ring);
             }
-        }
-        (Ok(()), sending.bytes)
+        })
     }
 
     /// Waits until there are bytes to read, the peer closed, or the connection failed. One ring
@@ -445,13 +453,9 @@ impl fmt::Debug for Stream {
     }
 }
 
-/// How many bytes of a send the socket took. An interrupted one took none and is tried again.
-fn taken(result: io::Result<usize>) -> io::Result<usize> {
-    match result {
-        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        other => other,
-    }
+/// How many bytes of a send the socket took, of so many. None of some is an error.
+fn taken(sent: usize, of: usize) -> io::Result<usize> {
+    if sent == 0 && of > 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(sent) }
 }
 
 impl TcpInfo {

@@ -1,9 +1,6 @@
 //! The end of every request: counted once, logged once.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Instant};
 
 use super::exchange::Exchange;
 use crate::{
@@ -77,7 +74,7 @@ pub(super) fn refused(
     if log.keep_errors || shard.random() % 10_000 < u64::from(log.sample_per_10k) {
         shard.log(
             &AccessRecord {
-                unix_micros: unix_micros(),
+                unix_micros: shard.date.unix_micros(rt::turn_time()),
                 listener: &listener.name,
                 route: None,
                 upstream: None,
@@ -101,11 +98,6 @@ pub(super) fn refused(
             log.format,
         );
     }
-}
-
-fn unix_micros() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What the log and the metrics are told of a connection that was passed through.
@@ -173,7 +165,7 @@ pub(super) fn passed(shard: &Shard, client: &Downstream, passed: &Passed) {
     let name = passed.name.as_deref().unwrap_or_default().as_bytes();
     shard.log(
         &AccessRecord {
-            unix_micros: unix_micros().saturating_sub(micros),
+            unix_micros: shard.date.unix_micros(passed.started),
             listener: &passed.listener,
             route: passed.route.as_deref(),
             upstream: passed.upstream.as_deref(),
@@ -279,7 +271,7 @@ impl Exchange<'_> {
             .and_then(|(upstream, index)| upstream.endpoints.get(usize::from(index.0)));
         self.shard.log(
             &AccessRecord {
-                unix_micros: unix_micros().saturating_sub(micros),
+                unix_micros: self.shard.date.unix_micros(record.started),
                 listener: &self.listener.name,
                 route: record.route.map(|index| &*snapshot.route(index).id),
                 upstream: upstream.map(|upstream| &*upstream.name),

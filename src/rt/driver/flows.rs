@@ -83,7 +83,8 @@ pub(super) struct Flow {
     /// The connection is gone; ends with the armed receive.
     is_orphan: bool,
     first: Option<Buf>,
-    more: VecDeque<Buf>,
+    /// Behind the first, once there were some. Boxed: hardly ever used, it would fill half a line.
+    more: Option<Box<VecDeque<Buf>>>,
     end: Option<End>,
     waker: Option<Waker>,
 }
@@ -93,18 +94,18 @@ impl Flow {
         if self.first.is_none() {
             self.first = Some(buf);
         } else {
-            self.more.push_back(buf);
+            self.more.get_or_insert_default().push_back(buf);
         }
     }
 
     fn pop(&mut self) -> Option<Buf> {
         let buf = self.first.take()?;
-        self.first = self.more.pop_front();
+        self.first = self.more.as_mut().and_then(|more| more.pop_front());
         Some(buf)
     }
 
     fn queued(&self) -> usize {
-        usize::from(self.first.is_some()) + self.more.len()
+        usize::from(self.first.is_some()) + self.more.as_ref().map_or(0, |more| more.len())
     }
 
     fn is_empty(&self) -> bool {
@@ -179,7 +180,7 @@ impl Flows {
             is_readable: false,
             is_orphan: false,
             first: None,
-            more: VecDeque::new(),
+            more: None,
             end: None,
             waker: None,
         };
@@ -262,7 +263,7 @@ impl Flows {
     pub(in crate::rt) fn push_front(&mut self, index: u32, buf: Buf) {
         let flow = self.flow(index);
         if let Some(second) = flow.first.replace(buf) {
-            flow.more.push_front(second);
+            flow.more.get_or_insert_default().push_front(second);
         }
     }
 
@@ -412,7 +413,7 @@ impl Flows {
         flow.is_orphan = true;
         flow.is_cancelling = true; // also when a cancel is under way: another one is harmless
         flow.first = None;
-        flow.more = VecDeque::new();
+        flow.more = None;
         flow.waker = None;
         Some(flow.tag(index))
     }

@@ -40,6 +40,11 @@ pub(super) use self::ops::{Held, Loan, Op};
 /// `IORING_ENTER_GETEVENTS` in linux/io_uring.h.
 const ENTER_GETEVENTS: u32 = 1;
 
+/// Completions of a turn, and tasks that are ready, up to which an entry of the ring is not worth it for
+/// a send: its own completion, and one more turn for that, cost more than a system call. With more of
+/// them a batch is cheaper.
+pub(super) const CALM_MAX: usize = 4;
+
 /// What an entry of the ring belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tag {
@@ -115,6 +120,8 @@ pub(super) struct Driver {
     submitted: u64,
     /// Entries whose last completion has not arrived.
     under_way: u64,
+    /// Sends that may still be done without the ring in this turn.
+    calm: usize,
 }
 
 impl Driver {
@@ -132,6 +139,7 @@ impl Driver {
             pushed: 0,
             submitted: 0,
             under_way: 0,
+            calm: 0,
         })
     }
 
@@ -218,6 +226,14 @@ impl Driver {
         Ok(self.alarm.take_rung())
     }
 
+    /// Whether a send is better done at once than with the ring. Bounded in each turn, also so that
+    /// nobody goes on for ever without one.
+    pub(super) fn take_calm(&mut self) -> bool {
+        let is_calm = self.calm > 0;
+        self.calm = self.calm.saturating_sub(1);
+        is_calm
+    }
+
     /// Sets the alarm, unless it rings in time as it is.
     fn set_alarm(&mut self, first: Option<Instant>) {
         let Some(at) = first.filter(|at| self.alarm.is_later_than(*at)) else { return };
@@ -231,8 +247,10 @@ impl Driver {
 
     /// Looks at all completions.
     fn reap(&mut self) {
-        let Self { ring, ops, flows, alarm, todo, under_way, .. } = self;
-        for completion in ring.completion() {
+        let Self { ring, ops, flows, alarm, todo, under_way, calm, .. } = self;
+        let completions = ring.completion();
+        *calm = if completions.len() <= CALM_MAX { CALM_MAX } else { 0 };
+        for completion in completions {
             let (result, flags) = (completion.result(), completion.flags());
             let tag = Tag::unpack(completion.user_data());
             if !io_uring::cqueue::more(flags) {

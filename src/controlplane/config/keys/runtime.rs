@@ -83,7 +83,7 @@ const PIN: Key =
 const RING_ENTRIES: Key = key(
     "ring_entries",
     Kind::Integer(limits::RING_ENTRIES_MIN as i64, limits::RING_ENTRIES_MAX as i64),
-    "4096",
+    "1024",
     "Entries of a core's submission queue; a power of two.",
 );
 
