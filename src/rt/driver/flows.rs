@@ -83,7 +83,8 @@ pub(super) struct Flow {
     /// The connection is gone; ends with the armed receive.
     is_orphan: bool,
     first: Option<Buf>,
-    /// Behind the first, once there were some. Boxed: hardly ever used, it would fill half a line.
+    /// Behind the first, once there were some.
+    #[expect(clippy::box_collection, reason = "hardly ever used, and half a line of the cache")]
     more: Option<Box<VecDeque<Buf>>>,
     end: Option<End>,
     waker: Option<Waker>,
