@@ -325,6 +325,13 @@ impl Shard {
             sender.flush();
         }
     }
+
+    /// The same for each tick: see [`LogSender::tick`].
+    pub fn tick_log(&self) {
+        if let Some(sender) = &mut *self.log.borrow_mut() {
+            sender.tick();
+        }
+    }
 }
 
 /// How many ticks a length of time is, rounded up.

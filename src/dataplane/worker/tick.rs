@@ -36,7 +36,7 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             shard.bring_tallies();
             shard.upstreams.give_way(&shard.stats);
             shard.date.refresh();
-            shard.flush_log();
+            shard.tick_log();
             let in_use = i64::try_from(shard.buffers.stats().in_use).unwrap_or(i64::MAX);
             shard.stats.buffers_in_use.set(in_use);
             until_sweep -= 1;
