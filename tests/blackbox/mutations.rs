@@ -200,10 +200,11 @@ fn damaged_responses() {
             Err(error) => Err(format!("{error:?}")),
         };
         let path = format!("/probe-{number}");
-        // A busy machine may make the origin late; a time-out is no answer of somebody else.
+        // A busy machine may make the origin late; a time-out is no answer of somebody else. Nor is a refusal
+        // of what comes behind a whole response when this request is already on its way.
         let mut probe = proxy.connect().fetch(&path);
         for _ in 0..5 {
-            if probe.reason() == Some("upstream_timeout") {
+            if let Some("upstream_timeout" | "upstream_invalid") = probe.reason() {
                 probe = proxy.connect().fetch(&path);
             }
         }
