@@ -1,11 +1,157 @@
 //! Memory that goes back to the kernel, or is not taken for long in the first place.
 //!
 //! The allocator keeps what is freed for a while and looks at it again only when somebody asks for
-//! more. After the syntax tree of 100,000 routes (270 MiB) nobody may ask for hours.
+//! more. After the syntax tree of 100,000 routes (270 MiB) nobody may ask for hours. Large blocks it
+//! would keep for good: see [`Allocator`].
 //! Tests: here; what a process holds in `tests/blackbox/memory.rs`.
 #![allow(unsafe_code)]
 
-use std::{ffi::c_int, ffi::c_void, ptr};
+use std::{
+    alloc::{GlobalAlloc, Layout},
+    cell::Cell,
+    ffi::{c_int, c_void},
+    ptr,
+};
+
+use libmimalloc_sys::{
+    mi_free, mi_is_in_heap_region, mi_malloc_aligned, mi_realloc_aligned, mi_zalloc_aligned,
+};
+
+thread_local! {
+    static MAPS_LARGE_BLOCKS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From how many bytes on a block is large. Of the arrays of a table of 5,000 routes most are.
+const LARGE_BYTES_MIN: usize = 32 << 10;
+
+/// Up to how many: beyond that mimalloc has a page for each block, and gives it back when no change has
+/// come for a while. A mapping costs 2 us for each 4 KiB, every time.
+const LARGE_BYTES_MAX: usize = 512 << 10;
+
+/// No page is smaller, so each mapping is aligned to it.
+const PAGE_BYTES_MIN: usize = 4 << 10;
+
+/// The allocator of the program: mimalloc, but for large blocks of threads that want it so.
+///
+/// mimalloc gives back whole pages, and its page for blocks of 32 to 512 KiB is up to 4 MiB. The arrays of
+/// new rules and of those before lie in one such page in turn, so that room for both stays: 0.8 MiB with
+/// 5,000 routes. Cores pay nothing for it: they have large blocks too (bodies in HTTP/2), often, and
+/// a mapping each time would be dear.
+#[derive(Debug)]
+pub struct Allocator;
+
+/// From now on each large block that this thread allocates is a mapping of its own, gone when it is freed.
+pub fn map_large_blocks() {
+    MAPS_LARGE_BLOCKS.set(true);
+}
+
+// WHY UNSAFE: the interface of an allocator is.
+// SAFETY: a block comes from mimalloc, with the size and alignment of its layout, or is a mapping, which
+// begins at a page, has at least the bytes asked for, is zero and nobody else's. Where it came from its
+// address says, so it goes back there. Where there is no memory null is returned, as is asked for. Nothing
+// unwinds.
+unsafe impl GlobalAlloc for Allocator {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match map_if_wanted(layout) {
+            // SAFETY: as above.
+            None => unsafe { mi_malloc_aligned(layout.size(), layout.align()).cast() },
+            Some(mapping) => mapping,
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        match map_if_wanted(layout) {
+            // SAFETY: as above.
+            None => unsafe { mi_zalloc_aligned(layout.size(), layout.align()).cast() },
+            Some(mapping) => mapping,
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above. A mapping can't be ended if the process has too many; then it stays.
+        unsafe {
+            match is_mapping(block, layout) {
+                true => _ = libc::munmap(block.cast(), layout.size()),
+                false => mi_free(block.cast()),
+            }
+        }
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        // SAFETY: the caller promises that `bytes`, rounded up to the alignment, is not too much.
+        let wanted = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };
+        if !is_large(layout) && !is_large(wanted) {
+            // SAFETY: as above: it is no mapping.
+            return unsafe { mi_realloc_aligned(block.cast(), bytes, layout.align()).cast() };
+        }
+        // SAFETY: as the caller was told.
+        unsafe { self.realloc_large(block, layout, wanted) }
+    }
+}
+
+impl Allocator {
+    /// [`GlobalAlloc::realloc`] of what is large, or will be.
+    ///
+    /// # Safety
+    /// The same.
+    #[cold]
+    unsafe fn realloc_large(&self, block: *mut u8, layout: Layout, wanted: Layout) -> *mut u8 {
+        let (old, new) = (layout.size(), wanted.size());
+        // SAFETY: as the block says it is one or the other; a mapping that moves is the caller's at its
+        // new address alone. `wanted` is not empty, by what the caller promises; the new block is
+        // another one, both have the bytes that are copied, and the old one is freed once.
+        unsafe {
+            match (is_mapping(block, layout), is_large(wanted) && MAPS_LARGE_BLOCKS.get()) {
+                (false, false) => mi_realloc_aligned(block.cast(), new, layout.align()).cast(),
+                (true, true) => match libc::mremap(block.cast(), old, new, libc::MREMAP_MAYMOVE) {
+                    libc::MAP_FAILED => ptr::null_mut(),
+                    mapping => mapping.cast(),
+                },
+                _ => {
+                    let other = self.alloc(wanted);
+                    if !other.is_null() {
+                        ptr::copy_nonoverlapping(block, other, old.min(new));
+                        self.dealloc(block, layout);
+                    }
+                    other
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn is_large(layout: Layout) -> bool {
+    (LARGE_BYTES_MIN..=LARGE_BYTES_MAX).contains(&layout.size()) && layout.align() <= PAGE_BYTES_MIN
+}
+
+#[inline]
+fn is_mapping(block: *mut u8, layout: Layout) -> bool {
+    // SAFETY: any address may be asked for.
+    is_large(layout) && unsafe { !mi_is_in_heap_region(block.cast()) }
+}
+
+/// A mapping of zeros, if this thread wants one for such a block and there is one to be had.
+#[inline]
+fn map_if_wanted(layout: Layout) -> Option<*mut u8> {
+    // What a thread wants needs no memory and has no end: it may be read at any time.
+    if is_large(layout) && MAPS_LARGE_BLOCKS.get() { map(layout.size()) } else { None }
+}
+
+#[cold]
+fn map(bytes: usize) -> Option<*mut u8> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping where the kernel likes it touches nothing that is there.
+    match unsafe { libc::mmap(ptr::null_mut(), bytes, access, kind, -1, 0) } {
+        libc::MAP_FAILED => None,
+        mapping => Some(mapping.cast()),
+    }
+}
 
 /// `mi_option_purge_delay`, which libmimalloc-sys does not name. Source: mimalloc.h.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
@@ -88,6 +234,52 @@ unsafe extern "C" fn let_go(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Blocks of all sizes around the limit, growing and shrinking over it, from threads of both kinds:
+    /// their bytes go along, zeroed ones are zero, and alignment is kept.
+    #[test]
+    fn blocks_keep_their_bytes_over_the_limit() {
+        let sizes = [1, LARGE_BYTES_MIN - 1, LARGE_BYTES_MIN, 3 * LARGE_BYTES_MIN, 2 << 20];
+        let layout = |size, align| Layout::from_size_align(size, align).expect("a layout");
+        let check = move || {
+            for (size, align) in sizes.iter().flat_map(|size| [1, 64, 8192].map(|one| (*size, one)))
+            {
+                for wanted in sizes {
+                    // SAFETY: each layout is that of the block, whose bytes alone are touched.
+                    unsafe {
+                        let block = Allocator.alloc_zeroed(layout(size, align));
+                        assert!(!block.is_null() && block.addr() % align == 0);
+                        assert!(
+                            std::slice::from_raw_parts(block, size).iter().all(|one| *one == 0)
+                        );
+                        block.write_bytes(7, size);
+                        let block = Allocator.realloc(block, layout(size, align), wanted);
+                        assert!(!block.is_null() && block.addr() % align == 0);
+                        let kept = std::slice::from_raw_parts(block, size.min(wanted));
+                        assert!(kept.iter().all(|one| *one == 7), "{size} to {wanted}");
+                        block.write_bytes(9, wanted);
+                        Allocator.dealloc(block, layout(wanted, align));
+                    }
+                }
+            }
+        };
+        std::thread::spawn(check).join().expect("blocks of a core");
+        let mapped = std::thread::spawn(move || {
+            map_large_blocks();
+            check();
+            // SAFETY: as above.
+            unsafe {
+                let large = layout(LARGE_BYTES_MIN, 1);
+                let block = Allocator.alloc(large);
+                assert!(is_mapping(block, large), "a mapping of its own");
+                let elsewhere = block.addr();
+                let freed =
+                    move || Allocator.dealloc(ptr::with_exposed_provenance_mut(elsewhere), large);
+                std::thread::spawn(freed).join().expect("any thread may free it");
+            }
+        });
+        mapped.join().expect("blocks of the control plane");
+    }
 
     #[test]
     fn the_delay_is_as_before_afterwards() {

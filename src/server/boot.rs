@@ -94,6 +94,7 @@ pub fn run(
     on_ready: impl FnOnce(Running),
 ) -> Result<(), ServerError> {
     let started = Instant::now();
+    rt::memory::map_large_blocks(); // of the control thread, which this one becomes
     let origin = Origin::find_out()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -272,7 +273,7 @@ impl Boot {
         rt::memory::give_back_program();
         on_ready(Running { listeners, admin, stop: stop.clone() });
         let control = Control {
-            broadcast: Broadcast::new(Arc::clone(&self.snapshot), mailboxes),
+            broadcast: Broadcast::new(self.snapshot, mailboxes), // not a copy: it is to be let go of
             state: self.state,
             changing: Changing::new(self.preparer, self.orders),
             writer: self.writer,

@@ -143,6 +143,7 @@ pub(super) fn start(
     let (sender, steps) = mpsc::channel(2);
     let preparer = Arc::clone(preparer);
     thread::Builder::new().name("ringway-compile".into()).spawn(move || {
+        rt::memory::map_large_blocks();
         let mut preparer = preparer.lock().unwrap_or_else(PoisonError::into_inner);
         let (outcome, keeping) = match preparer.prepare(&orders) {
             Ok(prepared) => prepared,

@@ -29,6 +29,7 @@ impl Reader {
     pub(super) fn start() -> io::Result<Self> {
         let (jobs, receiver) = mpsc::channel::<Job>();
         thread::Builder::new().name("ringway-read".into()).spawn(move || {
+            rt::memory::map_large_blocks();
             for job in receiver {
                 job();
             }
