@@ -24,10 +24,6 @@ thread_local! {
 /// From how many bytes on a block is large. Of the arrays of a table of 5,000 routes most are.
 const LARGE_BYTES_MIN: usize = 32 << 10;
 
-/// Up to how many: beyond that mimalloc has a page for each block, and gives it back when no change has
-/// come for a while. A mapping costs 2 us for each 4 KiB, every time.
-const LARGE_BYTES_MAX: usize = 512 << 10;
-
 /// No page is smaller, so each mapping is aligned to it.
 const PAGE_BYTES_MIN: usize = 4 << 10;
 
@@ -126,7 +122,7 @@ impl Allocator {
 
 #[inline]
 fn is_large(layout: Layout) -> bool {
-    (LARGE_BYTES_MIN..=LARGE_BYTES_MAX).contains(&layout.size()) && layout.align() <= PAGE_BYTES_MIN
+    layout.size() >= LARGE_BYTES_MIN && layout.align() <= PAGE_BYTES_MIN
 }
 
 #[inline]
