@@ -56,6 +56,15 @@ pub fn status_of(reason: Reason) -> u8 {
     }
 }
 
+/// Whether the trailers of a response, each line with its CRLF, say that a call failed.
+pub fn has_failed(trailers: &[u8]) -> bool {
+    let lines = trailers.split(|byte| *byte == b'\n');
+    let mut fields =
+        lines.filter_map(|line| line.split_at_checked(line.iter().position(|b| *b == b':')?));
+    let status = fields.find(|(name, _)| name.eq_ignore_ascii_case(b"grpc-status"));
+    status.is_some_and(|(_, value)| value[1..].trim_ascii() != b"0")
+}
+
 /// The path of a health check. Source: grpc/doc/health-checking.md.
 pub const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 
@@ -142,6 +151,14 @@ pub fn write_failure(out: &mut Vec<u8>, reason: Reason) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trailers_say_whether_a_call_failed() {
+        assert!(has_failed(b"grpc-status: 13\r\ngrpc-message: x\r\n"));
+        assert!(has_failed(b"x: 1\r\nGrpc-Status:5\r\n") && has_failed(b"grpc-status:\r\n"));
+        assert!(!has_failed(b"grpc-status: 0\r\n") && !has_failed(b"grpc-status:0\r\nx: 5\r\n"));
+        assert!(!has_failed(b"") && !has_failed(b"x-grpc-status: 5\r\n"));
+    }
 
     #[test]
     fn calls_by_their_type() {

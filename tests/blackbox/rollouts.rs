@@ -12,7 +12,10 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Origin, PATIENCE, Ringway, Step, eventually, origin::reply, process::signal,
+    Client, Origin, PATIENCE, Ringway, Step, eventually,
+    frames::{Http2, block_on},
+    origin::reply,
+    process::signal,
     wire::Message,
 };
 
@@ -111,6 +114,49 @@ fn a_bad_version_is_rolled_back_before_two_percent_of_all_have_failed() {
     // Begun anew it runs again.
     assert_eq!(order(&proxy, "resume").status(), 200);
     assert_eq!(state(&proxy)["state"], "running");
+}
+
+/// gRPC calls fail inside a response with status 200, in its trailers or, without a body, in its head.
+#[test]
+fn a_version_whose_calls_fail_is_rolled_back() {
+    let answers = |status: u8| {
+        Origin::auto(move |seen| {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n";
+            let rest = match seen.head.word(1) {
+                "/t/Trailers" => {
+                    format!("transfer-encoding: chunked\r\n\r\n0\r\ngrpc-status: {status}\r\n\r\n")
+                }
+                _ => format!("content-length: 0\r\ngrpc-status: {status}\r\n\r\n"),
+            };
+            vec![Step::Send(format!("{head}{rest}").into_bytes())]
+        })
+    };
+    let (good, bad) = (answers(0), answers(13));
+    for path in ["/t/Trailers", "/t/Head"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let keys = format!("{QUICK}\nstages = [\"50%\", \"100%\"]");
+        let text = text([&good, &bad], directory.path(), &keys);
+        let listener = "http = [\"h1\", \"h2\"]\n[[route]]";
+        let proxy = Ringway::start_text(&text.replacen("[[route]]", listener, 1));
+        let end = block_on(async {
+            let client = Http2::connect(proxy.address()).await;
+            loop {
+                for _ in 0..40 {
+                    let call = http::Request::post(format!("http://a.test{path}"))
+                        .header("content-type", "application/grpc")
+                        .body(())
+                        .expect("a request");
+                    let answer = client.request(call, Some("\0\0\0\0\0".into()), None).await;
+                    assert_eq!(answer.expect("an answer").status, 200);
+                }
+                let state = state(&proxy);
+                if state["state"] != "running" {
+                    break state;
+                }
+            }
+        });
+        assert_eq!(end["state"], "rolled_back", "{path}: {end}");
+    }
 }
 
 #[test]

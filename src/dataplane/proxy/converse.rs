@@ -44,6 +44,7 @@ impl Exchange<'_> {
             method: head.method(),
             version: head.version(),
             upgrade: head.upgrade(),
+            is_call: self.call.is_some(),
             keep_alive: head.keep_alive(),
         };
         let has_body = !matches!(framing, Framing::Empty | Framing::Length(0));

@@ -256,7 +256,7 @@ impl Exchange<'_> {
         let is_cut = record.reason == Some(Reason::UpstreamTruncated);
         if let Some(choice) = choice {
             let micros = record.upstream_micros.unwrap_or(micros);
-            let is_error = record.status >= 500 || is_cut;
+            let is_error = record.status >= 500 || is_cut || self.progress.call_failed;
             split.cell.record(self.shard.core, choice, is_error, micros);
         }
     }

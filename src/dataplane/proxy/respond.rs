@@ -20,9 +20,12 @@ use crate::{
         socket::{Broken, Socket},
     },
     policy::pace::Pace,
-    proto::h1::{
-        ChunkDecoder, ChunkError, Framing, HeadLimits, Method, Parse, ResponseForward,
-        ResponseHead, ResponseTo, Version, write_response_head,
+    proto::{
+        grpc,
+        h1::{
+            ChunkDecoder, ChunkError, Framing, HeadLimits, Method, Parse, ResponseForward,
+            ResponseHead, ResponseTo, Version, write_response_head,
+        },
     },
     rt::{self, Buf},
 };
@@ -46,6 +49,8 @@ pub(super) struct Progress {
     pub(super) is_close_delimited: bool,
     /// Body bytes sent.
     pub(super) bytes: u64,
+    /// A gRPC call failed, inside a response whose status is 200.
+    pub(super) call_failed: bool,
     /// When the final head arrived.
     pub(super) head_at: Option<Instant>,
 }
@@ -79,6 +84,8 @@ pub(super) struct RequestFacts {
     pub(super) version: Version,
     /// Whether an upgrade was asked for.
     pub(super) upgrade: bool,
+    /// Whether it is a gRPC call.
+    pub(super) is_call: bool,
     /// Whether the client wants to keep its connection.
     pub(super) keep_alive: bool,
 }
@@ -242,6 +249,11 @@ impl Respond<'_> {
         }
         let upgraded = self.response.is_upgrade();
         let head = input.as_ref().map_or(&[][..], Buf::data);
+        if self.request.is_call {
+            // A call may fail without a body: then its status is here.
+            let mut statuses = self.response.field_values(head, b"grpc-status");
+            self.progress.call_failed = statuses.next().is_some_and(|status| status != b"0");
+        }
         let recode = match self.browser.take() {
             Some(browser) => browser.respond(self.response, head, self.cookies),
             None => None,
@@ -286,6 +298,7 @@ impl Respond<'_> {
             },
         };
         let sent = relay.run().await;
+        let has_failed = grpc::has_failed(relay.source.trailers());
         if sent.is_err() && !relay.head.is_empty() {
             // Nothing has left yet: the client can still be told.
             self.progress.status = 0;
@@ -293,6 +306,7 @@ impl Respond<'_> {
             self.client.end_after(u64::MAX);
         }
         sent?;
+        self.progress.call_failed |= self.request.is_call && has_failed;
         let whole = self.upload.is_done.get();
         // Bytes behind the response answer no request: nobody must ever get them.
         let endpoint_reusable = endpoint_reusable

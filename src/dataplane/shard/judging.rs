@@ -32,6 +32,9 @@ impl Shard {
         if let (Some(leave), Some(rule)) = (leave, guards.endpoint_breaker()) {
             let change = endpoint.cell.breaker().report(leave, outcome, rule, now_ms);
             self.note_breaker(upstream, change);
+            if change.is_some() {
+                upstream.cell.changed(); // another one may be picked now, or one less
+            }
         }
         if outcome != Outcome::Unknown && guards.overload.as_ref().is_some_and(|rule| rule.adaptive)
         {
