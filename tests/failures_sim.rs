@@ -1,8 +1,12 @@
 //! A seeded simulation of upstreams that fail: the pure rules for ejections, breakers, further tries and
 //! overload together, over random histories of endpoints that die, fail in part, slow down and recover,
-//! on several simulated cores. No socket, no clock.
+//! on several simulated cores. No socket, no clock. What they answer is compared with `failures/model.rs`
+//! at every step, so a rule that is off by one is found whether or not a bound is broken by it.
 //!
 //! A failure prints its seed; `RINGWAY_SIM_SEED=n cargo test --test failures_sim` runs that one alone.
+
+#[path = "failures/model.rs"]
+mod model;
 
 use ringway::{
     base::limits,
@@ -12,7 +16,7 @@ use ringway::{
         overload::{Importance, LoadCell, OverloadRule},
         retry::{RetryBudget, RetryRule},
     },
-    snapshot::cells::{EndpointCell, UpstreamCell},
+    snapshot::cells::{EndpointCell, Health, UpstreamCell, Voice},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -52,6 +56,7 @@ struct Endpoint {
     cell: Arc<EndpointCell>,
     fails: u64,
     noted: Seen,
+    record: model::Record,
 }
 
 struct World {
@@ -63,10 +68,12 @@ struct World {
     retry: RetryRule,
     overload: OverloadRule,
     upstream_breaker: BreakerCell,
+    breaker_model: model::Breaker,
     budget: RetryBudget,
+    budget_model: model::Budget,
     load: LoadCell,
     /// Requests under way that hold leave of the breaker and a place: hung ones.
-    hung: Vec<(u64, Option<Leave>)>,
+    hung: Vec<(u64, Option<(Leave, model::Passed)>)>,
     received: u64,
     further: u64,
     trials: u64,
@@ -78,8 +85,12 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let upstream = UpstreamCell::new();
-        let endpoint =
-            |_| Endpoint { cell: EndpointCell::new(&upstream), fails: 0, noted: Seen::default() };
+        let endpoint = |_| Endpoint {
+            cell: EndpointCell::new(&upstream),
+            fails: 0,
+            noted: Seen::default(),
+            record: model::Record::default(),
+        };
         let endpoints = (0..1 + random.below(6)).map(endpoint).collect();
         let passive = PassiveRule {
             consecutive_errors: random.one_of(&[0, 2, 5]),
@@ -110,7 +121,7 @@ impl World {
             body_bytes_max: 0,
         };
         let overload = OverloadRule {
-            requests_max: random.one_of(&[1, 4, 50]),
+            requests_max: random.one_of(&[1, 5, 50]),
             connections_max: None,
             pending_max: 2,
             pending_timeout_ms: 100,
@@ -125,7 +136,9 @@ impl World {
             retry,
             overload,
             upstream_breaker: BreakerCell::default(),
+            breaker_model: model::Breaker::default(),
             budget: RetryBudget::default(),
+            budget_model: model::Budget::new(),
             load: LoadCell::default(),
             hung: Vec::new(),
             received: 0,
@@ -137,8 +150,11 @@ impl World {
 
     fn pick(&mut self, avoid: Option<usize>) -> Option<usize> {
         let usable = |one: &Endpoint| one.cell.is_available(self.now_ms);
-        let unusable = self.endpoints.iter().filter(|one| one.cell.is_out(self.now_ms)).count();
+        let can_be_used = |one: &&Endpoint| usable(one) && !one.cell.is_on_trial();
+        let unusable = self.endpoints.len() - self.endpoints.iter().filter(can_be_used).count();
         let panic = outlier::is_panic(&self.passive, self.endpoints.len(), unusable);
+        let is_much = unusable > model::ejected_max(&self.passive, self.endpoints.len());
+        assert_eq!(panic, is_much && self.passive.panic == Panic::All);
         let all: Vec<usize> = (0..self.endpoints.len())
             .filter(|at| Some(*at) != avoid && (panic || usable(&self.endpoints[*at])))
             .collect();
@@ -152,7 +168,9 @@ impl World {
         if !again && out >= outlier::eject_max(&self.passive, self.endpoints.len()) {
             return;
         }
-        let until_ms = now_ms + outlier::ejection_ms(&self.passive, cell.ejections());
+        let length_ms = outlier::ejection_ms(&self.passive, cell.ejections());
+        assert_eq!(length_ms, self.endpoints[at].record.eject(&self.passive));
+        let (cell, until_ms) = (&self.endpoints[at].cell, now_ms + length_ms);
         let done = if again { cell.eject_again(until_ms) } else { cell.eject(until_ms, now_ms) };
         assert!(done, "one core: nobody was faster");
     }
@@ -173,7 +191,10 @@ impl World {
         let micros = 1_000 + self.endpoints[at].fails * 50;
         self.endpoints[at].noted.note(!is_good, micros);
         match (is_trial, is_good) {
-            (true, true) => cell.readmit(now_ms),
+            (true, true) => {
+                cell.readmit(now_ms);
+                self.endpoints[at].record.readmit();
+            }
             (true, false) => self.eject(at, true),
             (false, true) => cell.note_success(),
             (false, false) => {
@@ -190,19 +211,29 @@ impl World {
     fn request(&mut self) {
         self.received += 1;
         self.budget.earn(u64::from(self.retry.budget_per_10k), self.now_ms);
+        self.budget_model.earn(self.retry.budget_per_10k, self.now_ms);
         let importance =
             self.random.one_of(&[Importance::Low, Importance::Normal, Importance::High]);
-        if !self.load.enter(&self.overload, importance) {
+        let (limit, before) = (self.load.limit(&self.overload), self.load.in_flight());
+        let is_room = match importance {
+            Importance::Low => before < limit - limit / 5,
+            _ => before < limit,
+        };
+        assert_eq!(self.load.enter(&self.overload, importance), is_room);
+        if !is_room {
             return;
         }
         assert!(self.load.in_flight() <= self.overload.requests_max);
-        let Ok(leave) = self.upstream_breaker.admit(&self.breaker, self.now_ms) else {
-            return self.load.leave();
-        };
+        let leave = self.upstream_breaker.admit(&self.breaker, self.now_ms).ok();
+        let passed = self.breaker_model.admit(&self.breaker, self.now_ms);
+        assert_eq!(leave.is_some(), passed.is_some(), "{:?}", self.breaker_model);
+        let Some(leave) = leave.zip(passed) else { return self.load.leave() };
         let (mut last, mut outcome) = (None, Outcome::Unknown);
         for number in 0..=self.retry.attempts {
             if number > 0 {
-                if !self.budget.take(self.now_ms) {
+                let is_paid = self.budget.take(self.now_ms);
+                assert_eq!(is_paid, self.budget_model.take(self.now_ms), "{:?}", self.budget_model);
+                if !is_paid {
                     break;
                 }
                 self.further += 1;
@@ -225,8 +256,14 @@ impl World {
             let leave = (self.random.below(2) == 0).then_some(leave);
             return self.hung.push((until, leave));
         }
-        self.upstream_breaker.report(leave, outcome, &self.breaker, self.now_ms);
+        self.report(leave, outcome);
         self.load.leave();
+    }
+
+    fn report(&mut self, (leave, passed): (Leave, model::Passed), outcome: Outcome) {
+        self.upstream_breaker.report(leave, outcome, &self.breaker, self.now_ms);
+        self.breaker_model.report(passed, outcome, &self.breaker, self.now_ms);
+        assert_eq!(self.upstream_breaker.state(), self.breaker_model.state());
     }
 
     fn step(&mut self, after_ms: u64, requests: u64) {
@@ -236,17 +273,20 @@ impl World {
         self.hung = left;
         for (_, leave) in due {
             if let Some(leave) = leave {
-                self.upstream_breaker.report(leave, Outcome::Failed, &self.breaker, self.now_ms);
+                self.report(leave, Outcome::Failed);
             }
             self.load.leave();
         }
         for _ in 0..requests {
             self.request();
         }
-        self.load.learn(&self.overload, requests, requests * 1_000, self.now_ms);
+        let slow = if self.is_lossy { self.random.one_of(&[1, 1, 1, 30]) } else { 1 };
+        self.load.learn(&self.overload, requests, requests * slow * 1_000, self.now_ms);
+        let limit = self.load.limit(&self.overload);
+        assert!(limit >= self.overload.requests_max.min(2), "a limit of {limit} never grows again");
         self.judge();
         let out = self.endpoints.iter().filter(|one| one.cell.is_out(self.now_ms)).count();
-        let most = outlier::eject_max(&self.passive, self.endpoints.len());
+        let most = model::ejected_max(&self.passive, self.endpoints.len());
         assert!(out <= most, "{out} of {} are ejected, {most} may be", self.endpoints.len());
         let budget = self.received * u64::from(self.retry.budget_per_10k) / 10_000;
         let floor = self.now_ms / limits::RETRY_FLOOR_INTERVAL.as_millis() as u64;
@@ -257,7 +297,13 @@ impl World {
     fn judge(&mut self) {
         let (now_ms, window_ms) = (self.now_ms, self.passive.window_ms);
         for one in &mut self.endpoints {
-            one.cell.window().add(std::mem::take(&mut one.noted), window_ms, now_ms);
+            let noted = std::mem::take(&mut one.noted);
+            one.cell.window().add(noted, window_ms, now_ms);
+            one.record.add(noted, now_ms);
+            assert_eq!(
+                one.cell.window().sum(window_ms, now_ms),
+                one.record.sum(&self.passive, now_ms)
+            );
         }
         let sum = |one: &Endpoint| one.cell.window().sum(window_ms, now_ms);
         let sums: Vec<Seen> = self.endpoints.iter().map(sum).collect();
@@ -265,7 +311,9 @@ impl World {
             if self.endpoints[at].cell.is_out(now_ms) {
                 continue;
             }
-            let why = outlier::judge_alone(&self.passive, &sums[at]).or_else(|| {
+            let alone = outlier::judge_alone(&self.passive, &sums[at]);
+            assert_eq!(alone.is_some(), model::fails_too_often(&self.passive, &sums[at]));
+            let why = alone.or_else(|| {
                 let others = sums.iter().enumerate().filter(|(other, _)| {
                     *other != at && !self.endpoints[*other].cell.is_out(now_ms)
                 });
@@ -284,12 +332,20 @@ impl World {
                 let at = self.random.below(self.endpoints.len() as u64) as usize;
                 self.endpoints[at].fails = self.random.one_of(&[0, 0, 30, 100, 100]);
             }
-            let requests = self.random.one_of(&[0, 1, 2, 8]);
+            if self.random.below(10) == 0 {
+                let at = self.random.below(self.endpoints.len() as u64) as usize;
+                let health = self.random.one_of(&[Health::Up, Health::Down, Health::Draining]);
+                self.endpoints[at].cell.set_health(Voice::Check, health, self.now_ms);
+            }
+            let requests = self.random.one_of(&[0, 1, 2, 8, 40]);
             self.step(STEP_MS, requests);
         }
         // From here on all are good. The longest ejection of this history and a lost trial or two
         // must be over in time, whatever happened before.
-        self.endpoints.iter_mut().for_each(|one| one.fails = 0);
+        for one in &mut self.endpoints {
+            one.fails = 0;
+            one.cell.set_health(Voice::Check, Health::Up, self.now_ms);
+        }
         let longest = self.endpoints.iter().map(|one| one.cell.ejected_until_ms()).max();
         let wait_ms = longest.unwrap_or(0).saturating_sub(self.now_ms);
         self.is_lossy = false;
