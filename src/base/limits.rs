@@ -311,6 +311,16 @@ pub const H2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// one connection's uploads can hold in memory.
 pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// What DATA frames of less than 256 bytes that wait to be read on a client's connection may cost beside their
+/// content, in bytes as the `h2` crate counts: 256 for each, less its length. With more the connection ends. Streams of small
+/// gRPC messages fill a window of 64 KiB with up to ten thousand frames, 2.7 MB, when an endpoint falls behind: this is
+/// three of them, and no more than the buffers of 128 streams.
+pub const H2_SMALL_FRAMES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The same on a connection to an endpoint, which calls of many clients share: none of them may end it by being slow, so
+/// this is what a window of `H2_CONNECTION_WINDOW_BYTES` costs that is full of gRPC messages with nothing in them.
+pub const H2_LINK_SMALL_FRAMES_BYTES_MAX: usize = H2_CONNECTION_WINDOW_BYTES as usize / 5 * 256;
+
 /// Bytes of one stream that wait in its connection to be sent, all of them within the peer's window.
 pub const H2_SEND_BYTES_MAX: usize = 64 * 1024;
 

@@ -1,10 +1,13 @@
 //! Rules of HTTP/2 that the crate below does not hold, and trailers beside a length.
 
+use bytes::Bytes;
+use http::{Method, Response};
+
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway,
     frames::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS, fields,
-        frame, get,
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS,
+        endpoint, fields, frame, get,
     },
 };
 
@@ -94,4 +97,49 @@ fn what_is_wrong_is_called_by_its_name() {
         assert!(raw.read_to_end(PATIENCE).1, "the connection ends");
     }
     assert_eq!(origin.seen_count(), 0);
+}
+
+/// Takes nothing of an upload, and answers `/many` with thousands of small messages.
+async fn serve_slowly(stream: tokio::net::TcpStream) {
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(0);
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+    let (mut uploads, mut open) = (Vec::new(), Vec::new()); // dropped, they would be reset
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        if request.method() == Method::POST {
+            uploads.push((request, respond));
+            continue;
+        }
+        let is_many = request.uri().path() == "/many";
+        let Ok(mut send) = respond.send_response(Response::new(()), !is_many) else { continue };
+        for _ in 0..if is_many { 10_000 } else { 0 } {
+            let _ = send.send_data(Bytes::from_static(b"\0\0\0\0\x01x"), false);
+        }
+        open.push(send);
+    }
+}
+
+/// Windows full of messages of a few bytes, as gRPC sends them, are no flood: neither end gives its connection
+/// up, which others share.
+#[test]
+fn small_messages_that_wait_end_no_connection() {
+    let conf = Conf::to(endpoint(serve_slowly)).one_core().upstream("http = \"h2\"");
+    let proxy = Ringway::start(&conf.listener("http = [\"h1\", \"h2\"]"));
+    let mut raw = Raw::connect(proxy.address());
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a.test"), (":path", "/")];
+    raw.frame(HEADERS, END_HEADERS, 1, &fields(&head));
+    for _ in 0..100 {
+        raw.send(&frame(DATA, 0, 1, b"\0\0\0\0\x01x").repeat(100));
+    }
+    raw.frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/"));
+    assert_eq!(raw.outcome(3), 200);
+    let mut slow = Raw::connect_with(proxy.address(), &[(4, 0)]);
+    slow.frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/many"));
+    assert_eq!(slow.outcome(1), 200);
+    for stream in (5..45).step_by(2) {
+        raw.frame(HEADERS, END_STREAM | END_HEADERS, stream, &get("/"));
+        assert_eq!(raw.outcome(stream), 200);
+    }
+    assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
+    assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 1.0);
 }

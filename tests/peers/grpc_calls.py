@@ -12,6 +12,8 @@ import urllib.request
 from concurrent import futures
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 MESSAGES = 10_000
 CANCELLED = 200
@@ -124,6 +126,16 @@ def check(port, admin, server, pid):
     assert list(answers) == []
     print("one message at a time, both ways: ok")
 
+    checks = health_pb2_grpc.HealthStub(channel)
+    assert checks.Check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+    watched = checks.Watch(health_pb2.HealthCheckRequest())
+    assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+    watched.cancel()
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    answers = list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([asked])))
+    assert [one.name for one in answers[0].list_services_response.service] == ["grpc.health.v1.Health"]
+    print("health checks, reflection: ok")
+
     memory = []
     for _ in range(ROUNDS):
         cancel(many_call, echo_call, count_call)
@@ -148,6 +160,10 @@ def check(port, admin, server, pid):
 def main(ringway):
     server = grpc.server(futures.ThreadPoolExecutor(32))
     server.add_generic_rpc_handlers((Calls(),))
+    servicer = health.HealthServicer()
+    servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection(["grpc.health.v1.Health"], server)
     endpoint = server.add_insecure_port("127.0.0.1:0")
     server.start()
     port, admin = free_port(), free_port()
@@ -163,6 +179,10 @@ def main(ringway):
             [[route]]
             id = "echo"
             path_prefix = "/test.Echo"
+            upstream = "echo"
+            [[route]]
+            id = "services"
+            path_regex = "^/grpc\\\\.(health|reflection)\\\\."
             upstream = "echo"
             [[upstream]]
             name = "echo"

@@ -368,6 +368,7 @@ fn builder(limits: &CarrierLimits) -> Builder {
         .max_concurrent_streams(limits.streams_max)
         .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
         .max_send_buffer_size(limits::H2_SEND_BYTES_MAX)
+        .data_frame_budget(limits::H2_SMALL_FRAMES_BYTES_MAX)
         .max_pending_accept_reset_streams(limits::H2_RESETS_PENDING_MAX)
         .max_local_error_reset_streams(Some(limits::H2_RESETS_LOCAL_MAX))
         .enable_connect_protocol();

@@ -134,6 +134,7 @@ impl Link {
             .initial_connection_window_size(limits::H2_CONNECTION_WINDOW_BYTES)
             .max_header_list_size(limits::RESPONSE_HEAD_BYTES_MAX as u32)
             .max_send_buffer_size(limits::H2_SEND_BYTES_MAX)
+            .data_frame_budget(limits::H2_LINK_SMALL_FRAMES_BYTES_MAX)
             .max_local_error_reset_streams(Some(limits::H2_RESETS_LOCAL_MAX))
             .enable_push(false);
         let (send, mut connection) = Box::pin(builder.handshake::<_, Chunk>(io)).await.ok()?;
