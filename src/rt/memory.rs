@@ -13,9 +13,8 @@ use std::{
     ptr,
 };
 
-use libmimalloc_sys::{
-    mi_free, mi_is_in_heap_region, mi_malloc_aligned, mi_realloc_aligned, mi_zalloc_aligned,
-};
+use libmimalloc_sys::mi_is_in_heap_region;
+use mimalloc::MiMalloc;
 
 thread_local! {
     static MAPS_LARGE_BLOCKS: Cell<bool> = const { Cell::new(false) };
@@ -51,7 +50,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match map_if_wanted(layout) {
             // SAFETY: as above.
-            None => unsafe { mi_malloc_aligned(layout.size(), layout.align()).cast() },
+            None => unsafe { MiMalloc.alloc(layout) },
             Some(mapping) => mapping,
         }
     }
@@ -60,7 +59,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match map_if_wanted(layout) {
             // SAFETY: as above.
-            None => unsafe { mi_zalloc_aligned(layout.size(), layout.align()).cast() },
+            None => unsafe { MiMalloc.alloc_zeroed(layout) },
             Some(mapping) => mapping,
         }
     }
@@ -71,7 +70,7 @@ unsafe impl GlobalAlloc for Allocator {
         unsafe {
             match is_mapping(block, layout) {
                 true => _ = libc::munmap(block.cast(), layout.size()),
-                false => mi_free(block.cast()),
+                false => MiMalloc.dealloc(block, layout),
             }
         }
     }
@@ -82,7 +81,7 @@ unsafe impl GlobalAlloc for Allocator {
         let wanted = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };
         if !is_large(layout) && !is_large(wanted) {
             // SAFETY: as above: it is no mapping.
-            return unsafe { mi_realloc_aligned(block.cast(), bytes, layout.align()).cast() };
+            return unsafe { MiMalloc.realloc(block, layout, bytes) };
         }
         // SAFETY: as the caller was told.
         unsafe { self.realloc_large(block, layout, wanted) }
@@ -102,7 +101,7 @@ impl Allocator {
         // another one, both have the bytes that are copied, and the old one is freed once.
         unsafe {
             match (is_mapping(block, layout), is_large(wanted) && MAPS_LARGE_BLOCKS.get()) {
-                (false, false) => mi_realloc_aligned(block.cast(), new, layout.align()).cast(),
+                (false, false) => MiMalloc.realloc(block, layout, new),
                 (true, true) => match libc::mremap(block.cast(), old, new, libc::MREMAP_MAYMOVE) {
                     libc::MAP_FAILED => ptr::null_mut(),
                     mapping => mapping.cast(),
@@ -235,7 +234,8 @@ mod tests {
     /// their bytes go along, zeroed ones are zero, and alignment is kept.
     #[test]
     fn blocks_keep_their_bytes_over_the_limit() {
-        let sizes = [1, LARGE_BYTES_MIN - 1, LARGE_BYTES_MIN, 3 * LARGE_BYTES_MIN, 2 << 20];
+        let sizes =
+            [1, LARGE_BYTES_MIN - 1, LARGE_BYTES_MIN, 3 * LARGE_BYTES_MIN, 2 << 20, 5 << 20];
         let layout = |size, align| Layout::from_size_align(size, align).expect("a layout");
         let check = move || {
             for (size, align) in sizes.iter().flat_map(|size| [1, 64, 8192].map(|one| (*size, one)))
