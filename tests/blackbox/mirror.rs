@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Origin, PATIENCE, Ringway, Step, eventually,
+    Conf, Origin, PATIENCE, Ringway, Step, eventually,
     frames::{Http2, block_on},
     origin::{Seen, reply},
+    tls::{Authority, rules_out},
 };
 
 /// A route to the first origin with a mirror to the second.
@@ -114,4 +115,53 @@ fn streams_of_http2_are_mirrored_too() {
         assert_eq!(client.get("/in/h2").await.expect("an answer").status, 200);
     });
     assert_eq!(shadow.wait_seen(1)[0].head.word(1), "/h2");
+}
+
+/// The endpoints of a mirror may want TLS, HTTP/2 or the PROXY protocol like any others: they are played
+/// by another ringway.
+#[test]
+fn copies_go_by_tls_http2_and_the_proxy_protocol() {
+    if rules_out("mirrors", "the listeners behind say themselves what they speak") {
+        return;
+    }
+    let authority = Authority::new();
+    let pair = authority.issue("a", &["a.test"]);
+    let tls = format!("tls = {{ certificates = [{{ {} }}] }}", pair.toml());
+    let trust = format!("[upstream.tls]\nca = {:?}\nsni = \"a.test\"\n", authority.path());
+    let h2 = "http = \"h2\"\n";
+    let cases = [
+        (format!("http = [\"h1\"]\n{tls}"), String::new(), trust.clone()),
+        (format!("http = [\"h2\"]\n{tls}"), h2.to_owned(), trust),
+        ("http = [\"h2\"]".to_owned(), h2.to_owned(), String::new()),
+        (
+            "proxy_protocol = true\ntrusted_proxies = [\"127.0.0.1/32\"]".to_owned(),
+            "proxy_protocol = \"v2\"\n".to_owned(),
+            String::new(),
+        ),
+    ];
+    for (listener, upstream, more) in cases {
+        let (origin, shadow) = (Origin::echo(), Origin::echo());
+        let behind = Ringway::start(&Conf::to(shadow.address).one_core().listener(&listener));
+        let text = text(&origin, behind.address(), "");
+        let text = match more.is_empty() {
+            true => text,
+            false => text.replace(
+                &format!("http://{}", behind.address()),
+                &format!("https://{}", behind.address()),
+            ),
+        };
+        let text = text.replace("name = \"shadow\"\n", &format!("name = \"shadow\"\n{upstream}"));
+        let proxy = Ringway::start_text(&format!("{text}{more}"));
+        let mut client = proxy.connect();
+        for n in 0..3 {
+            client.post(&format!("/in/{n}"), b"hello");
+            assert_eq!(client.response().status(), 200);
+            wait_for(&proxy, "answered", f64::from(n + 1));
+        }
+        let seen = shadow.wait_seen(3);
+        assert!(seen.iter().all(|one| one.head.get("x-ringway-mirror") == Some("1")), "{listener}");
+        assert!(seen.iter().all(|one| one.body == b"hello"), "{listener}");
+        let accepted = behind.metric("ringway_connections_accepted_total", "");
+        assert_eq!(accepted, 1.0, "one after the other on one connection: {listener}");
+    }
 }
