@@ -110,3 +110,20 @@ fn a_quantile_is_learned() {
     }
     assert!(proxy.metric("ringway_hedged_total", "answered=\"second\"") >= 1.0);
 }
+
+/// The rules change while two endpoints are asked that the new ones do not have: one of them still
+/// answers, the other is let go of, and what comes next obeys the new rules.
+#[test]
+fn the_rules_change_while_two_are_asked() {
+    let (one, two, third) = (Origin::start(), Origin::start(), Origin::echo());
+    let proxy = proxy(&[&one, &two], "5ms", "");
+    let mut client = proxy.connect();
+    client.get("/");
+    let (first, second) = (one.next_request(), two.next_request());
+    proxy.reload(&Conf::to(third.address).one_core().text()).wait_until_applied_on_all_cores();
+    second.reply(200, "second");
+    assert_eq!(client.response().text(), "second");
+    assert_eq!(client.fetch("/next").text(), "GET /next");
+    drop(first);
+    assert_eq!(proxy.stop().access_log.len(), 2, "each request is logged exactly once");
+}
