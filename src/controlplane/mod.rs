@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod broadcast;
+pub mod by_hand;
 pub mod carry;
 pub mod certificates;
 pub mod changes;
@@ -23,4 +24,5 @@ pub mod series;
 pub mod source;
 pub mod standing;
 pub mod state;
+mod state_file;
 pub mod store;

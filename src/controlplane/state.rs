@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::{
     controlplane::{
+        by_hand::ByHand,
         changes::Changes,
         config::{Known, overlay::Overlay},
         dns::Names,
@@ -88,6 +89,8 @@ pub struct State {
     pub names: Arc<Names>,
     /// Rollouts and what they have come to.
     pub rollouts: Arc<Rollouts>,
+    /// Where it is written down what operators say of endpoints.
+    pub by_hand: Arc<ByHand>,
     /// Wakes whoever waits for cores to obey, each time that one does.
     pub acknowledged: Notify,
     phase: AtomicU8,
@@ -198,6 +201,7 @@ impl State {
             heartbeats: Heartbeats::default(),
             names: Arc::default(),
             rollouts: Arc::default(),
+            by_hand: Arc::default(),
             acknowledged: Notify::new(),
             phase,
             rules: Mutex::new(rules),

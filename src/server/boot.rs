@@ -14,6 +14,7 @@ use crate::{
     controlplane::{
         admin,
         broadcast::{Broadcast, Send},
+        by_hand::ByHand,
         carry::Carry,
         certificates::files,
         changes::{Changes, Orders},
@@ -201,6 +202,8 @@ impl Boot {
         let (changes, orders) = Changes::new();
         let mut state = State::new(started, stats, log, describe(&driver), changes, rules);
         state.names = Arc::clone(&reader.names);
+        let by_hand = ByHand::go_on(inherited.by_hand, kept.directory.as_deref(), &snapshot);
+        state.by_hand = Arc::new(by_hand);
         let saved = rules::rollouts(inherited.rollouts, kept.directory.as_deref());
         state.rollouts = Arc::new(Rollouts::new(saved, kept.directory));
         let state = Arc::new(state);

@@ -19,6 +19,7 @@ use tokio::{
 use crate::{
     controlplane::{
         broadcast::Broadcast,
+        by_hand,
         changes::{Applied, Change, Edit, Order, Refused, Why},
         export::access_log::{Sink, Writer},
         log,
@@ -29,6 +30,7 @@ use crate::{
         error::ServerError,
         prepare::{Done, Kept, Outcome, Ready},
         rules, systemd,
+        upgrade::Handover,
         upgrading::Upgrading,
     },
     snapshot::messages::{End, FromWorker},
@@ -173,10 +175,14 @@ impl Control {
         if !self.upgrading.is_under_way() {
             self.changing.start();
         } else if !self.changing.is_preparing() {
-            let version = self.state.rules().snapshot.version;
+            let snapshot = Arc::clone(&self.state.rules().snapshot);
             // What the successor goes on from must not move meanwhile.
             self.state.rollouts.hold(true);
-            let is_started = self.upgrading.start(version, self.state.rollouts.saved());
+            let is_started = self.upgrading.start(Handover {
+                version: snapshot.version,
+                rollouts: self.state.rollouts.saved(),
+                by_hand: by_hand::said(&snapshot).collect(),
+            });
             self.state.rollouts.hold(is_started);
         }
     }
@@ -343,6 +349,7 @@ impl Control {
                 rules.known = known;
             }
         }
+        self.state.by_hand.keep_aside(&snapshot); // endpoints that are gone are forgotten
         let cores: Vec<usize> = self.workers.iter().map(|worker| worker.core).collect();
         self.upgrading.hold(&cores, &sockets, |id| snapshot.listener_index(id).is_some());
         let version = snapshot.version;

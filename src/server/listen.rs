@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     base::ids::ListenerId,
-    controlplane::{carry, rollout::Saved},
+    controlplane::{by_hand::Said, carry, rollout::Saved},
     rt::{self, Bound},
     server::error::ServerError,
     snapshot::{AdminSettings, Listener, Snapshot, messages::ListenSocket},
@@ -39,6 +39,8 @@ pub(super) struct Inherited {
     pub(super) version: u64,
     /// What its rollouts had come to.
     pub(super) rollouts: Vec<Saved>,
+    /// What operators said of its endpoints.
+    pub(super) by_hand: Vec<Said>,
 }
 
 /// The sockets of one core: position of the listener in the snapshot, and the socket.

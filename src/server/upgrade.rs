@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::{ids::ListenerId, limits::UPGRADE_MAX},
-    controlplane::rollout::Saved,
+    controlplane::{by_hand::Said, rollout::Saved},
     rt::{
         Bound,
         service::{self, FDS_PER_MESSAGE_MAX},
@@ -40,6 +40,17 @@ const READY: &[u8] = b"ready";
 /// Bytes of one message: [`FDS_PER_MESSAGE_MAX`] descriptions of less than 128 bytes.
 const MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
+/// What a successor goes on from, beside the sockets.
+#[derive(Default)]
+pub(super) struct Handover {
+    /// Of the rules.
+    pub(super) version: u64,
+    /// What rollouts have come to.
+    pub(super) rollouts: Vec<Saved>,
+    /// What operators said of endpoints.
+    pub(super) by_hand: Vec<Said>,
+}
+
 /// A message of the old process; as many descriptors come with it as it describes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Message {
@@ -47,6 +58,9 @@ struct Message {
     /// What a rollout has come to.
     #[serde(default)]
     rollout: Option<Saved>,
+    /// What an operator said of an endpoint.
+    #[serde(default)]
+    by_hand: Option<Said>,
     /// Of the last message: the version of the rules.
     last: Option<u64>,
 }
@@ -106,8 +120,7 @@ pub(super) struct Passed<'a> {
 pub(super) fn start(
     program: &Program,
     sockets: &[Passed<'_>],
-    version: u64,
-    rollouts: Vec<Saved>,
+    state: Handover,
 ) -> io::Result<oneshot::Receiver<Result<u32, String>>> {
     let (ours, theirs) = service::message_pair()?;
     let mut child = Command::new(&program.path)
@@ -119,7 +132,7 @@ pub(super) fn start(
         .stdin(theirs)
         .spawn()?;
     let (sender, answer) = oneshot::channel();
-    if let Err(error) = pass(&ours, sockets, rollouts, version) {
+    if let Err(error) = pass(&ours, sockets, state) {
         let text = format!("it did not take the sockets: {error}{}", end(&mut child));
         let _ = sender.send(Err(text));
         return Ok(answer);
@@ -130,22 +143,20 @@ pub(super) fn start(
     Ok(answer)
 }
 
-fn pass(
-    to: &OwnedFd,
-    sockets: &[Passed<'_>],
-    rollouts: Vec<Saved>,
-    version: u64,
-) -> io::Result<()> {
+fn pass(to: &OwnedFd, sockets: &[Passed<'_>], state: Handover) -> io::Result<()> {
     for some in sockets.chunks(FDS_PER_MESSAGE_MAX) {
         let described =
             some.iter().map(|one| Described { core: one.core, foreign: one.foreign }).collect();
         let fds: Vec<BorrowedFd<'_>> = some.iter().map(|one| one.fd).collect();
         send(to, &Message { sockets: described, ..Message::default() }, &fds)?;
     }
-    for saved in rollouts {
+    for saved in state.rollouts {
         send(to, &Message { rollout: Some(saved), ..Message::default() }, &[])?;
     }
-    send(to, &Message { last: Some(version), ..Message::default() }, &[])
+    for said in state.by_hand {
+        send(to, &Message { by_hand: Some(said), ..Message::default() }, &[])?;
+    }
+    send(to, &Message { last: Some(state.version), ..Message::default() }, &[])
 }
 
 fn send(to: &OwnedFd, message: &Message, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -222,6 +233,7 @@ pub(super) fn take_over() -> io::Result<Option<(Predecessor, Inherited)>> {
             }
         }
         inherited.rollouts.extend(message.rollout);
+        inherited.by_hand.extend(message.by_hand);
         if let Some(version) = message.last {
             inherited.version = version;
             return Ok(Some((Predecessor(socket), inherited)));
@@ -302,7 +314,7 @@ mod tests {
             held.keep(core, &socket).expect("a copy");
         }
         held.keep_only(|listener| listener.0 != 2);
-        pass(&ours, &held.all(), Vec::new(), 9).expect("passed");
+        pass(&ours, &held.all(), Handover { version: 9, ..Handover::default() }).expect("passed");
         let mut bytes = vec![0; MESSAGE_BYTES_MAX];
         let (mut seen, mut version) = (Vec::new(), None);
         while version.is_none() {
@@ -325,9 +337,9 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_an_error_and_one_that_ends_is_a_reason() {
         let missing = Program { path: "/nowhere/ringway".into(), arguments: Vec::new() };
-        start(&missing, &[], 1, Vec::new()).expect_err("not there");
+        start(&missing, &[], Handover::default()).expect_err("not there");
         let ends = Program { path: "/bin/false".into(), arguments: Vec::new() };
-        let answer = start(&ends, &[], 1, Vec::new()).expect("started");
+        let answer = start(&ends, &[], Handover::default()).expect("started");
         let reason = answer.blocking_recv().expect("an answer").expect_err("it ended");
         assert!(reason.contains("exit status: 1"), "{reason}");
     }

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     base::ids::ListenerId,
-    controlplane::{log, rollout::Saved},
-    server::upgrade::{self, Held, Program},
+    controlplane::log,
+    server::upgrade::{self, Handover, Held, Program},
     snapshot::messages::ListenSocket,
 };
 
@@ -44,13 +44,13 @@ impl Upgrading {
     }
 
     /// Starts the successor, if one is wanted; whether one is on its way.
-    pub(super) fn start(&mut self, version: u64, rollouts: Vec<Saved>) -> bool {
+    pub(super) fn start(&mut self, state: Handover) -> bool {
         if !std::mem::take(&mut self.wanted) {
             return self.answer.is_some();
         }
         let path = self.program.path().display().to_string();
         log::info(format_args!("SIGUSR2: starting {path}, which is to take over"));
-        match upgrade::start(&self.program, &self.held.all(), version, rollouts) {
+        match upgrade::start(&self.program, &self.held.all(), state) {
             Ok(answer) => self.answer = Some(answer),
             Err(error) => log::error(format_args!(
                 "no upgrade: {path} cannot be started: {error}; this process goes on"

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use crate::{
     admin::{call, fetched, get, kept_in, upstream_of},
-    support::{Conf, Load, Origin, PATIENCE, Ringway, Step, eventually, load::Echo, origin::reply},
+    support::{
+        Conf, Load, Origin, PATIENCE, Ringway, Step, eventually, load::Echo, origin::reply,
+        process::signal,
+    },
 };
 
 fn by_hand(proxy: &Ringway, origin: &Origin, health: &str) -> Value {
@@ -51,6 +54,47 @@ fn an_endpoint_of_a_file_is_taken_out_by_hand_and_stays_out() {
     let missing = "/v1/upstreams/origin/endpoints/127.0.0.1:1/health";
     call(&proxy, "PUT", missing, json!({ "health": "up" })).is(404);
     get(&proxy, "/v1/upstreams/other/endpoints/127.0.0.1:1/health").is(404);
+}
+
+/// With a `state_dir` it is known after a restart and an upgrade, as long as the endpoint is in the rules.
+#[test]
+fn what_was_said_by_hand_survives_the_process() {
+    let (blue, green) = (Origin::echo(), Origin::echo());
+    let directory = tempfile::tempdir().expect("a directory");
+    let admin =
+        format!("[admin]\naddress = \"{{admin}}\"\nstate_dir = \"{}\"", directory.path().display());
+    let conf = Conf::to_all(&[blue.address, green.address]).more(&admin);
+    let proxy = Ringway::start(&conf);
+    assert_eq!(by_hand(&proxy, &blue, "draining")["kept"], true);
+    let old = proxy.pid_now();
+    signal(old, "USR2");
+    eventually("the successor alone", PATIENCE * 3, || {
+        let all_new = (0..20).all(|_| proxy.try_pid_now().is_some_and(|(pid, _)| pid != old));
+        all_new.then_some(())
+    });
+    assert_eq!(shares(&proxy, &blue, &green), (0, 10), "after an upgrade");
+    signal(proxy.pid_now(), "KILL");
+    proxy.stop();
+    let proxy = Ringway::start(&conf);
+    assert_eq!(shares(&proxy, &blue, &green), (0, 10), "after a crash");
+    assert_eq!(by_hand(&proxy, &blue, "up")["kept"], true);
+    by_hand(&proxy, &green, "down");
+    proxy.stop();
+    let proxy = Ringway::start(&conf);
+    assert_eq!(shares(&proxy, &blue, &green), (10, 0), "the last word counts");
+    // Out of the rules and back: nothing is known of it any more.
+    let one = Conf::to(blue.address).more(&admin);
+    proxy.replace(&one.text()).wait_until_applied_on_all_cores();
+    let file = directory.path().join("by-hand.json");
+    eventually("it to be forgotten", PATIENCE, || {
+        (std::fs::read_to_string(&file).ok()?.trim() == "[]").then_some(())
+    });
+    proxy.replace(&conf.text()).wait_until_applied_on_all_cores();
+    assert_eq!(shares(&proxy, &blue, &green), (5, 5));
+    // What can't be written holds all the same, and that it will not last is said.
+    std::fs::create_dir(directory.path().join(".by-hand.json.new")).expect("made");
+    assert_eq!(by_hand(&proxy, &blue, "down")["kept"], false);
+    assert_eq!(shares(&proxy, &blue, &green), (0, 10));
 }
 
 /// The disk takes the bytes and then breaks: the rules are in force already, and go back.

@@ -3,7 +3,8 @@
 //!
 //! It is a state and no configuration: it is written where all cores look
 //! ([`crate::snapshot::cells`]), so it holds from the next request on, without new rules. Changes of the
-//! rules leave it alone as long as the endpoint is among them; the end of the process forgets it.
+//! rules leave it alone as long as the endpoint is among them; [`crate::controlplane::by_hand`] keeps it for
+//! the next process.
 
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ pub(super) async fn get(
     Names((name, endpoint)): Names<(String, String)>,
 ) -> Result<Response, Failure> {
     let (endpoint, snapshot) = (parse_name(&endpoint)?, rules(&api));
-    show(&name, &endpoint, &find(&api, &snapshot, &name, &endpoint)?)
+    show(&name, &endpoint, &find(&api, &snapshot, &name, &endpoint)?, None)
 }
 
 /// `PUT /v1/upstreams/{name}/endpoints/{endpoint}/health`: `{"health": "draining"}`.
@@ -58,7 +59,9 @@ pub(super) async fn put(
         cell.set_health(Voice::Hand, health, now_ms());
     }
     log::info(format_args!("upstream `{name}`: {endpoint} is {} by hand", health.name()));
-    show(&name, &endpoint, &cells)
+    let (by_hand, of) = (Arc::clone(&api.state.by_hand), Arc::clone(&snapshot));
+    let kept = tokio::task::spawn_blocking(move || by_hand.keep(&of)).await.unwrap_or(false);
+    show(&name, &endpoint, &cells, Some(kept))
 }
 
 fn rules(api: &Api) -> Arc<Snapshot> {
@@ -101,17 +104,25 @@ fn find<'s>(
     }
 }
 
-fn show(name: &str, endpoint: &str, cells: &[&EndpointCell]) -> Result<Response, Failure> {
+fn show(
+    name: &str,
+    endpoint: &str,
+    cells: &[&EndpointCell],
+    kept: Option<bool>,
+) -> Result<Response, Failure> {
     // Of several addresses the best counts: it is where requests go.
     let best = |of: fn(&EndpointCell) -> Health| {
         let is = |wanted: &Health| cells.iter().any(|cell| of(cell) == *wanted);
         [Health::Up, Health::Draining].into_iter().find(is).unwrap_or(Health::Down).name()
     };
-    let answer = json!({
+    let mut answer = json!({
         "upstream": name,
         "endpoint": endpoint,
         "health": best(EndpointCell::health),
         "by_hand": best(|cell| cell.said_by(Voice::Hand)),
     });
+    if let Some(kept) = kept {
+        answer["kept"] = kept.into();
+    }
     Ok((StatusCode::OK, Json(answer)).into_response())
 }

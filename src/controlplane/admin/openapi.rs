@@ -292,6 +292,7 @@ fn schemas() -> Value {
             "required": ["upstream", "endpoint", "health", "by_hand"],
             "properties": {
                 "upstream": text(), "endpoint": text(), "health": health(), "by_hand": health(),
+                "kept": { "type": "boolean", "description": "Whether it survives a restart." },
             },
         }),
     );

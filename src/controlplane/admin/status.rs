@@ -6,15 +6,13 @@ use serde::Serialize;
 use crate::{
     base::limits::ENDPOINTS_SHOWN_MAX,
     controlplane::{
+        by_hand::{Said, said},
         dns,
         health::Shown,
         rollout,
         state::{Rules, State},
     },
-    snapshot::{
-        Snapshot,
-        cells::{self, Voice},
-    },
+    snapshot::Snapshot,
     telemetry::{CoreStats, RouteStats, core_stats::ROUTE_NONE},
 };
 
@@ -118,18 +116,7 @@ pub struct Health {
     /// Each of them, those that are down first, up to a bound.
     pub endpoints: Vec<Endpoint>,
     /// Endpoints that somebody took out by hand, checked or not, up to a bound.
-    pub by_hand: Vec<ByHand>,
-}
-
-/// One endpoint that somebody took out by hand.
-#[derive(Debug, Serialize)]
-pub struct ByHand {
-    /// The name of its upstream.
-    pub upstream: Box<str>,
-    /// Its `host:port`.
-    pub endpoint: Box<str>,
-    /// `down` or `draining`.
-    pub health: &'static str,
+    pub by_hand: Vec<Said>,
 }
 
 /// One endpoint that is checked.
@@ -255,22 +242,7 @@ fn health(state: &State, snapshot: &Snapshot) -> Health {
         check_error: one.why,
     };
     let endpoints = shown.into_iter().map(endpoint).collect();
-    Health { checked, down, endpoints, by_hand: by_hand(snapshot) }
-}
-
-fn by_hand(snapshot: &Snapshot) -> Vec<ByHand> {
-    let all = snapshot.upstreams.iter().flat_map(|upstream| {
-        upstream.endpoints.iter().filter_map(|one| {
-            let health = one.cell.said_by(Voice::Hand);
-            let taken_out = || ByHand {
-                upstream: upstream.name.clone(),
-                endpoint: one.authority.clone(),
-                health: health.name(),
-            };
-            (health != cells::Health::Up).then(taken_out)
-        })
-    });
-    all.take(ENDPOINTS_SHOWN_MAX).collect()
+    Health { checked, down, endpoints, by_hand: said(snapshot).take(ENDPOINTS_SHOWN_MAX).collect() }
 }
 
 fn names(state: &State) -> Vec<Name> {
