@@ -8,7 +8,7 @@ use ringway::policy::{
 
 /// The breaker: which requests pass, and what their ends make of it.
 #[derive(Debug, Default)]
-pub struct Breaker {
+pub(crate) struct Breaker {
     phase: Phase,
     /// How many phases there were: what began in an older one is no news.
     number: u64,
@@ -29,7 +29,7 @@ impl Default for Phase {
 
 /// A request that passed: in which phase, and whether as a trial.
 #[derive(Clone, Copy, Debug)]
-pub struct Passed {
+pub(crate) struct Passed {
     phase: u64,
     is_trial: bool,
 }
@@ -46,7 +46,7 @@ impl Breaker {
     }
 
     /// Whether a request passes.
-    pub fn admit(&mut self, rule: &BreakerRule, now_ms: u64) -> Option<Passed> {
+    pub(crate) fn admit(&mut self, rule: &BreakerRule, now_ms: u64) -> Option<Passed> {
         match &mut self.phase {
             Phase::Closed { .. } => return Some(Passed { phase: self.number, is_trial: false }),
             Phase::HalfOpen { under_way, .. } if *under_way < rule.half_open_requests => {
@@ -64,7 +64,13 @@ impl Breaker {
     }
 
     /// A request that passed has ended.
-    pub fn report(&mut self, passed: Passed, outcome: Outcome, rule: &BreakerRule, now_ms: u64) {
+    pub(crate) fn report(
+        &mut self,
+        passed: Passed,
+        outcome: Outcome,
+        rule: &BreakerRule,
+        now_ms: u64,
+    ) {
         // A success ends the row of failures whenever it began.
         if let (false, Outcome::Good, Phase::Closed { failures }) =
             (passed.is_trial, outcome, &mut self.phase)
@@ -99,7 +105,7 @@ impl Breaker {
     }
 
     /// What it is.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         match self.phase {
             Phase::Closed { .. } => State::Closed,
             Phase::Open { .. } => State::Open,
@@ -111,7 +117,7 @@ impl Breaker {
 /// The budget of further tries: earned tries that fade within ten seconds, and ten a second for free, of
 /// which ten may be taken at once.
 #[derive(Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     earned: i64,
     aged_ms: u64,
     free_ms: u64,
@@ -120,12 +126,12 @@ pub struct Budget {
 
 impl Budget {
     /// Nothing is earned yet, all that is free may be taken.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { earned: 0, aged_ms: 0, free_ms: 1_000, free_since_ms: 0 }
     }
 
     /// A request earned so many parts of 10,000.
-    pub fn earn(&mut self, per_10k: u16, now_ms: u64) {
+    pub(crate) fn earn(&mut self, per_10k: u16, now_ms: u64) {
         let passed_ms = (now_ms - self.aged_ms).min(10_000) as i64;
         self.earned -= self.earned * passed_ms / 10_000;
         self.aged_ms = now_ms;
@@ -133,7 +139,7 @@ impl Budget {
     }
 
     /// Whether there is a further try.
-    pub fn take(&mut self, now_ms: u64) -> bool {
+    pub(crate) fn take(&mut self, now_ms: u64) -> bool {
         if self.earned >= 10_000 {
             self.earned -= 10_000;
             return true;
@@ -148,14 +154,14 @@ impl Budget {
 
 /// What was seen of an endpoint lately, with its time, and how often it was ejected.
 #[derive(Debug, Default)]
-pub struct Record {
+pub(crate) struct Record {
     seen: Vec<(u64, Seen)>,
     ejections: u32,
 }
 
 impl Record {
     /// Adds what was seen lately.
-    pub fn add(&mut self, seen: Seen, now_ms: u64) {
+    pub(crate) fn add(&mut self, seen: Seen, now_ms: u64) {
         self.seen.retain(|(at_ms, _)| now_ms - at_ms < 10_000); // longer than any window here
         if seen.requests > 0 {
             self.seen.push((now_ms, seen));
@@ -163,7 +169,7 @@ impl Record {
     }
 
     /// What lies in the window: its ten parts, the one of now among them.
-    pub fn sum(&self, rule: &PassiveRule, now_ms: u64) -> Seen {
+    pub(crate) fn sum(&self, rule: &PassiveRule, now_ms: u64) -> Seen {
         let part = |at_ms: u64| at_ms / (rule.window_ms / 10);
         let mut sum = Seen::default();
         for (_, seen) in self.seen.iter().filter(|(at, _)| part(now_ms) - part(*at) < 10) {
@@ -175,25 +181,25 @@ impl Record {
     }
 
     /// It is ejected: for how long. What was seen before is forgotten.
-    pub fn eject(&mut self, rule: &PassiveRule) -> u64 {
+    pub(crate) fn eject(&mut self, rule: &PassiveRule) -> u64 {
         self.seen.clear();
         self.ejections += 1;
         (1..self.ejections).fold(rule.eject_for_ms, |length, _| length * 2).min(300_000)
     }
 
     /// It is back.
-    pub fn readmit(&mut self) {
+    pub(crate) fn readmit(&mut self) {
         self.seen.clear();
     }
 }
 
 /// Endpoints that may be out at once.
-pub fn ejected_max(rule: &PassiveRule, endpoints: usize) -> usize {
+pub(crate) fn ejected_max(rule: &PassiveRule, endpoints: usize) -> usize {
     (endpoints as f64 * f64::from(rule.eject_max_per_10k) / 10_000.0 + 1e-9).floor() as usize
 }
 
 /// Whether the share of errors alone ejects.
-pub fn fails_too_often(rule: &PassiveRule, seen: &Seen) -> bool {
+pub(crate) fn fails_too_often(rule: &PassiveRule, seen: &Seen) -> bool {
     let share = seen.errors as f64 / seen.requests.max(1) as f64 * 10_000.0;
     rule.error_rate_per_10k > 0
         && seen.requests >= u64::from(rule.requests_min)

@@ -80,8 +80,8 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(cache.unix_micros(before) <= cache.unix_micros(Instant::now()));
         assert!(wall.abs_diff(cache.unix_micros(Instant::now())) < 500_000);
-        let between = cache.unix_micros(before + second) - cache.unix_micros(before);
-        assert!(between.abs_diff(1_000_000) <= 1, "{between}"); // rounded
+        let apart = cache.unix_micros(before + second) - cache.unix_micros(before);
+        assert!(apart.abs_diff(1_000_000) <= 1, "each is rounded down by itself: {apart}");
     }
 
     #[test]

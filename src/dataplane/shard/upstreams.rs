@@ -541,7 +541,9 @@ impl Upstreams {
             let wanted = permits.others_waiting();
             let closed = (0..wanted).take_while(|_| state.close_unused(stats)).count();
             let links = || state.pools.iter().flatten().map(|pool| &pool.links);
-            if wanted > 0 && closed == 0 && links().map(Links::len).sum::<usize>() > permits.share()
+            if wanted > 0
+                && closed == 0
+                && links().map(Links::count).sum::<usize>() > permits.share()
             {
                 let _ended = links().any(Links::end_one);
             }

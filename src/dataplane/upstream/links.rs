@@ -159,7 +159,7 @@ impl Links {
     }
 
     /// How many connections there are that take requests.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.links.borrow().len()
     }
 

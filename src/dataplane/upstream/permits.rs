@@ -74,7 +74,7 @@ impl Permits {
     }
 
     fn holder(&self) -> Holder {
-        let waiting = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+        let waiting = u32::try_from(self.waiting.count()).unwrap_or(u32::MAX);
         Holder { core: self.core, cores: self.cores, held: self.held.get(), waiting }
     }
 

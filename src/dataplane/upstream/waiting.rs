@@ -47,7 +47,7 @@ impl Drop for Waits<'_> {
 
 impl Waiting {
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.queue.borrow().len()
     }
 
@@ -135,9 +135,9 @@ mod tests {
             let called = (0..3).filter(|at| waits[*at].waiter.is_called.get());
             order.extend(called.filter(|at| !order.contains(at)).collect::<Vec<_>>());
         }
-        assert_eq!(waiting.len(), 3);
+        assert_eq!(waiting.count(), 3);
         drop(waits);
-        assert!(waiting.since.get().is_none() && waiting.len() == 0);
+        assert!(waiting.since.get().is_none() && waiting.count() == 0);
         order
     }
 
