@@ -131,8 +131,8 @@ fn server_name(body: &mut Reader<'_>) -> Option<Box<str>> {
 /// A name in the form in which names are compared; `None` for what is none.
 fn normal(name: &[u8]) -> Option<Box<str>> {
     let name = name.strip_suffix(b".").unwrap_or(name);
-    let is_name = !name.is_empty()
-        && name.len() <= 253
+    let is_name = name.len() <= 253
+        && name.split(|byte| *byte == b'.').all(|label| !label.is_empty())
         && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     let name = std::str::from_utf8(name).ok().filter(|_| is_name)?;
     Some(name.to_ascii_lowercase().into())
@@ -225,6 +225,8 @@ mod tests {
                 "the session refuses it: {bytes:?}"
             );
         }
-        assert_eq!(look(&hello("a b", 99)), Hello::Whole(Asked::default()));
+        for name in ["a b", "a.test..", "a..test", ".a", "."] {
+            assert_eq!(look(&hello(name, 99)), Hello::Whole(Asked::default()), "{name}");
+        }
     }
 }
