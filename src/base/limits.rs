@@ -342,9 +342,14 @@ pub const H2_RESETS_PENDING_MAX: usize = 20;
 /// more the connection ends (CVE-2025-8671, "made you reset"). As many as a client may reset itself.
 pub const H2_RESETS_LOCAL_MAX: usize = 1000;
 
-/// Frames that carry nothing (PING, SETTINGS, PRIORITY, RST_STREAM, empty DATA, unknown ones) a peer may
-/// send at once.
+/// Frames that carry nothing (PING, SETTINGS, PRIORITY, RST_STREAM, unknown ones) a peer may send at once. Empty DATA
+/// frames that end nothing, and the resets of endpoints, have an account of their own of this size, which each frame of
+/// a message fills by one.
 pub const H2_EMPTY_FRAMES_MAX: u32 = 1000;
+
+/// How many of those empty DATA frames the `h2` crate is shown in the life of a connection: the 101st ends it there. It
+/// checks that their streams are open, the rest is taken out before it.
+pub const H2_EMPTY_DATA_SHOWN: u32 = 64;
 
 /// How many more with each tick: 400 in a second. Programs that measure the path with PING send some
 /// tens; a client that cancels each request after it began is slowed to what its endpoints bear.

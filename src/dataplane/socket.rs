@@ -77,6 +77,15 @@ impl Socket {
         Self { transport: Transport::Stream(stream) }
     }
 
+    /// Has the trailers of each of two streams that answer each other pass to the other one.
+    pub fn pair(one: &Self, other: &Self) {
+        if let (Transport::Stream(one), Transport::Stream(other)) =
+            (&one.transport, &other.transport)
+        {
+            streams::Stream::pair(one, other);
+        }
+    }
+
     fn tls(&self) -> Option<&Tls> {
         match &self.transport {
             Transport::Tcp(_, tls) => tls.as_deref(),

@@ -143,3 +143,46 @@ fn small_messages_that_wait_end_no_connection() {
     assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
     assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 1.0);
 }
+
+/// Answers with a message and an empty DATA frame, before the one that ends the stream.
+async fn serve_with_empty_data(stream: tokio::net::TcpStream) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let Ok(mut send) = respond.send_response(Response::new(()), false) else { continue };
+        for (data, ended) in [("x", false), ("", false), ("", true)] {
+            let _ = send.send_data(Bytes::from_static(data.as_bytes()), ended);
+        }
+    }
+}
+
+/// Some clients end each request, and some endpoints each answer, with an empty DATA frame, or have one before it.
+/// The crate takes 100 of the latter, which would end a connection that lives for long.
+#[test]
+fn empty_data_beside_messages_ends_no_connection() {
+    const AT_ONCE: u32 = 50;
+    let conf = Conf::to(endpoint(serve_with_empty_data)).one_core().upstream("http = \"h2\"");
+    let proxy = Ringway::start(&conf.listener("http = [\"h1\", \"h2\"]"));
+    let mut raw = Raw::connect(proxy.address());
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a.test"), (":path", "/")];
+    for empty in [0, 1] {
+        for batch in 0..1_000 / AT_ONCE {
+            let streams = (0..AT_ONCE).map(|n| ((empty * 1_000 + batch * AT_ONCE + n) * 2) + 1);
+            for stream in streams.clone() {
+                raw.frame(HEADERS, END_HEADERS, stream, &fields(&head));
+                raw.frame(DATA, 0, stream, b"abc");
+                raw.send(&frame(DATA, 0, stream, b"").repeat(empty as usize));
+                raw.frame(DATA, END_STREAM, stream, b"");
+            }
+            let mut left: Vec<u32> = streams.collect();
+            while !left.is_empty() {
+                let ended = raw.wait_for(DATA);
+                if ended.flags & END_STREAM != 0 {
+                    left.retain(|stream| *stream != ended.stream);
+                }
+            }
+        }
+    }
+    assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
+    let connects = proxy.metric("ringway_upstream_connects_total", "");
+    assert!(connects <= 4.0, "{connects} connections for 2,000 answers");
+}

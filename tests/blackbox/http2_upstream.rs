@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway, Step,
@@ -26,6 +26,8 @@ enum Deed {
     Reset(u32),
     /// A head and a part of a body, then a reset.
     Cut,
+    /// A whole response, then a reset where its end should be.
+    CutAtTheEnd,
     /// Nothing; the test is told when the stream has been reset.
     Hang,
     /// GOAWAY, so that this stream and later ones are not processed.
@@ -79,6 +81,15 @@ async fn serve<D: Fn(usize) -> Deed + Send + Sync + 'static>(
             Deed::Cut => {
                 let mut send = respond.send_response(Response::new(()), false).unwrap();
                 send.send_data("part".into(), false).unwrap();
+                tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    send.send_reset(h2::Reason::INTERNAL_ERROR);
+                });
+            }
+            Deed::CutAtTheEnd => {
+                let response = Response::builder().header("content-length", 5).body(()).unwrap();
+                let mut send = respond.send_response(response, false).unwrap();
+                send.send_data("whole".into(), false).unwrap();
                 tokio::spawn(async move {
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                     send.send_reset(h2::Reason::INTERNAL_ERROR);
@@ -174,22 +185,52 @@ fn every_pairing_of_versions() {
 
 /// HTTP/1.1, by whose text messages travel, has no place for them.
 #[test]
-fn trailers_pass_beside_a_length_where_they_are_expected() {
+fn trailers_pass_beside_a_length() {
     let endpoint = Endpoint::start(100, |_| Deed::Echo);
     let proxy = start(&endpoint);
+    let trailers = |name: &str| {
+        HeaderMap::from_iter([(name.parse().unwrap(), "abc".parse::<HeaderValue>().unwrap())])
+    };
     block_on(async {
         let client = Http2::connect(proxy.address()).await;
         for (name, value) in [("trailer", "x-check"), ("content-type", "application/grpc")] {
             let request = Request::post("http://a.test/").header("content-length", 4);
             let request = request.header(name, value).body(()).unwrap();
-            let trailers =
-                HeaderMap::from_iter([("x-check".parse().unwrap(), "abc".parse().unwrap())]);
-            let answer =
-                client.request(request, Some("body".into()), Some(trailers)).await.unwrap();
+            let answer = client.request(request, Some("body".into()), Some(trailers("x-check")));
+            let answer = answer.await.unwrap();
             assert_eq!((answer.status, answer.text().as_str()), (200, "body"), "{name}");
             assert_eq!(answer.trailers["x-check"], "abc", "{name}");
         }
+        for length in [0, 4, 100_000] {
+            let body = "b".repeat(length);
+            for (name, passes) in [("x-check", true), ("content-range", false)] {
+                let request = Request::put("http://a.test/").header("content-length", length);
+                let request = request.body(()).unwrap();
+                let answer =
+                    client.request(request, Some(body.clone().into()), Some(trailers(name)));
+                let answer = answer.await.unwrap();
+                assert_eq!(answer.fields["content-length"], length.to_string());
+                assert!(answer.text() == body, "{length} bytes");
+                assert_eq!(answer.trailers.contains_key(name), passes, "{name} behind {length}");
+            }
+        }
     });
+}
+
+/// All bytes of a response are here, and then its end is a reset.
+#[test]
+fn a_reset_behind_the_last_byte_is_no_end() {
+    let endpoint = Endpoint::start(100, |_| Deed::CutAtTheEnd);
+    let proxy = start(&endpoint);
+    block_on(async {
+        let client = Http2::connect(proxy.address()).await;
+        let reset = client.get("/").await.unwrap_err();
+        assert_eq!(reset.reason(), Some(h2::Reason::INTERNAL_ERROR));
+    });
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    let (answer, _) = client.read_to_end();
+    assert!(!answer.ends_with(b"whole"), "{}", answer.escape_ascii());
 }
 
 #[test]

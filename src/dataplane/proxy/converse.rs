@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     base::{limits, reason::Reason},
-    dataplane::shard::Shard,
+    dataplane::{shard::Shard, socket::Socket},
     proto::h1::Framing,
     rt::{Buf, Either, race},
 };
@@ -59,6 +59,7 @@ impl Exchange<'_> {
         upload.awaits_continue.set(head.expects_continue());
         connection.sent += context.out.len() as u64;
         let endpoint = &connection.socket;
+        Socket::pair(&client.socket, endpoint);
         let mut respond = Respond {
             shard,
             endpoint,

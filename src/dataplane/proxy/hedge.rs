@@ -20,7 +20,7 @@ use crate::{
     base::{limits::HEDGE_BUDGET_PER_10K, reason::Reason},
     dataplane::{
         shard::{Lease, Phase, Pin, Shard, Watch},
-        socket::Broken,
+        socket::{Broken, Socket},
         upstream::{EndpointPool, UpstreamConnection},
     },
     policy::hedge::HedgeRule,
@@ -181,6 +181,7 @@ impl Exchange<'_> {
         let identity = upstream.pools.get(usize::from(to.endpoint.0)).copied().unwrap_or_default();
         let pin = Pin { route: route.key, pool: identity };
         let socket = &connection.socket;
+        Socket::pair(&self.client.socket, socket);
         self.watch.enter(Phase::Exchange { upstream: socket.handle(), pin }, now_tick);
         let (after, tag) = self.timing.until_head(now_tick);
         socket.write_within(after, tag);

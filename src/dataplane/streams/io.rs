@@ -174,18 +174,18 @@ impl Io {
         io
     }
 
-    /// Looks at what was received, and cuts off what the crate must not see.
+    /// Looks at what was received, and takes out what the crate need not see, or must not.
     fn measure(&mut self) {
         let Some(buf) = &mut self.input else { return };
-        let passed = self.meter.pass(buf.data(), self.deadlines.now_tick());
+        let passed = self.meter.pass(buf.data_mut(), self.deadlines.now_tick());
         self.shared.unfinished_head.set(self.meter.unfinished_head());
-        if let Err((before, refusal)) = passed {
-            buf.truncate(before);
-            self.ends_after_input = Some(ReadEnd::Refused(refusal));
-            if before == 0 {
-                self.input = None;
-            }
+        self.ends_after_input = passed.refusal.map(ReadEnd::Refused);
+        buf.truncate(passed.kept);
+        if buf.is_empty() {
+            self.input = None;
+            return;
         }
+        assert!(buf.prepend(passed.front()), "the headroom holds the beginning of a frame");
     }
 
     /// Receives the next bytes; `Ok(false)` at the end.
@@ -219,7 +219,10 @@ impl AsyncRead for Io {
         if let Some(end) = this.shared.read_end.get() {
             return this.end(end);
         }
-        if this.input.is_none() {
+        let buf = loop {
+            if let Some(buf) = &mut this.input {
+                break buf;
+            }
             if let Some(end) = this.ends_after_input {
                 return this.end(end);
             }
@@ -232,9 +235,6 @@ impl AsyncRead for Io {
             }
             this.shared.was_heard.set(true);
             this.measure();
-        }
-        let Some(buf) = &mut this.input else {
-            return this.end(this.ends_after_input.unwrap_or(ReadEnd::Closed));
         };
         let count = buf.len().min(out.remaining());
         out.put_slice(&buf.data()[..count]);

@@ -51,11 +51,13 @@ pub(super) struct Reading {
     text_at: usize,
     /// Payload to be given out after it.
     data: Bytes,
-    /// Bytes of a request's length that have not come yet.
+    /// Bytes of the length that was told that have not come yet.
     length_left: Option<u64>,
     /// All of them have, but not the end of the stream: what is here is not given out before it, so that no
-    /// request looks whole that turns out to be longer than it says.
+    /// message looks whole that turns out to be longer than it says, or is reset at its end.
     awaits_end: bool,
+    /// What followed a body whose length was told, as the last chunk that text has no place for.
+    last_chunk: Option<Box<[u8]>>,
     /// Whether the endpoint had processed nothing when it refused.
     pub(super) is_refused: bool,
     /// Whether the endpoint has reset the stream otherwise.
@@ -65,10 +67,22 @@ pub(super) struct Reading {
 impl Reading {
     /// A request whose head is `text`.
     pub(super) fn of_request(text: Vec<u8>, framing: Framing, body: RecvStream) -> Self {
-        let length_left = if let Framing::Length(length) = framing { Some(length) } else { None };
-        let awaits_end = length_left == Some(0) && !body.is_end_stream();
-        let from = if framing == Framing::Empty { From::End } else { From::Body(body) };
-        Self { from, framing, length_left, awaits_end, ..Self::nothing(text) }
+        let mut reading = Self::nothing(text);
+        reading.begin(framing, body);
+        if framing == Framing::Empty {
+            reading.from = From::End;
+        }
+        reading
+    }
+
+    /// The head is here, the body follows.
+    fn begin(&mut self, framing: Framing, body: RecvStream) {
+        self.framing = framing;
+        if let Framing::Length(length) = framing {
+            self.length_left = Some(length);
+            self.awaits_end = length == 0 && !body.is_end_stream();
+        }
+        self.from = From::Body(body);
     }
 
     /// A tunnel whose request is `text`.
@@ -90,6 +104,7 @@ impl Reading {
             data: Bytes::new(),
             length_left: None,
             awaits_end: false,
+            last_chunk: None,
             is_refused: false,
             is_reset: false,
         }
@@ -108,6 +123,11 @@ impl Reading {
     /// Whether a response may come.
     pub(super) fn is_expecting(&self) -> bool {
         !matches!(self.from, From::Nowhere | From::Failed)
+    }
+
+    /// The trailers of a message whose length was told; known before the last bytes are given out.
+    pub(super) fn last_chunk(&self) -> Option<&[u8]> {
+        self.last_chunk.as_deref()
     }
 
     /// Fills `slot` with what there is; waits without a buffer. 0 at the end.
@@ -236,16 +256,28 @@ impl Reading {
                 return Poll::Ready(Err(ReadFailure::Reset));
             };
             match ready!(body.poll_data(cx)) {
-                None => return Poll::Ready(Ok(())), // trailers may follow, but no more payload
+                None => break, // trailers may follow, but no more payload
                 Some(Ok(data)) if data.is_empty() => {}
                 Some(Ok(_)) => self.from = From::Failed,
-                Some(Err(error)) => {
-                    let failure = self.failed(&error);
-                    self.from = From::Failed;
-                    return Poll::Ready(Err(failure));
-                }
+                Some(Err(error)) => return Poll::Ready(Err(self.has_failed(&error))),
             }
         }
+        let From::Body(body) = &mut self.from else { return Poll::Ready(Ok(())) };
+        match ready!(body.poll_trailers(cx)) {
+            Ok(Some(fields)) => {
+                let mut last_chunk = Vec::new();
+                write_trailers(&mut last_chunk, &fields);
+                self.last_chunk = Some(last_chunk.into());
+                Poll::Ready(Ok(()))
+            }
+            Ok(None) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(self.has_failed(&error))),
+        }
+    }
+
+    fn has_failed(&mut self, error: &::h2::Error) -> ReadFailure {
+        self.from = From::Failed;
+        self.failed(error)
     }
 
     fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
@@ -275,8 +307,7 @@ impl Reading {
         };
         match written {
             Ok(framing) => {
-                self.framing = framing;
-                self.from = From::Body(body);
+                self.begin(framing, body);
                 Poll::Ready(Ok(()))
             }
             Err(_) => Poll::Ready(Err(ReadFailure::Reset)),

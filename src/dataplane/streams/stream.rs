@@ -1,8 +1,9 @@
 //! A stream as a socket: what reads as HTTP/1 text, and takes it.
 
 use std::{
-    cell::RefCell,
+    cell::{Ref, RefCell},
     future::poll_fn,
+    rc::{Rc, Weak},
     task::{Context, Poll},
 };
 
@@ -28,6 +29,8 @@ pub struct Stream {
     latch: Latch,
     reading: RefCell<Reading>,
     writing: RefCell<Writing>,
+    /// Where what is written comes from, if that is a stream too.
+    source: RefCell<Weak<Stream>>,
     /// Counts it as one of its connection's, where that is ours.
     guard: Option<LinkGuard>,
 }
@@ -46,6 +49,7 @@ impl Stream {
             latch,
             reading: RefCell::new(reading),
             writing: RefCell::new(writing),
+            source: RefCell::default(),
             guard,
         }
     }
@@ -74,6 +78,12 @@ impl Stream {
     ) -> Self {
         let writing = Writing::request(link, is_https);
         Self::new(Reading::of_response(), writing, Some(guard), deadlines)
+    }
+
+    /// Of two streams that answer each other each passes the other one's trailers on, even beside a length.
+    pub fn pair(one: &Rc<Self>, other: &Rc<Self>) {
+        *one.source.borrow_mut() = Rc::downgrade(other);
+        *other.source.borrow_mut() = Rc::downgrade(one);
     }
 
     /// The deadline of the next read.
@@ -197,7 +207,12 @@ impl Stream {
             return Err(self.broken_write());
         }
         let mut writing = self.writing.borrow_mut();
-        let taken = writing.take(text);
+        let source = self.source.borrow().upgrade();
+        let trailers = source
+            .as_ref()
+            .and_then(|source| Ref::filter_map(source.reading.borrow(), Reading::last_chunk).ok());
+        let ready = trailers.map_or(Ok(()), |last_chunk| writing.end_with(&last_chunk));
+        let taken = ready.and_then(|()| writing.take(text));
         match taken {
             Ok((taken, None)) => Ok(taken),
             Ok((taken, Some(asked))) => {

@@ -67,6 +67,11 @@ impl Writing {
         Self { role, unframer, send: None, waiting: None, is_failed: false, give_up }
     }
 
+    /// The message ends with these trailers even if its length is told.
+    pub(super) fn end_with(&mut self, last_chunk: &[u8]) -> Result<(), WriteFailure> {
+        self.unframer.end_with(last_chunk).map_err(|_| WriteFailure)
+    }
+
     /// Takes the next thing from the front of `text`: how many bytes, and what was asked if that was
     /// the head of a request. Nothing may wait.
     pub(super) fn take(&mut self, text: Text<'_>) -> Result<(usize, Option<Asked>), WriteFailure> {

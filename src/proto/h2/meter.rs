@@ -5,6 +5,11 @@
 //! resets of streams under way, frames of unknown types) is metered here, on the raw bytes. Nor does
 //! the crate ask that a connection begins with SETTINGS, and it calls all that is wrong with a frame a
 //! PROTOCOL_ERROR. What it overlooks in header blocks is found by [`Blocks`].
+//!
+//! Of empty DATA frames that end nothing the crate takes 100 in the life of a connection, however long that
+//! is and whoever shares it. They mean nothing, so most of them are taken out here.
+
+use std::ops::Range;
 
 use super::block::Blocks;
 use crate::base::limits;
@@ -31,8 +36,41 @@ pub enum Refusal {
 const HEADER_BYTES: usize = 9;
 const SETTING_BYTES: usize = 6;
 
-/// Reads the headers of frames as they pass, cut anywhere, and keeps an account of the empty ones: a
-/// bucket of [`limits::H2_EMPTY_FRAMES_MAX`] that fills by [`limits::H2_EMPTY_FRAMES_PER_TICK`].
+/// What the crate is to see of a piece of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    front: [u8; HEADER_BYTES],
+    front_bytes: usize,
+    /// How many bytes of the piece, which have been moved to its front.
+    pub kept: usize,
+    /// Why nothing may follow them.
+    pub refusal: Option<Refusal>,
+}
+
+impl Passed {
+    /// What goes in front of them: the beginning of a frame whose rest has come now.
+    pub fn front(&self) -> &[u8] {
+        &self.front[..self.front_bytes]
+    }
+}
+
+/// Frames that may still come.
+#[derive(Clone, Copy, Debug)]
+struct Bucket(u32);
+
+impl Bucket {
+    fn fill(&mut self, frames: u32) {
+        self.0 = self.0.saturating_add(frames).min(limits::H2_EMPTY_FRAMES_MAX);
+    }
+
+    fn take(&mut self) -> Result<(), Refusal> {
+        self.0 = self.0.checked_sub(1).ok_or(Refusal::Flood)?;
+        Ok(())
+    }
+}
+
+/// Reads the headers of frames as they pass, cut anywhere, and keeps accounts of the empty ones: buckets
+/// of [`limits::H2_EMPTY_FRAMES_MAX`] that fill by [`limits::H2_EMPTY_FRAMES_PER_TICK`].
 #[derive(Clone, Debug)]
 pub struct FrameMeter {
     header: [u8; HEADER_BYTES],
@@ -40,7 +78,12 @@ pub struct FrameMeter {
     payload_left: usize,
     /// The first frame has been seen.
     has_begun: bool,
-    tokens: u32,
+    /// For frames that no message needs.
+    needless: Bucket,
+    /// For those that may go with a message. Each frame that carries something brings one more.
+    beside: Bucket,
+    /// Empty DATA frames that the crate has been shown.
+    shown: u32,
     last_tick: u64,
     /// Header blocks that have begun.
     heads: u32,
@@ -65,7 +108,9 @@ impl FrameMeter {
             header_bytes: 0,
             payload_left: skip,
             has_begun: false,
-            tokens: limits::H2_EMPTY_FRAMES_MAX,
+            needless: Bucket(limits::H2_EMPTY_FRAMES_MAX),
+            beside: Bucket(limits::H2_EMPTY_FRAMES_MAX),
+            shown: 0,
             last_tick: now_tick,
             heads: 0,
             head_goes_on: false,
@@ -84,33 +129,40 @@ impl FrameMeter {
         (self.head_goes_on || is_cut).then_some(self.heads)
     }
 
-    /// Takes the next bytes of the connection.
-    ///
-    /// # Errors
-    /// Why no more of them may be taken, and how many of them may be.
-    pub fn pass(&mut self, bytes: &[u8], now_tick: u64) -> Result<(), (usize, Refusal)> {
+    /// Takes the next bytes of the connection, and moves those that pass to the front.
+    pub fn pass(&mut self, bytes: &mut [u8], now_tick: u64) -> Passed {
         self.refill(now_tick);
-        let all = bytes.len();
-        let mut bytes = bytes;
-        while !bytes.is_empty() {
+        let mut passed = Passed::default();
+        passed.refusal = self.pass_frames(bytes, &mut passed).err();
+        passed
+    }
+
+    fn pass_frames(&mut self, bytes: &mut [u8], passed: &mut Passed) -> Result<(), Refusal> {
+        let mut at = 0;
+        while at < bytes.len() {
             if self.payload_left > 0 {
-                let skipped = self.payload_left.min(bytes.len());
-                self.payload_left -= skipped;
-                let (piece, rest) = bytes.split_at(skipped);
-                self.take_payload(piece).map_err(|refusal| (all - bytes.len(), refusal))?;
-                bytes = rest;
+                let end = bytes.len().min(at + self.payload_left);
+                self.payload_left -= end - at;
+                self.take_payload(&bytes[at..end])?;
+                keep(bytes, at..end, passed);
+                at = end;
                 continue;
             }
-            let taken = (HEADER_BYTES - self.header_bytes).min(bytes.len());
-            let (head, rest) = bytes.split_at(taken);
-            self.header[self.header_bytes..self.header_bytes + taken].copy_from_slice(head);
-            self.header_bytes += taken;
-            bytes = rest;
-            if self.header_bytes == HEADER_BYTES {
-                self.header_bytes = 0;
-                let before = all - bytes.len() - taken;
-                self.take_header().map_err(|refusal| (before, refusal))?;
+            let held = self.header_bytes;
+            let end = bytes.len().min(at + HEADER_BYTES - held);
+            let whole = held + end - at;
+            self.header[held..whole].copy_from_slice(&bytes[at..end]);
+            if whole < HEADER_BYTES {
+                self.header_bytes = whole; // held back until it is known whether it passes
+                break;
             }
+            self.header_bytes = 0;
+            if self.take_header()? {
+                passed.front_bytes = passed.front_bytes.max(held);
+                passed.front[..held].copy_from_slice(&self.header[..held]);
+                keep(bytes, at..end, passed);
+            }
+            at = end;
         }
         Ok(())
     }
@@ -119,7 +171,8 @@ impl FrameMeter {
         let ticks = u32::try_from(now_tick.wrapping_sub(self.last_tick)).unwrap_or(u32::MAX);
         self.last_tick = now_tick;
         let more = ticks.saturating_mul(limits::H2_EMPTY_FRAMES_PER_TICK);
-        self.tokens = self.tokens.saturating_add(more).min(limits::H2_EMPTY_FRAMES_MAX);
+        self.needless.fill(more);
+        self.beside.fill(more);
     }
 
     /// The next bytes of a payload.
@@ -151,7 +204,8 @@ impl FrameMeter {
         }
     }
 
-    fn take_header(&mut self) -> Result<(), Refusal> {
+    /// Whether the frame passes whose header is here.
+    fn take_header(&mut self) -> Result<bool, Refusal> {
         let [a, b, c, kind, flags, id @ ..] = self.header;
         //= https://www.rfc-editor.org/rfc/rfc9113#section-3.4
         //# This sequence MUST be followed by a SETTINGS frame (Section 6.5),
@@ -180,17 +234,39 @@ impl FrameMeter {
             (CONTINUATION, _) => self.blocks.go_on(),
             _ => {}
         }
-        let is_empty = match kind {
-            DATA => self.payload_left == 0 && flags & END_STREAM == 0,
-            // Window updates answer what we sent; the rest is the crate's to bound.
-            HEADERS | WINDOW_UPDATE | CONTINUATION => false,
-            _ => true,
-        };
-        if is_empty {
-            self.tokens = self.tokens.checked_sub(1).ok_or(Refusal::Flood)?;
-        }
-        Ok(())
+        self.account(kind, flags, id)
     }
+
+    /// Counts a frame; whether it passes.
+    fn account(&mut self, kind: u8, flags: u8, id: u32) -> Result<bool, Refusal> {
+        let is_of_endpoint = self.last_stream.is_none();
+        match kind {
+            DATA if self.payload_left == 0 && flags & END_STREAM == 0 => {
+                self.beside.take()?;
+                let is_plain = flags & PADDED == 0;
+                let is_open = id > 0 && self.last_stream.is_none_or(|last| id <= last);
+                let is_shown = self.shown < limits::H2_EMPTY_DATA_SHOWN || !is_plain || !is_open;
+                self.shown += u32::from(is_shown);
+                return Ok(is_shown);
+            }
+            DATA | HEADERS => self.beside.fill(1),
+            // At most one for each request.
+            RST_STREAM if is_of_endpoint => self.beside.take()?,
+            // Window updates answer what we sent; the rest is the crate's to bound.
+            WINDOW_UPDATE | CONTINUATION => {}
+            _ => self.needless.take()?,
+        }
+        Ok(true)
+    }
+}
+
+/// Moves bytes behind those that have passed.
+fn keep(bytes: &mut [u8], range: Range<usize>, passed: &mut Passed) {
+    let count = range.len();
+    if range.start != passed.kept {
+        bytes.copy_within(range, passed.kept);
+    }
+    passed.kept += count;
 }
 
 const DATA: u8 = 0;
@@ -203,6 +279,7 @@ const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const PADDED: u8 = 8;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -220,138 +297,4 @@ fn may_have(kind: u8, is_ack: bool, bytes: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-
-    fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![0, 0, payload.len() as u8, kind, 0, 0, 0, 0, 1];
-        frame.extend_from_slice(payload);
-        frame
-    }
-
-    #[test]
-    fn only_empty_ones_count_however_they_are_cut() {
-        let mut bytes = b"preface".to_vec();
-        bytes.extend(frame(4, b"")); // SETTINGS
-        bytes.extend(frame(0, b"\0\0\0\x06\0\0\0\0\0")); // DATA that looks like a PING
-        bytes.extend(frame(6, b"12345678")); // PING
-        for step in 1..bytes.len() {
-            let mut meter = FrameMeter::new(7, 0);
-            for piece in bytes.chunks(step) {
-                meter.pass(piece, 0).unwrap();
-            }
-            assert_eq!(meter.tokens, limits::H2_EMPTY_FRAMES_MAX - 2, "cut every {step}");
-        }
-    }
-
-    #[test]
-    fn trailers_are_looked_at_however_they_are_cut() {
-        let head = |kind, flags, id: u8, block: &[u8]| {
-            [&[0, 0, block.len() as u8, kind, flags, 0, 0, 0, id], block].concat()
-        };
-        let start = [b"preface", &SETTINGS[..], &head(1, 4, 1, &[0x84])].concat();
-        let path = [0x44, 1, b'/'];
-        let padded = [&[3, 0, 0, 0, 1, 9][..], &path, &[0x84; 3]].concat();
-        let only_padding = [&[3][..], &[0x8f, 0x84, 0x84, 0x84]].concat();
-        for (frames, is_bad) in [
-            (head(1, 4, 3, &path), false),
-            (head(1, 5, 1, &path), true),
-            (head(1, 5 | 8 | 0x20, 1, &padded), true),
-            (head(1, 5 | 8, 1, &only_padding), false),
-            ([head(1, 1, 1, &[0x8f]), head(9, 4, 1, &path)].concat(), true),
-            ([head(1, 5, 1, &[0x8f]), head(0, 0, 3, &path)].concat(), false),
-        ] {
-            let bytes = [&start[..], &frames].concat();
-            for step in 1..bytes.len() {
-                let mut meter = FrameMeter::new(7, 0);
-                let found = bytes.chunks(step).find_map(|piece| meter.pass(piece, 0).err());
-                let found = found.map(|(_, refusal)| refusal);
-                let expected = is_bad.then_some(Refusal::PseudoTrailers);
-                assert_eq!(found, expected, "cut every {step}");
-            }
-        }
-        assert_eq!(FrameMeter::new(0, 0).last_stream, None, "endpoints open none");
-    }
-
-    #[test]
-    fn a_head_is_unfinished_until_its_last_byte() {
-        let mut bytes = vec![0, 0, 2, 1, 0, 0, 0, 0, 1, 0, 0]; // HEADERS without END_HEADERS
-        bytes.extend([0, 0, 1, 9, 4, 0, 0, 0, 1, 0]); // CONTINUATION with it
-        bytes.extend(frame(6, b"12345678"));
-        bytes.extend([0, 0, 1, 1, 4, 0, 0, 0, 3, 0]); // HEADERS with it
-        let mut meter = FrameMeter::new(0, 0);
-        meter.pass(&SETTINGS, 0).unwrap();
-        let seen: Vec<_> = bytes
-            .iter()
-            .map(|byte| {
-                meter.pass(std::slice::from_ref(byte), 0).unwrap();
-                meter.unfinished_head()
-            })
-            .collect();
-        let expected = |at: usize| match at {
-            8..20 => Some(1),
-            46 => Some(2),
-            _ => None,
-        };
-        for (at, seen) in seen.into_iter().enumerate() {
-            assert_eq!(seen, expected(at), "after byte {at}");
-        }
-    }
-
-    #[test]
-    fn a_flood_is_told_and_time_forgives() {
-        let mut meter = FrameMeter::new(0, 10);
-        let ping = frame(6, b"12345678");
-        meter.pass(&SETTINGS, 10).unwrap();
-        for _ in 1..limits::H2_EMPTY_FRAMES_MAX {
-            meter.pass(&ping, 10).unwrap();
-        }
-        let mut later = meter.clone();
-        assert_eq!(meter.pass(&ping, 10), Err((0, Refusal::Flood)));
-        for _ in 0..limits::H2_EMPTY_FRAMES_PER_TICK {
-            later.pass(&ping, 11).unwrap();
-        }
-        assert_eq!(later.pass(&ping, 11), Err((0, Refusal::Flood)));
-    }
-
-    #[test]
-    fn settings_come_first() {
-        let mut ack = SETTINGS;
-        ack[4] = 1;
-        for first in [&frame(6, b"12345678")[..], &frame(0, b""), &ack] {
-            let bytes = [b"preface", first].concat();
-            assert_eq!(FrameMeter::new(7, 0).pass(&bytes, 0), Err((7, Refusal::NoSettings)));
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_frame_is_called_by_its_name() {
-        let window = |value: u32| [&[0, 4], &value.to_be_bytes()[..]].concat();
-        let mut ack = frame(4, &[0; 6]);
-        ack[4] = 1;
-        for (frame, expected) in [
-            (frame(6, b"1234567"), Some(Refusal::FrameSize)),
-            (frame(4, b"12345"), Some(Refusal::FrameSize)),
-            (frame(3, b"123"), Some(Refusal::FrameSize)),
-            (frame(8, b"12345"), Some(Refusal::FrameSize)),
-            (frame(7, b"1234567"), Some(Refusal::FrameSize)),
-            (ack, Some(Refusal::FrameSize)),
-            (frame(4, &window(1 << 31)), Some(Refusal::Window)),
-            (frame(4, &[window(5), window(1 << 31)].concat()), Some(Refusal::Window)),
-            (frame(4, &window((1 << 31) - 1)), None),
-            (frame(1, &[0x80]), Some(Refusal::Compression)),
-        ] {
-            for step in 1..frame.len() {
-                let mut meter = FrameMeter::new(7, 0);
-                meter.pass(b"preface", 0).unwrap();
-                meter.pass(&SETTINGS, 0).unwrap();
-                let mut frame = frame.clone();
-                frame[4] |= if frame[3] == 1 { END_HEADERS } else { 0 };
-                let found = frame.chunks(step).find_map(|piece| meter.pass(piece, 0).err());
-                assert_eq!(found.map(|(_, refusal)| refusal), expected, "{frame:02x?}");
-            }
-        }
-    }
-}
+mod cases;

@@ -83,12 +83,30 @@ pub struct Tunnel {
 pub struct Unframer {
     side: Side,
     step: Step,
+    /// What follows a body whose length is told: text has no place for it.
+    trailers: Option<Box<ChunkDecoder>>,
 }
 
 impl Unframer {
     /// For the next message of this side.
     pub fn new(side: Side) -> Self {
-        Self { side, step: Step::Head }
+        Self { side, step: Step::Head, trailers: None }
+    }
+
+    /// The message ends with the trailers that `last_chunk` has, even if its length is told.
+    ///
+    /// # Errors
+    /// [`Unsayable`], if they are not what trailers may be.
+    pub fn end_with(&mut self, last_chunk: &[u8]) -> Result<(), Unsayable> {
+        let is_due = matches!(self.step, Step::Head | Step::Length(_)) && self.trailers.is_none();
+        if !is_due {
+            return Ok(());
+        }
+        let mut decoder = Box::<ChunkDecoder>::default();
+        let chunk = decoder.decode(&mut last_chunk.to_vec()).map_err(|_| Unsayable)?;
+        let is_some = !decoder.trailers().is_empty(); // those that nobody may pass on are gone
+        self.trailers = (chunk.done && is_some).then_some(decoder);
+        Ok(())
     }
 
     /// Whether the message was told to its end.
@@ -116,11 +134,10 @@ impl Unframer {
             Step::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(text.len());
                 *left -= count as u64;
-                let ended = *left == 0;
-                if ended {
-                    self.step = Step::Done;
+                if *left == 0 {
+                    self.step = self.trailers.take().map_or(Step::Done, Step::Trailers);
                 }
-                Ok((count, Frames::Data { range: 0..count, ended }))
+                Ok((count, Frames::Data { range: 0..count, ended: self.is_done() }))
             }
             Step::Chunked(decoder) => {
                 let chunk = decoder.decode(text).map_err(|_| Unsayable)?;
@@ -247,7 +264,8 @@ impl Unframer {
     fn begin(&mut self, facts: Facts) -> bool {
         self.step = match (facts.chunked, facts.length) {
             (true, _) => Step::Chunked(Box::default()),
-            (false, None | Some(0)) => Step::Done,
+            (false, None) => Step::Done,
+            (false, Some(0)) => self.trailers.take().map_or(Step::Done, Step::Trailers),
             (false, Some(length)) => Step::Length(length),
         };
         self.is_done()
@@ -317,7 +335,10 @@ mod tests {
 
     /// Everything the text says, one line per frame.
     fn told(side: Side, pieces: &[&str]) -> Result<Vec<String>, Unsayable> {
-        let mut unframer = Unframer::new(side);
+        told_by(Unframer::new(side), pieces)
+    }
+
+    fn told_by(mut unframer: Unframer, pieces: &[&str]) -> Result<Vec<String>, Unsayable> {
         let mut told = Vec::new();
         for piece in pieces {
             let mut text = piece.as_bytes().to_vec();
@@ -396,6 +417,29 @@ mod tests {
             ["200 false", "raw false"]
         );
         assert_eq!(told(SERVER, &["HTTP/1.1 204 No\r\n\r\n", "more"]).unwrap_err(), Unsayable);
+    }
+
+    #[test]
+    fn trailers_beside_a_length() {
+        let told = |last_chunk: &str, text: &str| {
+            let mut unframer = Unframer::new(SERVER);
+            unframer.end_with(last_chunk.as_bytes())?;
+            told_by(unframer, &[text])
+        };
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+        let body = head.to_owned() + "ab";
+        let told_all = told("0\r\nx: y\r\n\r\n", &body).unwrap();
+        assert_eq!(told_all[2..], ["ab false", "{\"x\": \"y\"}"]);
+        let nothing = head.replace('2', "0").replace("00", "200");
+        let told_all = told("0\r\nx: y\r\n\r\n", &nothing).unwrap();
+        assert_eq!(told_all, ["200 false", "content-length=\"0\"", "{\"x\": \"y\"}"]);
+        for forbidden in ["content-length: 3", "transfer-encoding: chunked", "host: b.test"] {
+            let told_all = told(&format!("0\r\n{forbidden}\r\n\r\n"), &body).unwrap();
+            assert_eq!(told_all[2..], ["ab true"], "{forbidden}");
+        }
+        assert!(told("0\r\n :y\r\n\r\n", &body).is_err());
+        let told_all = told("0\r\nx: y\r\n\r\n", "HTTP/1.1 204 No\r\n\r\n").unwrap();
+        assert_eq!(told_all, ["204 true"]);
     }
 
     #[test]
