@@ -8,10 +8,12 @@ mod date;
 mod judging;
 mod leaving;
 mod places;
+mod slots;
 mod spread;
 mod table;
 mod tally;
 mod turns;
+mod upstream_state;
 mod upstreams;
 
 use std::{
@@ -29,7 +31,8 @@ pub use spread::{Handed, Seat, Spread, spread};
 pub use table::Table;
 use tally::Tallies;
 pub use turns::{Turn, Turns};
-pub use upstreams::{Lease, Now, UpstreamState, Upstreams, Wish};
+pub use upstream_state::{Lease, Now, UpstreamState, Wish};
+pub use upstreams::Upstreams;
 
 use super::context::ContextPool;
 use crate::{

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Shard, judging, upstreams::UpstreamState};
+use super::{Shard, UpstreamState, judging};
 use crate::{base::ids::EndpointIndex, policy::breaker::Outcome, snapshot::Upstream};
 
 /// What one core saw of one upstream since the last tick.
