@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ringway::rt::{self, BufPool, ConnectError, Either, Listener, Stream};
+use rt_support::until;
 
 const LOOPBACK: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, 0);
 
@@ -60,13 +61,13 @@ fn a_connection_dropped_in_the_middle_of_a_receive_is_closed_too() {
             if !reset {
                 assert_eq!(ending(&peer), Ok(vec![]), "the peer sees FIN at once");
             }
-            rt::sleep(Duration::from_millis(50)).await;
             if reset {
+                until("the connection is closed", || open_files() == before + 1).await;
                 assert_eq!(ending(&peer), Err(ErrorKind::ConnectionReset));
             }
             drop(peer);
-            assert_eq!(pool.stats().in_use, 0, "the buffer came back");
-            assert_eq!(open_files(), before, "and the descriptor");
+            until("the buffer comes back", || pool.stats().in_use == 0).await;
+            until("and the descriptor", || open_files() == before).await;
         }
     });
 }
@@ -81,6 +82,7 @@ fn a_connect_nobody_answers_times_out_and_leaks_nothing() {
         let addr = deaf.local_addr().unwrap().as_socket().unwrap();
         let mut queued = Vec::new();
         let within = Duration::from_millis(100);
+        let open = open_files();
         let started = loop {
             let started = Instant::now();
             match rt::connect(addr, within).await {
@@ -94,14 +96,13 @@ fn a_connect_nobody_answers_times_out_and_leaks_nothing() {
         };
         let waited = started.elapsed();
         assert!((within..within * 5).contains(&waited), "{waited:?}");
-        rt::sleep(Duration::from_millis(50)).await; // the one that timed out is closed late
-        let before = open_files();
+        let before = open + queued.len();
+        until("the one that timed out is closed", || open_files() == before).await;
         for _ in 0..20 {
             let result = rt::connect(addr, Duration::from_millis(10)).await;
             assert_eq!(result.unwrap_err(), ConnectError::TimedOut);
         }
-        rt::sleep(Duration::from_millis(50)).await;
-        assert_eq!(open_files(), before);
+        until("all of them are closed", || open_files() == before).await;
     });
 }
 

@@ -165,7 +165,7 @@ fn no_request_is_lost_under_load() {
             })
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(300));
+    origin.wait_seen(100);
     proxy.terminate();
     let answered: usize = clients.into_iter().map(|one| one.join().expect("no request lost")).sum();
     assert!(answered > 8, "{answered} requests");

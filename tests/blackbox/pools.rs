@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    Conf, End, Origin, Ringway, Step, eventually, origin::reply, ringway::free_address,
+    Conf, End, Origin, PATIENCE, Ringway, Step, eventually, origin::reply, ringway::free_address,
 };
 
 fn start(origin: &Origin) -> Ringway {
@@ -409,7 +409,9 @@ fn an_endpoint_that_closes_silently_gets_posts_on_new_connections() {
     let mut client = proxy.connect();
     for _ in 0..2 {
         assert_eq!(client.fetch("/").status(), 200);
-        std::thread::sleep(Duration::from_millis(60)); // the close is found in the pool
+        eventually("the close is found in the pool", PATIENCE, || {
+            (proxy.metric("ringway_upstream_connections", "origin") == 0.0).then_some(())
+        });
     }
     for _ in 0..5 {
         client.post("/x", &[b'x'; 5000]);
