@@ -1,5 +1,5 @@
 //! gRPC: how calls fail in their own terms, and their deadlines. What passes is HTTP/2 with trailers
-//! (`http2_upstream`); real peers of gRPC are in `scripts/grpc-peers`.
+//! (`http2_upstream`); real peers of gRPC are in `scripts/peers`.
 
 use std::time::Instant;
 

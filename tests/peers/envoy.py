@@ -1,22 +1,18 @@
 """Envoy in front of ringway and behind it, in every pairing of HTTP/1.1, HTTP/2 and HTTP/2 over TLS: envoy.py RINGWAY ENVOY.
 
 client -> Envoy -> ringway -> Envoy -> origin: plain requests, large bodies, WebSockets, gRPC, and bodies that are cut
-off. scripts/envoy-peers runs it.
+off. scripts/peers runs it.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import http.client
-import http.server
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from concurrent import futures
 
 import grpc
@@ -25,57 +21,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+import common
+
 LARGE = os.urandom(1 << 20)
 VERSIONS = ("h1", "h2c", "tls")
 PORTS = [f"{side}_{version}" for side in ("in", "out") for version in VERSIONS]
-PORTS += ["plain", "tls", "admin", "websockets"]
-
-
-class Origin(http.server.BaseHTTPRequestHandler):
-    """Answers with what was sent; `/cut` promises more than it sends."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def body(self):
-        if self.headers.get("transfer-encoding") == "chunked":
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return body
-        return self.rfile.read(int(self.headers.get("content-length", 0)))
-
-    def answer(self):
-        body = self.body() or self.path.encode()
-        if self.path.endswith("/cut"):
-            self.send_response(200)
-            self.send_header("content-length", "1000000")
-            self.end_headers()
-            self.wfile.write(b"x" * 100_000)
-            self.close_connection = True
-            return
-        self.send_response(404 if self.path.endswith("/none") else 200)
-        self.send_header("content-length", str(len(body)))
-        self.send_header("x-method", self.command)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
-
-    def log_message(self, *_):
-        pass
-
-
-def reserve(names):
-    """A free port for each name."""
-    with contextlib.ExitStack() as stack:
-        sockets = {name: stack.enter_context(socket.socket()) for name in names}
-        for one in sockets.values():
-            one.bind(("127.0.0.1", 0))
-        return {name: one.getsockname()[1] for name, one in sockets.items()}
+PORTS += ["plain", "tls"]
 
 
 def address(port):
@@ -162,7 +113,7 @@ def envoy_config(ports, certs):
 def ringway_config(ports, certs):
     text = f"""
         [admin]
-        address = "127.0.0.1:{ports["admin"]}"
+        enabled = false
         [[listener]]
         name = "plain"
         address = "127.0.0.1:{ports["plain"]}"
@@ -262,31 +213,6 @@ def grpc_server():
     return server, port
 
 
-def serve_websockets(port, is_ready):
-    async def echo(connection):
-        async for message in connection:
-            await connection.send(message)
-
-    async def serve():
-        async with websockets.serve(echo, "127.0.0.1", port, max_size=None):
-            is_ready.set()
-            await asyncio.Future()
-
-    asyncio.run(serve())
-
-
-def wait_for(ports, processes):
-    until = time.monotonic() + 30
-    for name in PORTS:
-        while True:
-            assert all(one.poll() is None for one in processes), "a process has ended"
-            with contextlib.suppress(OSError):
-                connected(ports[name]).close()
-                break
-            assert time.monotonic() < until, f"{name} does not listen"
-            time.sleep(0.05)
-
-
 def check(ports):
     for front in VERSIONS:
         for back in VERSIONS:
@@ -302,15 +228,9 @@ def check(ports):
 
 
 def main(ringway, envoy):
-    ports = reserve(PORTS)
-    origin = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Origin)
-    threading.Thread(target=origin.serve_forever, daemon=True).start()
+    ports = common.free_ports(PORTS)
     server, ports["grpc"] = grpc_server()
-    ports["origin"] = origin.server_address[1]
-    is_ready = threading.Event()
-    threading.Thread(target=serve_websockets, args=(ports["websockets"], is_ready), daemon=True).start()
-    is_ready.wait(10)
-    processes = []
+    ports |= {"origin": common.serve_http(common.Origin), "websockets": common.serve_websockets()}
     with tempfile.TemporaryDirectory() as directory:
         subprocess.run([ringway, "cert", "--dir", directory], check=True, stdout=subprocess.DEVNULL)
         rules, peers = f"{directory}/ringway.toml", f"{directory}/envoy.json"
@@ -318,19 +238,14 @@ def main(ringway, envoy):
             file.write(ringway_config(ports, directory))
         with open(peers, "w") as file:
             json.dump(envoy_config(ports, directory), file)
-        try:
-            processes.append(subprocess.Popen([ringway, "run", "-c", rules]))
-            command = [envoy, "-c", peers, "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-            processes.append(subprocess.Popen(command))
-            wait_for(ports, processes)
+        command = [envoy, "-c", peers, "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+        listening = [ports[name] for name in PORTS if name.startswith(("in_", "out_"))]
+        with (
+            common.running([ringway, "run", "-c", rules], ports["plain"], ports["tls"]),
+            common.running(command, *listening),
+        ):
             check(ports)
-        finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait()
-            server.stop(0).wait()
-    print("envoy: all passed")
+    server.stop(0).wait()
 
 
 main(*sys.argv[1:])

@@ -1,10 +1,8 @@
-"""All kinds of gRPC calls through ringway, with grpcio on both ends. scripts/grpc-peers runs it."""
+"""All kinds of gRPC calls through ringway, with grpcio on both ends. scripts/peers runs it."""
 
 import queue
 import random
 import re
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,6 +12,8 @@ from concurrent import futures
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+
+import common
 
 MESSAGES = 10_000
 CANCELLED = 200
@@ -53,12 +53,6 @@ class Calls(grpc.GenericRpcHandler):
 
     def service(self, details):
         return self.METHODS.get(details.method)
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def metric(admin, name):
@@ -166,7 +160,8 @@ def main(ringway):
     reflection.enable_server_reflection(["grpc.health.v1.Health"], server)
     endpoint = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    port, admin = free_port(), free_port()
+    ports = common.free_ports(["edge", "admin"])
+    port, admin = ports["edge"], ports["admin"]
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
         config.write(
             f"""
@@ -191,19 +186,8 @@ def main(ringway):
             """
         )
         config.flush()
-        process = subprocess.Popen([ringway, "run", "-c", config.name])
-        try:
-            for _ in range(100):
-                try:
-                    metric(admin, "http_requests_in_flight")
-                    break
-                except OSError:
-                    time.sleep(0.1)
+        with common.running([ringway, "run", "-c", config.name], port, admin) as process:
             check(port, admin, server, process.pid)
-        finally:
-            process.terminate()
-            process.wait()
-    print("grpc: all passed")
 
 
 main(sys.argv[1])

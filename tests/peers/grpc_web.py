@@ -1,15 +1,15 @@
-"""gRPC-Web calls of `buf curl` through ringway to grpcio. scripts/grpc-peers runs it: grpc_web.py RINGWAY BUF."""
+"""gRPC-Web calls of `buf curl` through ringway to grpcio. scripts/peers runs it: grpc_web.py RINGWAY BUF."""
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent import futures
 
 import grpc
+
+import common
 
 SCHEMA = """
 syntax = "proto3";
@@ -44,12 +44,6 @@ class Echo(grpc.GenericRpcHandler):
         return self.METHODS.get(details.method)
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def check(buf, directory, port):
     def call(method, *more):
         command = [buf, "curl", "--schema", f"{directory}/echo.proto", "--protocol", "grpcweb", "-d", '{"text": "hello"}']
@@ -71,7 +65,7 @@ def main(ringway, buf):
     server.add_generic_rpc_handlers((Echo(),))
     endpoint = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    port = free_port()
+    port = common.free_ports(["edge"])["edge"]
     with tempfile.TemporaryDirectory() as directory:
         with open(f"{directory}/echo.proto", "w") as schema:
             schema.write(SCHEMA)
@@ -95,20 +89,9 @@ def main(ringway, buf):
                 endpoints = [{{ url = "http://127.0.0.1:{endpoint}" }}]
                 """
             )
-        process = subprocess.Popen([ringway, "run", "-c", config.name])
-        try:
-            for _ in range(100):
-                try:
-                    socket.create_connection(("127.0.0.1", port)).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
+        with common.running([ringway, "run", "-c", config.name], port):
             check(os.path.abspath(buf), directory, port)
-        finally:
-            process.terminate()
-            process.wait()
-            server.stop(0)
-    print("gRPC-Web: all passed")
+    server.stop(0)
 
 
 main(sys.argv[1], sys.argv[2])
