@@ -77,6 +77,11 @@ impl Socket {
         Self { transport: Transport::Stream(stream) }
     }
 
+    /// Whether this is a stream whose client has asked for a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(&self.transport, Transport::Stream(stream) if stream.is_tunnel())
+    }
+
     /// Has the trailers of each of two streams that answer each other pass to the other one.
     pub fn pair(one: &Self, other: &Self) {
         if let (Transport::Stream(one), Transport::Stream(other)) =

@@ -40,6 +40,18 @@ fn a_connection_begins_with_settings() {
     assert!(proxy.metric("ringway_http2_violations_total", "") >= 6.0);
 }
 
+/// Who has sent the preface and no SETTINGS has not begun.
+#[test]
+fn a_preface_alone_has_a_deadline() {
+    let origin = Origin::echo();
+    let conf = Conf::to(origin.address).one_core().listener("http = [\"h1\", \"h2\"]");
+    let proxy = Ringway::start(&conf.limit("header_timeout = \"300ms\""));
+    let mut raw = Raw::silent(proxy.address());
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    raw.wait_for(GOAWAY);
+    assert!(raw.read_to_end(PATIENCE).1, "the connection ends");
+}
+
 #[test]
 fn trailers_have_no_pseudo_fields() {
     let origin = Origin::echo();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Response;
 
 use crate::support::{
-    Client, Conf, Message, Ringway,
+    Client, Conf, Message, Origin, Ringway,
     frames::{DATA, END_HEADERS, END_STREAM, HEADERS, Raw, SETTINGS, endpoint, fields},
     wire::Kind,
 };
@@ -114,4 +114,29 @@ fn an_extended_connect_stays_one() {
     raw.wait_for(SETTINGS);
     raw.frame(HEADERS, END_HEADERS, 1, &head);
     assert_eq!(raw.outcome(1), 501, "an endpoint that offers none");
+}
+
+/// What an extended CONNECT asks for is either begun or refused: the plain GET that is left without it, and the answer to
+/// that, would both look like a tunnel.
+#[test]
+fn an_extended_connect_is_no_plain_request() {
+    let origin = Origin::echo();
+    let conf = Conf::to(origin.address).one_core().listener("http = [\"h1\", \"h2\"]");
+    let proxy = Ringway::start(&conf);
+    let mut raw = Raw::connect(proxy.address());
+    raw.wait_for(SETTINGS);
+    for (stream, protocol, expected) in
+        [(1, "h2c", 501), (3, "", -1), (5, "websocket, x", -1), (7, "websocket", 502)]
+    {
+        let head = fields(&[
+            (":method", "CONNECT"),
+            (":protocol", protocol),
+            (":scheme", "http"),
+            (":authority", "a.test"),
+            (":path", "/chat"),
+        ]);
+        raw.frame(HEADERS, END_HEADERS, stream, &head);
+        assert_eq!(raw.outcome(stream), expected, "{protocol}");
+    }
+    assert_eq!(origin.seen_count(), 1, "only that of the websocket, which it did not take for one");
 }

@@ -147,6 +147,10 @@ impl Exchange<'_> {
         match (head.method(), head.max_forwards()) {
             (Method::Connect, _) => return Err(Reason::ConnectRefused),
             (Method::Trace | Method::Options, Some(0)) => return Err(Reason::MaxForwards),
+            // An extended CONNECT for what is not passed on would be a plain GET, which nobody asked for.
+            _ if self.client.socket.is_tunnel() && !head.upgrade() => {
+                return Err(Reason::UpgradeUnsupported);
+            }
             _ => {}
         }
         let bytes = self.client.input_bytes();

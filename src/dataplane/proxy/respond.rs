@@ -248,6 +248,10 @@ impl Respond<'_> {
             return Ok(self.refused(input, head_bytes));
         }
         let upgraded = self.response.is_upgrade();
+        if !upgraded && self.response.status() / 100 == 2 && self.client.is_tunnel() {
+            // To the client this would be the tunnel, which the endpoint knows nothing of.
+            return Err(Reason::UpstreamInvalid);
+        }
         let head = input.as_ref().map_or(&[][..], Buf::data);
         if self.request.is_call {
             // A call may fail without a body: then its status is here.

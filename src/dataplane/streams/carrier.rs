@@ -66,6 +66,8 @@ pub enum Accepted {
 /// What a connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waits {
+    /// The first frame.
+    Preface,
     /// It has streams, and no hurry.
     Streams,
     /// A first stream.
@@ -165,7 +167,7 @@ impl Carrier {
             limits,
             silence: Box::pin(rt::sleep(limits::H2_SILENCE_MAX)),
             is_asked: false,
-            waits: Waits::Streams,
+            waits: Waits::Preface,
             is_leaving: false,
             has_said_goodbye: false,
         })
@@ -249,6 +251,7 @@ impl Carrier {
         self.shared.holds_end.set(is_idle);
         let waits = match self.shared.unfinished_head.get() {
             Some(head) => Waits::Head(head),
+            None if !self.shared.has_begun.get() => Waits::Preface,
             None if is_idle => Waits::Idle,
             None => Waits::Streams,
         };
@@ -257,6 +260,7 @@ impl Carrier {
         }
         self.waits = waits;
         match waits {
+            Waits::Preface => {} // it has the deadline of the preface
             Waits::Streams => self.socket.read_without_deadline(),
             Waits::Idle => {
                 self.socket.read_within(self.limits.idle, tag::IDLE);

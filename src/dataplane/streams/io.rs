@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) holds_end: Cell<bool>,
     /// Something was read since this was last looked at.
     pub(super) was_heard: Cell<bool>,
+    /// The first frame has come.
+    pub(super) has_begun: Cell<bool>,
     /// The header block that has begun and is not here as a whole.
     pub(super) unfinished_head: Cell<Option<u32>>,
 }
@@ -178,6 +180,7 @@ impl Io {
     fn measure(&mut self) {
         let Some(buf) = &mut self.input else { return };
         let passed = self.meter.pass(buf.data_mut(), self.deadlines.now_tick());
+        self.shared.has_begun.set(self.meter.has_begun());
         self.shared.unfinished_head.set(self.meter.unfinished_head());
         self.ends_after_input = passed.refusal.map(ReadEnd::Refused);
         buf.truncate(passed.kept);

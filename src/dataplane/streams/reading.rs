@@ -120,6 +120,11 @@ impl Reading {
         self.from = From::Response { future: Box::new(future), to_head, tunnel };
     }
 
+    /// Whether it has no end but that of the stream.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
     /// Whether a response may come.
     pub(super) fn is_expecting(&self) -> bool {
         !matches!(self.from, From::Nowhere | From::Failed)

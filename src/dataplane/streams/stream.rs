@@ -106,6 +106,11 @@ impl Stream {
         self.latch.shut();
     }
 
+    /// Whether its client has asked for a tunnel.
+    pub fn is_tunnel(&self) -> bool {
+        self.reading.borrow().is_tunnel()
+    }
+
     /// Whether a response may still be there although a request could not be sent.
     pub fn is_expecting(&self) -> bool {
         self.reading.borrow().is_expecting()

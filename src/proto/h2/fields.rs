@@ -17,6 +17,8 @@ pub enum Malformed {
     Target,
     /// A scheme other than http and https.
     Scheme,
+    /// A `:protocol` that is not the name of one.
+    Protocol,
     /// A status that has no meaning in HTTP/2 (101).
     Status,
 }

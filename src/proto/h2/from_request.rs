@@ -3,7 +3,7 @@
 use http::{Method, request};
 
 use super::fields::{Malformed, has_trailers, push_line, write_fields};
-use crate::proto::{h1::Framing, host::same_authority};
+use crate::proto::{bytes::is_token, h1::Framing, host::same_authority};
 
 /// How a request was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,10 @@ pub fn write_request(
     let is_chunked = !ended && protocol.is_none() && has_trailers(&parts.headers);
     let facts = write_fields(out, &parts.headers, !is_chunked)?;
     if let Some(protocol) = protocol {
+        // The name of one protocol: a list would be read as several.
+        if !protocol.split(|byte| *byte == b'/').all(is_token) {
+            return Err(Malformed::Protocol);
+        }
         push_line(out, b"connection", b"upgrade");
         push_line(out, b"upgrade", protocol);
         if protocol == b"websocket" && !facts.websocket_key {
@@ -232,5 +236,9 @@ mod tests {
             "GET /chat HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\n\
              connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: key==\r\n\r\n"
         );
+        for bad in [&b""[..], b"websocket, x", b"a b", b"a/"] {
+            let written = write_request(&mut out, &parts, Some(bad), false, b"");
+            assert_eq!(written.unwrap_err(), Malformed::Protocol, "{}", bad.escape_ascii());
+        }
     }
 }

@@ -123,6 +123,11 @@ impl FrameMeter {
         }
     }
 
+    /// Whether the first frame has come.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// The number of the header block that has begun and is not here as a whole.
     pub fn unfinished_head(&self) -> Option<u32> {
         let is_cut = self.payload_is_head && self.payload_left > 0;
