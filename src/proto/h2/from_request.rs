@@ -232,7 +232,7 @@ mod tests {
         let how = write_request(&mut out, &parts, Some(b"websocket"), false, b"key==").unwrap();
         assert!(how.is_tunnel);
         assert_eq!(
-            String::from_utf8(out).unwrap(),
+            String::from_utf8(std::mem::take(&mut out)).unwrap(),
             "GET /chat HTTP/1.1\r\nhost: a.test\r\nsec-websocket-version: 13\r\n\
              connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: key==\r\n\r\n"
         );
