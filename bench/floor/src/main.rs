@@ -8,17 +8,19 @@
 //! ```text
 //! floor --port 8080 --origin 9000 [--driver uring|epoll] [--buffers 64] [--send ring|direct]
 //!       [--wait 1] [--expect sends] [--files fixed] [--pages huge]
+//! floor --port 8443 --origin 9000 --cert c.pem --key k.pem     TLS of clients, by epoll
 //! ```
 
 mod epoll;
 mod relay;
 mod ring;
 mod socket;
+mod tls;
 
 use std::process::ExitCode;
 
 /// What can be asked for on the command line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Options {
     /// Where it listens, on 127.0.0.1.
     port: u16,
@@ -38,20 +40,13 @@ struct Options {
     fixed: bool,
     /// Buffers lie in pages of 2 MiB.
     huge: bool,
+    /// Files of a certificate and its key: clients speak TLS.
+    cert: String,
+    key: String,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options {
-        port: 0,
-        origin: 0,
-        epoll: false,
-        buffers: 64,
-        direct: false,
-        wait: 1,
-        expect: false,
-        fixed: false,
-        huge: false,
-    };
+    let mut options = Options { buffers: 64, wait: 1, ..Options::default() };
     let mut words = std::env::args().skip(1);
     while let Some(flag) = words.next() {
         let value = words.next().ok_or_else(|| format!("{flag} needs a value"))?;
@@ -65,6 +60,8 @@ fn options() -> Result<Options, String> {
             "--wait" => options.wait = number()?,
             "--files" => options.fixed = value == "fixed",
             "--pages" => options.huge = value == "huge",
+            "--cert" => options.cert = value,
+            "--key" => options.key = value,
             "--expect" => options.expect = value == "sends",
             _ => return Err(format!("{flag}: unknown")),
         }
@@ -81,7 +78,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let result = options().and_then(|options| {
-        let run = if options.epoll { epoll::run } else { ring::run };
+        let run = if options.epoll || !options.cert.is_empty() { epoll::run } else { ring::run };
         run(options).map_err(|error| error.to_string())
     });
     match result {

@@ -49,7 +49,7 @@ fn huge_pages(bytes: usize) -> io::Result<*mut u8> {
 }
 
 impl Ring {
-    fn new(options: Options) -> io::Result<Self> {
+    fn new(options: &Options) -> io::Result<Self> {
         let mut builder = IoUring::builder();
         builder.setup_single_issuer().setup_defer_taskrun().setup_cqsize(ENTRIES * 4);
         let uring = builder.build(ENTRIES)?;
@@ -64,7 +64,15 @@ impl Ring {
         unsafe {
             uring.submitter().register_buf_ring_with_flags(entries as u64, count, GROUP, 0)?;
         }
-        let mut ring = Self { uring, entries, memory, mask: count - 1, tail: 0, sends: 0, options };
+        let mut ring = Self {
+            uring,
+            entries,
+            memory,
+            mask: count - 1,
+            tail: 0,
+            sends: 0,
+            options: options.clone(),
+        };
         (0..count).for_each(|id| ring.give_back(id));
         Ok(ring)
     }
@@ -189,7 +197,7 @@ impl Ring {
 
 pub fn run(options: Options) -> io::Result<()> {
     let listener = socket::listen(options.port)?;
-    let mut ring = Ring::new(options)?;
+    let mut ring = Ring::new(&options)?;
     let mut table = Table::new(options.origin);
     let accept = opcode::AcceptMulti::new(types::Fd(listener)).build();
     ring.push(accept.clone().user_data(ACCEPT))?;
