@@ -37,6 +37,10 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE|DIR", default_value = "ringway.toml")]
     config: PathBuf,
 
+    /// The same, spelled as for `ringway check`
+    #[arg(value_name = "FILE|DIR", conflicts_with = "config")]
+    path: Option<PathBuf>,
+
     /// Do not watch the configuration: only SIGHUP reads it again
     #[arg(long)]
     no_watch: bool,
@@ -44,5 +48,6 @@ pub(super) struct Args {
 
 /// Serves until a signal ends it.
 pub(super) fn run(args: &Args) -> ExitCode {
-    serve(Source::Path(args.config.clone()), Options { watch: !args.no_watch }, |_| {})
+    let path = args.path.as_ref().unwrap_or(&args.config);
+    serve(Source::Path(path.clone()), Options { watch: !args.no_watch }, |_| {})
 }

@@ -115,7 +115,7 @@ pub fn run(
     reader.yield_to_workers();
     log::set_level(loaded.level);
     for warning in &loaded.warnings {
-        log::warn(format_args!("{warning}"));
+        log::warn(format_args!("{warning:#}"));
     }
     let boot = Boot::new(started, (source, reader), stamp, (loaded, kept), origin)?;
     runtime.block_on(boot.serve(requests, options, on_ready))

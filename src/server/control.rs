@@ -330,7 +330,7 @@ impl Control {
         let Ready { snapshot, sockets, overlay, mut read, warnings, is_kept: _ } = ready;
         let known = read.as_mut().map(|read| std::mem::take(&mut read.known));
         for warning in &warnings {
-            log::warn(format_args!("{warning}"));
+            log::warn(format_args!("{warning:#}"));
         }
         if let Some(read) = read {
             log::set_level(read.level);

@@ -41,13 +41,13 @@ pub struct Problem {
 }
 
 impl fmt::Display for Problem {
-    /// `file:line:column: key: message; hint`.
+    /// `file:line:column: key: message; hint`, a warning with that word before its message; `{:#}` leaves it out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
-        if self.severity == Severity::Warning {
+        if self.severity == Severity::Warning && !f.alternate() {
             f.write_str("warning: ")?;
         }
         f.write_str(&self.message)?;

@@ -79,7 +79,10 @@ fn read_secret(path: &str, directory: &Path) -> Result<String, InterpolateError>
         return Err(("\"${file:}\" names no file".into(), "write \"${file:/path}\"".into()));
     }
     let unreadable = |error: std::io::Error| {
-        (format!("{path}: can't be read: {error}"), "name a file that ringway may read".to_owned())
+        (
+            format!("{path}: can't be read: {error}"),
+            "name a file that is there and that ringway may read".to_owned(),
+        )
     };
     let full = directory.join(path);
     let metadata = std::fs::metadata(&full).map_err(unreadable)?;

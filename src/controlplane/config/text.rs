@@ -45,7 +45,12 @@ impl Source {
         let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
             Err(message) => {
-                report.error(start, "", message, "name a file that ringway may read");
+                report.error(
+                    start,
+                    "",
+                    message,
+                    "name a file that is there and that ringway may read",
+                );
                 report.set_incomplete();
                 return None;
             }
