@@ -136,7 +136,6 @@ impl Control {
                     Event::Kept(kept) => self.finish_keeping(kept, deadline.is_some()),
                 },
                 answer = self.upgrading.answer() => match answer {
-                    Ok(_) if deadline.is_some() => {}
                     Ok(successor) => deadline = Some(self.hand_over(successor)),
                     Err(reason) => {
                         self.state.rollouts.hold(false);

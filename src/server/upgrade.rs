@@ -10,9 +10,11 @@ use std::{
     env,
     ffi::OsString,
     io,
+    net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Child, Command},
+    sync::Arc,
     thread,
     time::Instant,
 };
@@ -112,8 +114,32 @@ pub(super) struct Passed<'a> {
     pub(super) fd: BorrowedFd<'a>,
 }
 
-/// Starts the successor and passes the sockets on; what comes is its process id when it is ready, or why
-/// there is none.
+/// A successor that is starting.
+#[derive(Debug)]
+pub(super) struct Starting {
+    /// What it says, or what became of it.
+    answer: oneshot::Receiver<Result<u32, String>>,
+    way: Arc<OwnedFd>,
+}
+
+impl Starting {
+    /// Its process id when it is ready, or why there is none.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: an answer is not lost.
+    pub(super) async fn answer(&mut self) -> Result<u32, String> {
+        let answer = (&mut self.answer).await;
+        answer.unwrap_or_else(|_| Err("the thread that waited for it is gone".into()))
+    }
+
+    /// Calls it off: it finds nobody to take over from, and ends. Its process id if it was ready before.
+    pub(super) fn call_off(mut self) -> Option<u32> {
+        let _ = socket2::SockRef::from(&*self.way).shutdown(Shutdown::Both); // it may be gone
+        self.answer.try_recv().ok()?.ok()
+    }
+}
+
+/// Starts the successor and passes the sockets on.
 ///
 /// # Errors
 /// When it cannot be started, or does not take the sockets.
@@ -121,8 +147,9 @@ pub(super) fn start(
     program: &Program,
     sockets: &[Passed<'_>],
     state: Handover,
-) -> io::Result<oneshot::Receiver<Result<u32, String>>> {
+) -> io::Result<Starting> {
     let (ours, theirs) = service::message_pair()?;
+    let ours = Arc::new(ours);
     let mut child = Command::new(&program.path)
         .args(&program.arguments)
         .env(VARIABLE, std::process::id().to_string())
@@ -132,15 +159,16 @@ pub(super) fn start(
         .stdin(theirs)
         .spawn()?;
     let (sender, answer) = oneshot::channel();
+    let starting = Starting { answer, way: Arc::clone(&ours) };
     if let Err(error) = pass(&ours, sockets, state) {
         let text = format!("it did not take the sockets: {error}{}", end(&mut child));
         let _ = sender.send(Err(text));
-        return Ok(answer);
+        return Ok(starting);
     }
     thread::Builder::new().name("ringway-upgrade".into()).spawn(move || {
         let _ = sender.send(wait(&ours, &mut child));
     })?;
-    Ok(answer)
+    Ok(starting)
 }
 
 fn pass(to: &OwnedFd, sockets: &[Passed<'_>], state: Handover) -> io::Result<()> {
@@ -339,8 +367,8 @@ mod tests {
         let missing = Program { path: "/nowhere/ringway".into(), arguments: Vec::new() };
         start(&missing, &[], Handover::default()).expect_err("not there");
         let ends = Program { path: "/bin/false".into(), arguments: Vec::new() };
-        let answer = start(&ends, &[], Handover::default()).expect("started");
-        let reason = answer.blocking_recv().expect("an answer").expect_err("it ended");
+        let starting = start(&ends, &[], Handover::default()).expect("started");
+        let reason = starting.answer.blocking_recv().expect("an answer").expect_err("it ended");
         assert!(reason.contains("exit status: 1"), "{reason}");
     }
 }

@@ -2,12 +2,10 @@
 
 use std::io;
 
-use tokio::sync::oneshot;
-
 use crate::{
     base::ids::ListenerId,
     controlplane::log,
-    server::upgrade::{self, Handover, Held, Program},
+    server::upgrade::{self, Handover, Held, Program, Starting},
     snapshot::messages::ListenSocket,
 };
 
@@ -16,12 +14,12 @@ pub(super) struct Upgrading {
     program: Program,
     held: Held,
     wanted: bool,
-    answer: Option<oneshot::Receiver<Result<u32, String>>>,
+    starting: Option<Starting>,
 }
 
 impl Upgrading {
     pub(super) fn new(program: Program, held: Held) -> Self {
-        Self { program, held, wanted: false, answer: None }
+        Self { program, held, wanted: false, starting: None }
     }
 
     /// Somebody wants a successor. As soon as nothing else is going on, [`Self::start`] makes one.
@@ -40,23 +38,23 @@ impl Upgrading {
 
     /// Whether changes have to wait: what the successor reads must not change under it.
     pub(super) fn is_under_way(&self) -> bool {
-        self.wanted || self.answer.is_some()
+        self.wanted || self.starting.is_some()
     }
 
     /// Starts the successor, if one is wanted; whether one is on its way.
     pub(super) fn start(&mut self, state: Handover) -> bool {
         if !std::mem::take(&mut self.wanted) {
-            return self.answer.is_some();
+            return self.starting.is_some();
         }
         let path = self.program.path().display().to_string();
         log::info(format_args!("SIGUSR2: starting {path}, which is to take over"));
         match upgrade::start(&self.program, &self.held.all(), state) {
-            Ok(answer) => self.answer = Some(answer),
+            Ok(starting) => self.starting = Some(starting),
             Err(error) => log::error(format_args!(
                 "no upgrade: {path} cannot be started: {error}; this process goes on"
             )),
         }
-        self.answer.is_some()
+        self.starting.is_some()
     }
 
     /// Waits for the successor's word: its process id, or why it will not take over.
@@ -64,10 +62,10 @@ impl Upgrading {
     /// # Cancel safety
     /// Cancel safe: an answer is not lost.
     pub(super) async fn answer(&mut self) -> Result<u32, String> {
-        let Some(answer) = &mut self.answer else { return std::future::pending().await };
-        let result = answer.await;
-        self.answer = None;
-        result.unwrap_or_else(|_| Err("the thread that waited for it is gone".into()))
+        let Some(starting) = &mut self.starting else { return std::future::pending().await };
+        let result = starting.answer().await;
+        self.starting = None;
+        result
     }
 
     /// Keeps copies of new sockets; forgets those of listeners that are gone.
@@ -85,10 +83,16 @@ impl Upgrading {
         }
     }
 
-    /// Forgets all sockets: from now on they live as long as the cores have them.
+    /// Forgets all sockets: from now on they live as long as the cores have them. A successor that is
+    /// still starting would outlive the end that somebody wants, and is called off.
     pub(super) fn let_go(&mut self) {
         self.held = Held::default();
         self.wanted = false;
+        if let Some(successor) = self.starting.take().and_then(Starting::call_off) {
+            log::warn(format_args!(
+                "process {successor} had taken over before and goes on; SIGTERM ends it, too"
+            ));
+        }
     }
 }
 

@@ -43,6 +43,18 @@ impl Installed {
         self.put(&script);
     }
 
+    /// The binary, but it starts when there is a file `go` beside it.
+    fn install_waiting(&self) {
+        let directory = self.directory.path();
+        let (script, binary) = (directory.join("waits.sh"), env!("CARGO_BIN_EXE_ringway"));
+        let go = directory.join("go");
+        let text = format!(
+            "#!/bin/sh\nuntil [ -e {go:?} ]; do sleep 0.01; done\nexec {binary:?} \"$@\"\n"
+        );
+        fs::write(&script, text).expect("written");
+        self.put(&script);
+    }
+
     /// Another process writes the copy: what this one has open for writing, a child that another test
     /// starts at that moment has open, too, and "Text file busy" would be the answer to who runs it.
     fn put(&self, from: &Path) {
@@ -180,6 +192,28 @@ fn a_wrong_configuration_stops_the_successor_only() {
     assert!(line.contains("exit status: 78"), "{line}");
     assert_eq!(proxy.pid_now(), old);
     assert_eq!(proxy.connect().fetch("/x").status(), 200);
+}
+
+/// Who stops a process whose successor is starting stops both, however long the first one drains.
+#[test]
+fn a_stop_while_the_successor_starts_stops_both() {
+    let origin = Origin::start();
+    let installed = Installed::new();
+    let mut proxy = installed.start(&Conf::to(origin.address).runtime("drain_timeout = \"20s\""));
+    let mut busy = proxy.connect();
+    busy.get("/busy");
+    let request = origin.next_request();
+    installed.install_waiting();
+    signal(proxy.pid(), "USR2");
+    proxy.wait_for_line("SIGUSR2: starting");
+    proxy.terminate();
+    proxy.wait_for_line("SIGTERM: draining");
+    fs::write(installed.directory.path().join("go"), "").expect("written");
+    proxy.wait_for_line("was stopped meanwhile");
+    request.reply(200, "busy");
+    assert_eq!(busy.response().text(), "busy");
+    assert!(proxy.wait_ended(PATIENCE).status.success());
+    TcpStream::connect(proxy.address()).expect_err("nobody serves");
 }
 
 /// What is under way ends in the old process; a WebSocket has `drain_timeout`.
