@@ -58,7 +58,8 @@ Exit codes:
 
 Documentation:
   README.md                 what it is, a first configuration, how to measure it
-  config/ringway.toml       an example of every setting
+  docs/configuration.md     every key, with its range and default
+  config/ringway.toml       what most people set, to copy from
   docs/metrics.md           what /metrics shows
   docs/access-log.md        what a line of the access log says
   docs/admin-api.md         changing routes and upstreams while it runs

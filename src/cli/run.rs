@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "FILE|DIR", default_value = "ringway.toml")]
     config: PathBuf,
 
-    /// The same, spelled as for `ringway check`
+    /// The configuration, as for `ringway check`
     #[arg(value_name = "FILE|DIR", conflicts_with = "config")]
     path: Option<PathBuf>,
 

@@ -65,6 +65,7 @@ fn fill_key(key: &Key, path: String, value: Option<&Value>, out: &mut Meaning) {
         (Kind::ManyOrTexts(inner), Some(Value::Array(elements))) if is_endpoints(inner) => {
             elements.iter().for_each(|element| fill_endpoint(inner, element, out));
         }
+        (_, Some(Value::Array(elements))) if elements.is_empty() && key.default.is_empty() => {}
         (kind, Some(value)) => {
             out.insert(path, canonical(kind, value));
         }
@@ -84,12 +85,21 @@ fn fill_endpoint(section: &Section, element: &Value, out: &mut Meaning) {
     let keys = element.as_object().unwrap_or(&none);
     let url = element.as_str().or_else(|| keys.get("url")?.as_str()).unwrap_or_default();
     let name = endpoint::authority(url).unwrap_or_else(|| url.to_owned());
-    let mut inner = Meaning::new();
+    let (mut inner, mut usual) = (Meaning::new(), Meaning::new());
     fill(section, "", keys, &mut inner);
-    inner.remove("url");
+    fill(section, "", &none, &mut usual);
     let mut told = format!("weight {}", inner.get("weight").unwrap_or(&Value::Null));
-    if inner.get("enabled") == Some(&json!(false)) {
-        told.push_str(", disabled");
+    for (key, value) in inner.iter().filter(|(key, value)| usual.get(*key) != Some(*value)) {
+        told += &match (&**key, value) {
+            ("url" | "weight", _) => continue,
+            ("enabled", Value::Bool(false)) => ", disabled".to_owned(),
+            (_, Value::Bool(true)) => format!(", {key}"),
+            _ => format!(", {key} {value}"),
+        };
+    }
+    let scheme = url.split_once("://").map_or("http", |(scheme, _)| scheme).to_ascii_lowercase();
+    if scheme != "http" {
+        told = format!("{told}, {scheme}");
     }
     out.insert(format!("endpoint {name}"), told.into());
 }
@@ -141,6 +151,7 @@ mod tests {
             ),
             ("route", json!({ "hosts": ["b", "a"] }), json!({ "hosts": ["a", "b"] })),
             ("route", json!({ "priority": 0 }), json!({})),
+            ("listener", json!({ "trusted_proxies": [] }), json!({})),
             (
                 "listener",
                 json!({ "limits": { "header_bytes_max": "32KiB" } }),
@@ -150,6 +161,68 @@ mod tests {
         ] {
             assert_eq!(of(section, one), of(section, other));
         }
+    }
+
+    /// A value that is not the default.
+    fn another(key: &Key) -> Value {
+        match &key.kind {
+            Kind::Choice(all) => all.iter().find(|one| **one != key.default).copied().into(),
+            Kind::Choices(all) => json!([all.iter().find(|one| **one != key.default)]),
+            Kind::Boolean => json!(key.default != "true"),
+            Kind::Integer(_, max) => json!(max),
+            Kind::Texts(example) => json!([example]),
+            Kind::Pairs => json!({ "x": "1" }),
+            Kind::Many(_) => json!([{ "x": "1" }]),
+            Kind::ManyOrTexts(_) => json!(["http://192.0.2.1"]),
+            Kind::TextOr(_) => "another".into(),
+            _ => "77d".into(),
+        }
+    }
+
+    /// Tables that are as if they were there, with all defaults.
+    const ALWAYS_THERE: [&str; 6] = [
+        "listener.limits",
+        "upstream.timeouts",
+        "upstream.pool",
+        "upstream.hash",
+        "upstream.tls",
+        "upstream.discovery",
+    ];
+
+    fn differs(path: &str, section: &Section, wrap: &dyn Fn(Value) -> Value) {
+        let top = path.split('.').next().unwrap_or_default();
+        for key in section.keys.iter().filter(|key| !matches!(key.kind, Kind::Later(_))) {
+            let with = |value: Value| of(top, wrap(json!({ key.name: value })));
+            if let Kind::One(inner) = &key.kind {
+                let is_told = with(json!({})) != of(top, wrap(json!({})));
+                let needs_a_key = inner.keys.iter().any(|key| key.required);
+                assert!(
+                    is_told || needs_a_key || ALWAYS_THERE.contains(&inner.path),
+                    "{path}.{}: whether it is written makes no difference",
+                    key.name
+                );
+                differs(path, inner, &|value| wrap(json!({ key.name: value })));
+            } else {
+                assert_ne!(with(another(key)), of(top, wrap(json!({}))), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn each_key_makes_a_difference() {
+        for top in ["listener", "route", "upstream", "rollout", "runtime", "log", "dns"] {
+            let section = SECTIONS.iter().find(|one| one.path == top).unwrap();
+            differs(top, section, &|value| value);
+        }
+        differs("upstream", &super::super::keys::ENDPOINT, &|mut keys| {
+            keys["url"] = keys.get("url").cloned().unwrap_or("http://a.test".into());
+            json!({ "endpoints": [keys] })
+        });
+        let plain = json!({ "endpoints": ["http://a.test:80"] });
+        assert_ne!(
+            of("upstream", plain),
+            of("upstream", json!({ "endpoints": ["https://a.test:80"] }))
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DAY, HEALTH_CHECK, Key, Kind, MICROSECOND, Section, key};
+use super::{DAY, HEALTH_CHECK, Key, Kind, MICROSECOND, Section, health_check::HEARTBEAT, key};
 use crate::base::limits;
 
 /// `route.retry`.
@@ -216,9 +216,17 @@ pub(super) static OVERLOAD: Section = Section {
 
 /// Tables whose being there switches something on, even with nothing in them.
 pub(in crate::controlplane::config) fn is_off_unless_written(section: &Section) -> bool {
-    [&RETRY, &HEALTH_CHECK, &BREAKER, &PASSIVE, &OVERLOAD, &super::split::MIRROR]
-        .into_iter()
-        .any(|one| std::ptr::eq(one, section))
+    let all = [
+        &RETRY,
+        &HEDGE,
+        &HEALTH_CHECK,
+        &HEARTBEAT,
+        &BREAKER,
+        &PASSIVE,
+        &OVERLOAD,
+        &super::split::MIRROR,
+    ];
+    all.into_iter().any(|one| std::ptr::eq(one, section))
 }
 
 /// The key of `[[route]]`.

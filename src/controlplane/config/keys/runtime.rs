@@ -8,7 +8,7 @@ use crate::base::limits;
 /// `[runtime]`.
 pub(in crate::controlplane::config) static RUNTIME: Section = Section {
     path: "runtime",
-    doc: "The event loops, one per core. Read at start only.",
+    doc: "The event loops, one per core. Read at start only, but for `drain_timeout`.",
     keys: &[
         key(
             "cores",
