@@ -190,25 +190,19 @@ impl Socket {
             plain.append(&begun.plain); // less than its ciphertext, which fitted
             *input = Some(plain);
         }
-        if let Err(failure) = begun.result {
-            self.flush().await.map_err(HandshakeEnd::Broken)?;
-            return Err(HandshakeEnd::Failed(failure));
+        match (begun.result, &self.transport) {
+            (Err(failure), Transport::Tcp(wire, Some(tls))) => {
+                Err(tls.give_up(wire, failure).await)
+            }
+            (Err(failure), _) => Err(HandshakeEnd::Failed(failure)),
+            (Ok(()), _) => Ok(()),
         }
-        Ok(())
     }
 
     /// Tells a peer that has not begun TLS why it does not begin, as far as it goes without waiting.
     fn alert(&self, description: u8) {
         if let Transport::Tcp(wire, None) = &self.transport {
             wire.alert(description);
-        }
-    }
-
-    /// Sends what TLS has pending.
-    async fn flush(&self) -> Result<(), Broken> {
-        match &self.transport {
-            Transport::Tcp(wire, Some(tls)) => tls.flush(wire).await,
-            _ => Ok(()),
         }
     }
 

@@ -97,6 +97,17 @@ impl Failure {
         }
     }
 
+    /// The alert for it, where the session has not told the peer by itself. Source: RFC 8446 §6.2.
+    pub fn alert(&self) -> Option<u8> {
+        const UNEXPECTED_MESSAGE: u8 = 10;
+        const DECODE_ERROR: u8 = 50;
+        match &self.0 {
+            Error::InvalidMessage(_) => Some(DECODE_ERROR),
+            Error::PeerMisbehaved(_) => Some(UNEXPECTED_MESSAGE),
+            _ => None,
+        }
+    }
+
     pub(super) fn ours(what: &str) -> Self {
         Self(Error::General(what.into()))
     }

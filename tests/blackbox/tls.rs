@@ -295,15 +295,20 @@ fn what_is_no_hello_gets_an_alert() {
     let (origin, authority) = (Origin::echo(), Authority::new());
     let pair = authority.issue("a", &["a.test"]);
     let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
-    let mut long = Vec::new();
-    for at in 0..3 {
-        long.extend([22, 3, 1, 0x40, 0]);
-        long.extend(if at == 0 { [1, 0, 0xff, 0xff] } else { [0; 4] });
-        long.extend([0; 0x3ffc]);
-    }
-    for (bytes, description) in
-        [(&b"\x17\x03\x03\0\x05aaaaa"[..], 10), (b"\x80\x2e\x01", 10), (&long, 50)]
-    {
+    let long = |length: [u8; 3]| {
+        let start = [&[22, 3, 1, 0x40, 0, 1][..], &length, &[0; 0x3ffc]].concat();
+        [start, [&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat().repeat(2)].concat()
+    };
+    let (long, too_long) = (long([0, 0xff, 0xff]), long([1, 0, 0]));
+    // Another record between two pieces of a hello.
+    let torn = [&[22, 3, 1, 0, 8, 1, 0, 0, 0x40][..], &[3; 4], &[21, 3, 1, 0, 2, 1, 0]].concat();
+    for (bytes, description) in [
+        (&b"\x17\x03\x03\0\x05aaaaa"[..], 10),
+        (b"\x80\x2e\x01", 10),
+        (&long, 50),
+        (&too_long, 50),
+        (&torn, 10),
+    ] {
         let mut stream = TcpStream::connect(proxy.address()).expect("connected");
         let _ = stream.write_all(bytes); // the end may come before the last bytes
         let mut answer = [0; 7];

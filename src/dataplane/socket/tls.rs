@@ -95,13 +95,14 @@ impl Tls {
     ) -> Result<(), HandshakeEnd> {
         loop {
             let taken = self.take_in(slot);
+            if let Err(TakeIn::Failed(failure)) = taken {
+                return Err(self.give_up(wire, failure).await);
+            }
             if !(matches!(taken, Ok(1..)) && self.may_wait()) {
                 self.flush(wire).await.map_err(HandshakeEnd::Broken)?;
             }
-            match taken {
-                Ok(_) => {}
-                Err(TakeIn::NoBuffer) => return Err(HandshakeEnd::Broken(Broken::NoBuffer)),
-                Err(TakeIn::Failed(failure)) => return Err(HandshakeEnd::Failed(failure)),
+            if taken.is_err() {
+                return Err(HandshakeEnd::Broken(Broken::NoBuffer));
             }
             {
                 let state = self.state.borrow();
@@ -121,6 +122,25 @@ impl Tls {
                 Ok(_) => {}
                 Err(broken) => return Err(HandshakeEnd::Broken(broken)),
             }
+        }
+    }
+
+    /// Tells the peer why the handshake has failed.
+    ///
+    /// # Cancel safety
+    /// As [`Tls::send`].
+    pub(super) async fn give_up(&self, wire: &Wire, failure: Failure) -> HandshakeEnd {
+        let (is_told, has_begun) =
+            self.with_session(|session| (!session.pending().is_empty(), session.has_begun()));
+        if let Some(description) = failure.alert()
+            && !is_told
+            && !has_begun
+        {
+            wire.alert(description); // later it would have to be encrypted
+        }
+        match self.flush(wire).await {
+            Ok(()) => HandshakeEnd::Failed(failure),
+            Err(broken) => HandshakeEnd::Broken(broken),
         }
     }
 
