@@ -14,6 +14,7 @@ pub mod procfs;
 pub mod report;
 pub mod scenario;
 pub mod setup;
+pub mod shares;
 pub mod stats;
 pub mod sys;
 pub mod wire;

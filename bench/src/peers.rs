@@ -104,6 +104,16 @@ impl Peer {
         Ok(peer)
     }
 
+    /// The program it runs.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Whether the binary knows the sources of its code.
+    pub fn has_sources(&self) -> bool {
+        matches!(self.kind, Kind::Ringway | Kind::Floor)
+    }
+
     /// Writes the configuration into `blanks.dir` and returns the command that runs in the foreground.
     ///
     /// # Errors

@@ -94,6 +94,50 @@ pub fn find_control(buf: &[u8], from: usize) -> usize {
     at
 }
 
+/// Position of the first `byte` at or after `from`; `buf.len()` if none. For short ways: eight bytes at a
+/// time, without a call.
+#[inline]
+pub fn find_byte(buf: &[u8], from: usize, byte: u8) -> usize {
+    let mut at = from;
+    while let Some(word) = buf.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*word) ^ (ONES * u64::from(byte));
+        let hits = word.wrapping_sub(ONES) & !word & HIGHS; // the first is true, see find_control
+        if hits != 0 {
+            return at + (hits.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = buf.get(at..).unwrap_or_default();
+    at + rest.iter().position(|&b| b == byte).unwrap_or(rest.len())
+}
+
+/// Whether `name` is `lower`, which has lower case letters, digits and `-` only, but for its case.
+#[inline]
+pub fn is_name(name: &[u8], lower: &[u8]) -> bool {
+    let same = |a: u64, b: u64| {
+        let letters = (b & (ONES * 0x40)) >> 1; // digits and `-` lie below 0x40
+        (a ^ b) & !letters == 0
+    };
+    let eight = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    let four = |bytes: &[u8; 4]| u64::from(u32::from_le_bytes(*bytes));
+    if name.len() != lower.len() {
+        return false;
+    }
+    // The last word overlaps the one before it: no loop over single bytes.
+    if let (Some(a), Some(b)) = (name.last_chunk(), lower.last_chunk()) {
+        let (words, _) = name.as_chunks();
+        let (known, _) = lower.as_chunks();
+        let mut words = words.iter().zip(known);
+        return same(eight(a), eight(b)) && words.all(|(a, b)| same(eight(a), eight(b)));
+    }
+    if let (Some(a), Some(b)) = (name.first_chunk(), lower.first_chunk())
+        && let (Some(c), Some(d)) = (name.last_chunk(), lower.last_chunk())
+    {
+        return same(four(a), four(b)) && same(four(c), four(d));
+    }
+    name.iter().zip(lower).all(|(&a, &b)| same(u64::from(a), u64::from(b)))
+}
+
 /// Whether `byte` is optional white space. Source: RFC 9110 §5.6.3.
 #[inline]
 pub const fn is_ows(byte: u8) -> bool {
@@ -179,6 +223,38 @@ pub fn percent_value(after_percent: &[u8]) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_is_found_wherever_it_stands() {
+        for length in 0..40 {
+            for place in 0..=length {
+                let mut text = vec![b'9'; length + 20]; // next to the colon
+                text[place] = b':';
+                assert_eq!(find_byte(&text, 0, b':'), place);
+                assert_eq!(find_byte(&text, place, b':'), place);
+                assert_eq!(find_byte(&text, place + 1, b':'), text.len());
+            }
+        }
+        assert_eq!(find_byte(b"a", 5, b'a'), 5);
+    }
+
+    #[test]
+    fn a_name_is_the_same_in_any_case_and_no_other_is() {
+        let whole = b"proxy-authentication-info2";
+        for length in 0..whole.len() {
+            let lower = &whole[..length];
+            assert!(is_name(lower, lower));
+            assert!(is_name(&lower.to_ascii_uppercase(), lower));
+            assert!(!is_name(&whole[..length + 1], lower));
+            for place in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut other = lower.to_vec();
+                    other[place] = byte;
+                    assert_eq!(is_name(&other, lower), other.eq_ignore_ascii_case(lower));
+                }
+            }
+        }
+    }
 
     #[test]
     fn control_scan_agrees_with_the_plain_one_at_every_offset() {

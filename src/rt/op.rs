@@ -25,11 +25,10 @@ impl<'a, L: Loan + Attempt> Op<'a, L> {
     /// # Panics
     /// Outside a loop.
     pub(super) fn begin(fd: &'a RingFd, loan: L) -> Self {
-        let has_ring = core::with(|core| matches!(*core.driver.borrow(), AnyDriver::Ring(_)));
-        match has_ring {
-            Some(true) => Op::Ring(driver::Op::begin(fd, loan)),
-            Some(false) => Op::Epoll(epoll::Op::new(fd, loan)),
-            None => panic!("I/O happens within rt::run only"),
+        if has_ring() {
+            Op::Ring(driver::Op::begin(fd, loan))
+        } else {
+            Op::Epoll(epoll::Op::new(fd, loan))
         }
     }
 
@@ -44,13 +43,7 @@ impl<'a, L: Loan + Attempt> Op<'a, L> {
     /// # Panics
     /// Outside a loop.
     pub(super) fn begin_or_do(fd: &'a RingFd, mut loan: L) -> Self {
-        let is_calm = core::with(|core| match &mut *core.driver.borrow_mut() {
-            AnyDriver::Ring(ring) => {
-                core.executor.ready_count() <= driver::CALM_MAX && ring.take_calm()
-            }
-            AnyDriver::Epoll(_) => false, // does so when it is polled
-        });
-        if is_calm == Some(true) {
+        if is_calm() {
             match loan.attempt(fd.as_raw_fd(), false).0 {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Op::Done(Some((result, loan))),
@@ -58,6 +51,28 @@ impl<'a, L: Loan + Attempt> Op<'a, L> {
         }
         Self::begin(fd, loan)
     }
+}
+
+/// Whether the loop has a ring.
+///
+/// # Panics
+/// Outside a loop.
+pub(super) fn has_ring() -> bool {
+    match core::with(|core| matches!(*core.driver.borrow(), AnyDriver::Ring(_))) {
+        Some(has_ring) => has_ring,
+        None => panic!("I/O happens within rt::run only"),
+    }
+}
+
+/// Whether a send is better done with a system call of its own: on a ring with little to do. Counts it.
+pub(super) fn is_calm() -> bool {
+    let is_calm = core::with(|core| match &mut *core.driver.borrow_mut() {
+        AnyDriver::Ring(ring) => {
+            core.executor.ready_count() <= driver::CALM_MAX && ring.take_calm()
+        }
+        AnyDriver::Epoll(_) => false, // does so when it is polled
+    });
+    is_calm == Some(true)
 }
 
 impl<L: Loan + Attempt> Future for Op<'_, L> {

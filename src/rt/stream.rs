@@ -17,7 +17,7 @@ use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -173,6 +173,20 @@ impl Stream {
         pool: &'a BufPool,
     ) -> impl Future<Output = io::Result<Option<Buf>>> + 'a {
         poll_fn(move |cx| self.ring.poll_next(pool, cx))
+    }
+
+    /// As [`Stream::next`], for those who poll by hand.
+    pub(super) fn poll_next(
+        &self,
+        pool: &BufPool,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Buf>>> {
+        self.ring.poll_next(pool, cx)
+    }
+
+    /// What operations are made on.
+    pub(super) fn ring_fd(&self) -> &RingFd {
+        &self.ring
     }
 
     /// Lets the kernel receive from now on, without waiting for it: so that [`Stream::is_quiet`]
@@ -454,7 +468,7 @@ impl fmt::Debug for Stream {
 }
 
 /// How many bytes of a send the socket took, of so many. None of some is an error.
-fn taken(sent: usize, of: usize) -> io::Result<usize> {
+pub(super) fn taken(sent: usize, of: usize) -> io::Result<usize> {
     if sent == 0 && of > 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(sent) }
 }
 

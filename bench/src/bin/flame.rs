@@ -11,6 +11,7 @@ use ringway_bench::peers::{self, Peer};
 use ringway_bench::procfs;
 use ringway_bench::scenario::Scenario;
 use ringway_bench::setup::{self, Cubic};
+use ringway_bench::shares;
 use ringway_bench::sys::{self, Placement};
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -26,6 +27,7 @@ Draws a flame graph of one proxy, alone on its core, in one scenario of bench/co
   --ringway PATH    the binary to sample (target/release/ringway)
   --seconds N       how long to sample           (5)
   --layout T|S      T: proxy alone on its core; S: everything on that core (T)
+  --shares          no graph: what a request costs by part, microseconds
   --out FILE        (flamegraphs/DATE-COMMIT-SCENARIO.svg)";
 
 /// Samples per second: not a divisor of any timer's frequency, and few, as each copies a part of the stack.
@@ -66,6 +68,7 @@ fn run() -> Result<(), String> {
     let seconds = args.value("--seconds", 5u64)?;
     let out = args.text("--out")?.map(PathBuf::from);
     let layout = args.value("--layout", 'T')?;
+    let parts = args.flag("--shares");
     args.finish()?;
     if peers::installed("perf").is_none() {
         return Err("perf is not installed; apt-get install linux-perf".to_owned());
@@ -73,7 +76,16 @@ fn run() -> Result<(), String> {
     sys::catch_interrupts();
     let peer = Peer::named(&name, &binary)?;
     let scratch = Scratch::new()?;
-    let samples = sample(&peer, scenario, layout, seconds, scratch.path())?;
+    let load = Load { scenario, layout, seconds };
+    let (graph, frequency) = if parts { ("fp", "1997") } else { (CALL_GRAPH, FREQUENCY) };
+    let Sampled { file: samples, micros, code_shift } =
+        sample(&peer, load, (graph, frequency), scratch.path())?;
+    if parts {
+        let text = fs::read_to_string(&samples).map_err(|error| format!("perf: {error}"))?;
+        let shares = shares::shares(&text, peer.binary(), code_shift)?;
+        print!("{name}, {}, layout {layout}\n{}", scenario.what, shares::table(&shares, micros));
+        return Ok(());
+    }
     let out = match out {
         Some(path) => path,
         None => {
@@ -89,14 +101,31 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// Runs the scenario against the proxy and returns a file with what perf saw.
-fn sample(
-    peer: &Peer,
+/// What the proxy has to do meanwhile.
+#[derive(Clone, Copy)]
+struct Load {
     scenario: Scenario,
     layout: char,
     seconds: u64,
+}
+
+/// What came of it.
+struct Sampled {
+    /// What perf saw, as text.
+    file: PathBuf,
+    /// CPU time per request, sampling included.
+    micros: f64,
+    /// Of a proxy whose code can be told apart.
+    code_shift: Option<u64>,
+}
+
+/// Runs the scenario against the proxy; `how` are kind of stacks and samples per second.
+fn sample(
+    peer: &Peer,
+    Load { scenario, layout, seconds }: Load,
+    how: (&str, &str),
     dir: &Path,
-) -> Result<PathBuf, String> {
+) -> Result<Sampled, String> {
     let cores = sys::allowed_cores().map_err(|error| format!("cores: {error}"))?;
     let core = *cores.get(1).unwrap_or(&cores[0]);
     let client = if layout == 'S' { core } else { cores[0] };
@@ -114,16 +143,21 @@ fn sample(
         origin_pid: Some(origin.pid()),
     };
     let scripted = dir.join("perf.txt");
-    std::thread::scope(|scope| {
+    let shift = || shares::code_shift(proxy.pid(), peer.binary());
+    let code_shift = peer.has_sources().then(shift).transpose()?;
+    let outcome = std::thread::scope(|scope| {
         let load = scope.spawn(|| fleet::run_load(&plan, place(client), dir));
         sys::sleep_ns(WARMUP_NS);
-        let recorded = record(proxy.pid(), seconds, dir);
+        let recorded = record(proxy.pid(), seconds, how, dir);
         let loaded = load.join().map_err(|_| "the load generator's thread died".to_owned())?;
         recorded.and(loaded)
     })?;
     let data = dir.join("perf.data");
     let mut script = Command::new("perf");
     script.arg("script").arg("--no-inline").arg("-i").arg(data);
+    if how.0 == "fp" {
+        script.args(["-F", "ip,sym,dso"]);
+    }
     script.stdout(File::create(&scripted).map_err(|error| format!("perf: {error}"))?);
     script.stderr(Stdio::null());
     if !fleet::finish(script, Duration::from_secs(120))? {
@@ -131,19 +165,26 @@ fn sample(
     }
     proxy.stop()?;
     origin.stop()?;
-    Ok(scripted)
+    let slice = outcome.cycles.first().and_then(|cycle| cycle.first()).cloned().unwrap_or_default();
+    let micros = slice.cpu_ns as f64 / slice.requests.max(1) as f64 / 1000.0;
+    Ok(Sampled { file: scripted, micros, code_shift })
 }
 
 /// Samples all threads of the proxy, kernel included, by the clock: hardware counters are not
 /// there on most virtual machines.
-fn record(pid: u32, seconds: u64, dir: &Path) -> Result<(), String> {
+fn record(
+    pid: u32,
+    seconds: u64,
+    (graph, frequency): (&str, &str),
+    dir: &Path,
+) -> Result<(), String> {
     let threads: Vec<String> = procfs::family(pid)
         .into_iter()
         .flat_map(procfs::threads)
         .map(|thread| thread.to_string())
         .collect();
     let mut perf = Command::new("perf");
-    perf.args(["record", "-q", "-e", "cpu-clock", "-F", FREQUENCY, "--call-graph", CALL_GRAPH])
+    perf.args(["record", "-q", "-e", "cpu-clock", "-F", frequency, "--call-graph", graph])
         .args(["-t", &threads.join(",")])
         .arg("-o")
         .arg(dir.join("perf.data"))

@@ -1,7 +1,7 @@
 //! Both directions of a connection whose protocol was switched (WebSocket and others), or that is
 //! passed through: bytes pass as they come, each direction ends by itself.
 
-use std::{cell::Cell, pin::pin, time::Duration};
+use std::{cell::Cell, io::ErrorKind, pin::pin, time::Duration};
 
 use super::timing::tag;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         shard::Shard,
         socket::{Broken, Socket},
     },
-    rt::{self, Buf, Either, SpliceError, race, splice_exact},
+    rt::{self, Buf, Either, Relayed, SpliceError, Stream, race, splice_exact},
 };
 
 /// The two ends, with what each has already sent.
@@ -72,7 +72,38 @@ struct Way<'a> {
 
 impl Way<'_> {
     /// Moves bytes until the sender closes its side, which the receiver is told.
-    async fn run(&self, mut input: Option<Buf>) -> Result<(), Broken> {
+    async fn run(&self, input: Option<Buf>) -> Result<(), Broken> {
+        self.from.read_within(self.idle, tag::CLIENT);
+        match Socket::spliceable(self.from, self.to) {
+            Some(streams) => self.relay(streams, input).await?,
+            None => self.pass(input).await?,
+        }
+        self.to.end_write().await;
+        Ok(())
+    }
+
+    /// As they are: small messages one by one, what comes in bulk through a pipe.
+    async fn relay(
+        &self,
+        (from, to): (&Stream, &Stream),
+        mut input: Option<Buf>,
+    ) -> Result<(), Broken> {
+        loop {
+            let (pool, messages) = (&self.shard.buffers, Messages(self));
+            let relayed = rt::relay(from, to, input.take(), pool, LARGE_BYTES, &messages).await;
+            match relayed.map_err(|error| self.broken(error)) {
+                Ok(Relayed::Large) => {}
+                Ok(Relayed::Ended) => return self.ended(),
+                Err(broken) => return Err(broken),
+            }
+            if let Some(ended) = self.splice((from, to)).await {
+                return ended;
+            }
+        }
+    }
+
+    /// Through TLS or HTTP/2: one piece after the other.
+    async fn pass(&self, mut input: Option<Buf>) -> Result<(), Broken> {
         let Self { shard, from, to, .. } = *self;
         loop {
             let count = input.as_ref().map_or(0, Buf::len);
@@ -83,14 +114,8 @@ impl Way<'_> {
                 sent?;
                 self.note(count as u64);
             }
-            if count >= limits::BUFFER_BYTES / 2
-                && let Some(ended) = self.splice().await
-            {
-                return ended;
-            }
             from.read_within(self.idle, tag::CLIENT);
             if from.fill(&mut input, &shard.buffers).await? == 0 {
-                to.end_write().await;
                 return Ok(());
             }
         }
@@ -104,24 +129,33 @@ impl Way<'_> {
 
     /// Moves a burst through a pipe. `None`: go on copying (no pipe is free, or the burst is over).
     /// Otherwise how the direction ended.
-    async fn splice(&self) -> Option<Result<(), Broken>> {
-        let Self { shard, from, to, .. } = *self;
-        let streams = Socket::spliceable(from, to)?;
-        let mut pipe = shard.pipes.take()?;
-        let burst = SPLICE_BURST_BYTES;
-        let burst = splice_exact(streams.0, streams.1, &mut pipe, burst, self).await;
-        to.write_without_deadline();
+    async fn splice(&self, (from, to): (&Stream, &Stream)) -> Option<Result<(), Broken>> {
+        let mut pipe = self.shard.pipes.take()?;
+        let burst = splice_exact(from, to, &mut pipe, SPLICE_BURST_BYTES, self).await;
+        self.to.write_without_deadline();
         match burst {
             Ok(_) => None,
-            Err(SpliceError::FromEnded) if from.read_expired().is_none() => {
-                to.end_write().await;
-                Some(Ok(()))
-            }
-            Err(SpliceError::To(_)) => Some(Err(to.broken_write())),
-            Err(_) => Some(Err(from.broken_read())),
+            Err(SpliceError::FromEnded) => Some(self.ended()),
+            Err(error) => Some(Err(self.broken(error))),
+        }
+    }
+
+    /// The sender has ended its side, or its deadline did.
+    fn ended(&self) -> Result<(), Broken> {
+        self.from.read_expired().map_or(Ok(()), |tag| Err(Broken::Deadline(tag)))
+    }
+
+    fn broken(&self, error: SpliceError) -> Broken {
+        match error {
+            SpliceError::To(_) => self.to.broken_write(),
+            SpliceError::From(error) if error.kind() == ErrorKind::OutOfMemory => Broken::NoBuffer,
+            SpliceError::From(_) | SpliceError::FromEnded => self.from.broken_read(),
         }
     }
 }
+
+/// From here on a message is taken for the begin of many bytes.
+const LARGE_BYTES: usize = limits::BUFFER_BYTES / 2;
 
 /// Bytes that move through a pipe before the direction is looked at again: small messages are
 /// cheaper to copy, and others may need the pipe.
@@ -141,5 +175,24 @@ impl rt::Progress for Way<'_> {
     fn advance(&self, bytes: u64) {
         self.shard.stats.spliced_bytes.add(bytes);
         self.note(bytes);
+    }
+}
+
+/// The same with messages that are copied. The receiver has a deadline only where it lets them wait:
+/// most are taken at once.
+struct Messages<'a>(&'a Way<'a>);
+
+impl rt::Progress for Messages<'_> {
+    fn before_receive(&self) {
+        self.0.to.write_without_deadline();
+    }
+
+    fn before_send(&self) {
+        self.0.to.write_within(self.0.idle, tag::CLIENT);
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.0.note(bytes);
+        self.0.from.read_within(self.0.idle, tag::CLIENT);
     }
 }

@@ -1,5 +1,7 @@
 //! Field names that ringway knows, and what it does with each.
 
+use crate::proto::bytes::{find_byte, is_name};
+
 /// What is said of the client by X-Forwarded fields: all names that start so.
 const X_FORWARDED: &[u8] = b"x-forwarded-";
 
@@ -134,19 +136,24 @@ impl FieldId {
             (25, b'o') => (Self::ProxyAuthenticationInfo, b"proxy-authentication-info"),
             _ => (Self::Unknown, b""),
         };
-        if name.eq_ignore_ascii_case(lower) {
+        if is_name(name, lower) {
             id
-        } else if starts_with(name, X_FORWARDED) {
+        } else if name[0] | 0x20 == b'x' && starts_with(name, X_FORWARDED) {
             Self::XForwardedOther
         } else {
             Self::Unknown
         }
     }
 
+    /// Whether all bytes of its name are known by it.
+    pub(super) const fn is_whole_name(self) -> bool {
+        !matches!(self, Self::Unknown | Self::XForwardedOther)
+    }
+
     /// The known field that a name written with `_` is taken for by readers that, like CGI, fold
     /// `-` and `_` into one; [`FieldId::Unknown`] for all others.
     pub fn of_lookalike(name: &[u8]) -> Self {
-        if !name.contains(&b'_') {
+        if find_byte(name, 0, b'_') == name.len() {
             return Self::Unknown;
         }
         let mut folded = [0_u8; KNOWN_BYTES_MAX];

@@ -212,7 +212,9 @@ impl RequestHead {
     fn read_version(&mut self, buf: &[u8]) -> Result<bool, HeadError> {
         const PATTERN: &[u8; 10] = b"HTTP/d.d\r\n";
         let line = buf.get(self.at..).unwrap_or_default();
-        for (&byte, &wanted) in line.iter().zip(PATTERN) {
+        let usual = line.starts_with(b"HTTP/1.1\r\n");
+        for (&byte, &wanted) in line.iter().zip(PATTERN).skip(if usual { PATTERN.len() } else { 0 })
+        {
             match wanted {
                 b'd' if byte.is_ascii_digit() => {}
                 _ if byte == wanted && wanted != b'd' => {}

@@ -153,7 +153,8 @@ impl ResponseHead {
     /// Each `read_*` returns whether it came to its end; if not, more bytes are needed.
     fn read_status(&mut self, buf: &[u8]) -> Result<bool, HeadError> {
         const PATTERN: &[u8; 12] = b"HTTP/1.v sdd";
-        for (&byte, &wanted) in buf.iter().zip(PATTERN) {
+        let known = if buf.starts_with(b"HTTP/1.1 ") { 9 } else { 0 };
+        for (&byte, &wanted) in buf.iter().zip(PATTERN).skip(known) {
             let fits = match wanted {
                 b'v' => matches!(byte, b'0' | b'1'),
                 b's' => matches!(byte, b'1'..=b'9'),

@@ -3,7 +3,7 @@
 use super::{Field, FieldId, HeadError};
 use crate::{
     base::limits::CONTEXT_BYTES_KEPT_MAX,
-    proto::bytes::{TOKEN, find_control, find_not, is_ows},
+    proto::bytes::{TOKEN, find_byte, find_control, find_not, is_ows, is_token},
 };
 
 /// A part of the buffer. 16 bits do: heads are at most 65,535 bytes.
@@ -148,9 +148,24 @@ impl Section {
         lines.filter(same).map(move |line| line.value.of(buf))
     }
 
-    /// Reads on to the end of a line, of the section or of the buffer, whichever comes first. Each
-    /// byte is looked at once however the buffer grows.
+    /// Reads on to the end of a line, of the section or of the buffer, whichever comes first. No
+    /// byte is looked at again because the buffer has grown.
+    ///
+    /// A line that is all there is read at once, if nothing is unusual about it.
     pub(super) fn next(&mut self, buf: &[u8], count_max: usize) -> Result<Next, HeadError> {
+        if self.step == Step::LineStart
+            && self.lines.len() < count_max
+            && let Some(line) = whole_line(buf, self.at)
+        {
+            self.at = line.end();
+            self.lines.push(line);
+            return Ok(Next::Line(line));
+        }
+        self.next_part(buf, count_max)
+    }
+
+    /// The same step by step, from where it stopped the last time; says what is wrong.
+    fn next_part(&mut self, buf: &[u8], count_max: usize) -> Result<Next, HeadError> {
         loop {
             let Some(&byte) = buf.get(self.at) else { return Ok(Next::Partial) };
             match self.step {
@@ -188,6 +203,8 @@ impl Section {
     fn start_line(&mut self, byte: u8, count_max: usize) -> Result<(), HeadError> {
         match byte {
             b'\r' => {
+                // However the lines were cut, what is known in the end is the same.
+                (self.name_start, self.name_end, self.value_start, self.value_end) = (0, 0, 0, 0);
                 self.at += 1;
                 self.step = Step::LastLineEnd;
             }
@@ -276,6 +293,32 @@ impl Section {
         self.step = Step::LineStart;
         line
     }
+}
+
+/// The field line at `at`, if it ends in `buf` and is written as nearly all are: one space before the
+/// value, none behind it.
+fn whole_line(buf: &[u8], at: usize) -> Option<Line> {
+    if *buf.get(at)? == b'\r' {
+        return None; // the end of the section
+    }
+    let name_end = find_byte(buf, at, b':');
+    let name = buf.get(at..name_end)?;
+    let id = FieldId::of(name);
+    if !(id.is_whole_name() || is_token(name)) || buf.get(name_end + 1) != Some(&b' ') {
+        return None;
+    }
+    let value_start = name_end + 2;
+    let value_end = find_control(buf, value_start);
+    let value = buf.get(value_start..value_end)?;
+    let is_trimmed = !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
+    let ends = buf.get(value_end) == Some(&b'\r') && buf.get(value_end + 1) == Some(&b'\n');
+    (is_trimmed && ends).then(|| Line {
+        name: Part::new(at, name_end),
+        value: Part::new(value_start, value_end),
+        end: (value_end + 2) as u16,
+        id,
+        dropped: id.is_hop_by_hop(),
+    })
 }
 
 #[cfg(test)]

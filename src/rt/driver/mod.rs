@@ -35,7 +35,7 @@ use super::drivers::AnyDriver;
 use super::probe::RingFlags;
 
 pub use self::flows::Receive;
-pub(super) use self::ops::{Held, Loan, Op};
+pub(super) use self::ops::{Held, Left, Loan, Op};
 
 /// `IORING_ENTER_GETEVENTS` in linux/io_uring.h.
 const ENTER_GETEVENTS: u32 = 1;

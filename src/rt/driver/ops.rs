@@ -14,6 +14,7 @@ use io_uring::squeue::Entry;
 use super::super::buf::Buf;
 use super::super::core;
 use super::super::drivers::AnyDriver;
+use super::super::loan::Sending;
 use super::super::ring_fd::RingFd;
 use super::{Driver, Kind, Tag};
 
@@ -51,9 +52,22 @@ struct Slot {
 enum State {
     Free,
     Pending(Option<Waker>),
+    /// A send that nobody waits for; he is woken if it does not take all, or once he waits.
+    Leaving(Leaving),
     Done(i32),
+    /// A send that nobody waited for did not take all of this: its result.
+    Returned(Buf, i32),
     /// The future is gone.
     Abandoned(#[expect(dead_code, reason = "held only to be dropped")] Held),
+}
+
+/// What a send that nobody waits for keeps.
+struct Leaving {
+    buf: Buf,
+    /// What it ends with when all was sent.
+    all: i32,
+    waker: Waker,
+    is_awaited: bool,
 }
 
 impl Ops {
@@ -83,16 +97,48 @@ impl Ops {
                 }
                 Poll::Pending
             }
-            State::Free | State::Abandoned(_) => unreachable!("the future holds the slot"),
+            _ => unreachable!("the future holds the slot"),
+        }
+    }
+
+    /// Nobody waits for this one: its buffer is kept here.
+    fn leave(&mut self, tag: Tag, buf: Buf, cx: &Context<'_>) {
+        let (all, waker) = (buf.len() as i32, cx.waker().clone());
+        let leaving = Leaving { buf, all, waker, is_awaited: false };
+        self.slots[tag.index as usize].state = State::Leaving(leaving);
+    }
+
+    /// Ready once only: with what is left to be sent, if there is something, and the result.
+    fn poll_left(&mut self, tag: Tag, cx: &Context<'_>) -> Poll<Option<(Buf, i32)>> {
+        let slot = &mut self.slots[tag.index as usize];
+        match std::mem::replace(&mut slot.state, State::Free) {
+            State::Leaving(mut leaving) => {
+                leaving.is_awaited = true;
+                leaving.waker.clone_from(cx.waker());
+                slot.state = State::Leaving(leaving);
+                return Poll::Pending;
+            }
+            State::Returned(buf, result) => {
+                self.release(tag.index);
+                Poll::Ready(Some((buf, result)))
+            }
+            _ => {
+                self.release(tag.index);
+                Poll::Ready(None)
+            }
         }
     }
 
     /// The future is dropped. Whether the kernel has to be asked to cancel.
     fn abandon(&mut self, tag: Tag, held: Held) -> bool {
         let slot = &mut self.slots[tag.index as usize];
-        match slot.state {
+        match std::mem::replace(&mut slot.state, State::Free) {
             State::Pending(_) => {
                 slot.state = State::Abandoned(held);
+                true
+            }
+            State::Leaving(leaving) => {
+                slot.state = State::Abandoned(Held::Buf(leaving.buf));
                 true
             }
             _ => {
@@ -113,6 +159,7 @@ impl Ops {
                     waker.wake();
                 }
             }
+            State::Leaving(_) => slot.state.end_leaving(result),
             _ => self.release(tag.index),
         }
     }
@@ -126,10 +173,10 @@ impl Ops {
     /// All that the kernel still works on.
     pub(super) fn under_way(&self) -> impl Iterator<Item = Tag> {
         self.slots.iter().zip(0..).filter_map(|(slot, index)| match slot.state {
-            State::Pending(_) | State::Abandoned(_) => {
+            State::Pending(_) | State::Leaving(_) | State::Abandoned(_) => {
                 Some(Tag { kind: Kind::Op, generation: slot.generation, index })
             }
-            State::Free | State::Done(_) => None,
+            State::Free | State::Done(_) | State::Returned(..) => None,
         })
     }
 
@@ -138,6 +185,20 @@ impl Ops {
         slot.generation = (slot.generation + 1) & Tag::GENERATION_MAX;
         slot.state = State::Free;
         self.free.push(index);
+    }
+}
+
+impl State {
+    /// The end of a send that nobody waits for, or somebody by now.
+    fn end_leaving(&mut self, result: i32) {
+        let State::Leaving(leaving) = std::mem::replace(self, State::Done(result)) else { return };
+        let has_left = result == leaving.all;
+        if !has_left {
+            *self = State::Returned(leaving.buf, result);
+        }
+        if !has_left || leaving.is_awaited {
+            leaving.waker.wake();
+        }
     }
 }
 
@@ -190,8 +251,7 @@ impl<L: Loan> Future for Op<'_, L> {
         };
         let Poll::Ready(result) = polled else { return Poll::Pending };
         let Some(loan) = self.loan.take() else { panic!("polled after its end") };
-        let result = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
-        Poll::Ready((result, loan))
+        Poll::Ready((outcome(result), loan))
     }
 }
 
@@ -206,4 +266,67 @@ impl<L: Loan> Drop for Op<'_, L> {
             }
         });
     }
+}
+
+/// A send that nobody waits for. The driver has its buffer, and gives it back to its pool when all was
+/// sent; its owner is woken only if it was not, or if he waits by then.
+pub(in crate::rt) struct Left<'a> {
+    fd: &'a RingFd,
+    tag: Option<Tag>, // `None` once it has ended
+    loop_number: u32,
+}
+
+impl<'a> Left<'a> {
+    /// Puts the send of all of `buf` to the kernel.
+    ///
+    /// # Panics
+    /// Outside a loop with a ring.
+    pub(in crate::rt) fn begin(fd: &'a RingFd, buf: Buf, cx: &Context<'_>) -> Self {
+        let n = buf.len();
+        let mut sending = Sending { buf, n };
+        let entry = sending.entry(fd.as_raw_fd());
+        let begun = core::with(|core| {
+            let AnyDriver::Ring(driver) = &mut *core.driver.borrow_mut() else { return None };
+            let tag = driver.ops.begin();
+            driver.ops.leave(tag, sending.buf, cx);
+            let number = driver.push(entry, tag);
+            fd.note_push(driver, number);
+            Some((tag, driver.number))
+        });
+        let Some(Some((tag, loop_number))) = begun else {
+            panic!("I/O happens within rt::run only")
+        };
+        Self { fd, tag: Some(tag), loop_number }
+    }
+
+    /// Ready when it has ended: with what is left to be sent, if there is something, and the result.
+    pub(in crate::rt) fn poll(
+        &mut self,
+        cx: &Context<'_>,
+    ) -> Poll<Option<(io::Result<usize>, Buf)>> {
+        let Some(tag) = self.tag else { return Poll::Ready(None) };
+        let polled = with_driver(self.loop_number, |driver| driver.ops.poll_left(tag, cx));
+        let Some(polled) = polled else { panic!("the loop of this operation has ended") };
+        if polled.is_ready() {
+            self.tag = None;
+        }
+        polled.map(|left| left.map(|(buf, result)| (outcome(result), buf)))
+    }
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        let Some(tag) = self.tag else { return };
+        with_driver(self.loop_number, |driver| {
+            if driver.ops.abandon(tag, Held::Nothing) {
+                driver.cancel(tag);
+                self.fd.note_abandoned();
+            }
+        });
+    }
+}
+
+/// A result as the kernel gives it.
+fn outcome(result: i32) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result))
 }
