@@ -116,7 +116,7 @@ impl Ops {
                 leaving.is_awaited = true;
                 leaving.waker.clone_from(cx.waker());
                 slot.state = State::Leaving(leaving);
-                return Poll::Pending;
+                Poll::Pending
             }
             State::Returned(buf, result) => {
                 self.release(tag.index);
