@@ -320,6 +320,28 @@ fn endpoints_come_drain_and_go() {
     assert_eq!(server.call("PUT", "/v1/upstreams/u/endpoints/x:y:z", json!({})).0, 400);
 }
 
+/// Nothing that was meant for TLS is sent in plain text because a call names an endpoint by `host:port`.
+#[test]
+fn endpoints_are_spoken_to_as_their_urls_say() {
+    let server = start();
+    let tls = json!({ "verify": false });
+    let upstream = json!({ "endpoints": ["https://127.0.0.1:9001"], "tls": tls });
+    assert_eq!(server.call("PUT", "/v1/upstreams/u", upstream).0, 201);
+    let put = |port: u16, keys| {
+        let path = format!("/v1/upstreams/u/endpoints/127.0.0.1:{port}");
+        let answer = server.call("PUT", &path, keys);
+        (answer.0, answer.2["endpoint"]["url"].clone())
+    };
+    let https = |port| json!(format!("https://127.0.0.1:{port}"));
+    let http = |port| json!(format!("http://127.0.0.1:{port}"));
+    assert_eq!(put(9001, json!({ "weight": 2 })), (200, https(9001)), "as before");
+    assert_eq!(put(9002, json!({})), (201, https(9002)), "as the others");
+    assert_eq!(put(9003, json!({ "url": http(9003) })), (201, http(9003)), "as it says");
+    assert_eq!(put(9003, json!({ "weight": 2 })), (200, http(9003)), "as before");
+    assert_eq!(put(9004, json!({})), (400, Value::Null), "it could be either");
+    assert_eq!(put(9004, json!({ "url": https(9004) })), (201, https(9004)));
+}
+
 #[test]
 fn the_whole_configuration_is_read_and_replaced() {
     let server = start();

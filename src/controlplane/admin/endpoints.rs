@@ -21,9 +21,34 @@ use crate::controlplane::{
     },
 };
 
+fn url_of(element: &Value) -> Option<&str> {
+    element.as_str().or_else(|| element.get("url")?.as_str())
+}
+
 /// The name of an element of `endpoints`.
 fn name_of(element: &Value) -> Option<String> {
-    config::authority(element.as_str().or_else(|| element.get("url")?.as_str())?)
+    config::authority(url_of(element)?)
+}
+
+/// The URL of an endpoint that a body gives none of: it is spoken to as before, a new one as all others of its
+/// upstream are. Never otherwise: a scheme that is guessed could send in plain text what was meant to be TLS.
+fn url_like(endpoint: &str, old: Option<&Value>, others: &[Value]) -> Result<String, Refused> {
+    let scheme = |one| url_of(one)?.split_once("://").map(|(scheme, _)| scheme);
+    let mut schemes: Vec<&str> = match old {
+        Some(old) => scheme(old).into_iter().collect(),
+        None => others.iter().filter_map(scheme).collect(),
+    };
+    schemes.sort_unstable();
+    schemes.dedup();
+    match schemes[..] {
+        [] => Ok(format!("http://{endpoint}")), // its upstream has none but those of DNS
+        [scheme] => Ok(format!("{scheme}://{endpoint}")),
+        _ => {
+            let message = format!("its upstream has {} endpoints", schemes.join(" and "));
+            let hint = format!("say which it is: \"url\": \"{}://{endpoint}\"", schemes[0]);
+            Err(invalid("upstream.endpoints.url", message, &hint))
+        }
+    }
 }
 
 /// An element of `endpoints` with all its keys.
@@ -99,11 +124,17 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<Response, Failure> {
     let endpoint = parse_name(&endpoint)?;
-    let mut keys = body.object()?;
+    let keys = body.object()?;
     check_values("upstream.endpoints", &keys)?;
     check_url(&endpoint, &keys)?;
-    keys.insert("url".into(), format!("http://{endpoint}").into());
-    let change = move |_: Option<&Value>| Ok(Some(keys.clone()));
+    let title = endpoint.clone();
+    let change = move |old: Option<&Value>, all: &[Value]| {
+        let mut keys = keys.clone();
+        if !keys.contains_key("url") {
+            keys.insert("url".into(), url_like(&title, old, all)?.into());
+        }
+        Ok(Some(keys))
+    };
     apply(&api, name, endpoint, &options, conditions, change).await
 }
 
@@ -122,7 +153,7 @@ pub(super) async fn patch(
     check_values("upstream.endpoints", &alone)?;
     check_url(&endpoint, &patch)?;
     let (upstream, title) = (name.clone(), endpoint.clone());
-    let change = move |old: Option<&Value>| {
+    let change = move |old: Option<&Value>, _: &[Value]| {
         let mut keys = full(old.ok_or_else(|| missing(&upstream, &title))?);
         merge(&mut keys, &patch);
         Ok(Some(keys))
@@ -139,7 +170,7 @@ pub(super) async fn delete(
 ) -> Result<Response, Failure> {
     let endpoint = parse_name(&endpoint)?;
     let (upstream, title) = (name.clone(), endpoint.clone());
-    let change = move |old: Option<&Value>| match old {
+    let change = move |old: Option<&Value>, _: &[Value]| match old {
         Some(_) => Ok(None),
         None => Err(missing(&upstream, &title)),
     };
@@ -168,7 +199,9 @@ async fn apply(
     endpoint: String,
     options: &Options,
     conditions: Conditions,
-    change: impl Fn(Option<&Value>) -> Result<Option<Map<String, Value>>, Refused> + Send + 'static,
+    change: impl Fn(Option<&Value>, &[Value]) -> Result<Option<Map<String, Value>>, Refused>
+    + Send
+    + 'static,
 ) -> Result<Response, Failure> {
     let seen = Seen::default();
     let (note, title) = (Arc::clone(&seen), name.clone());
@@ -178,7 +211,7 @@ async fn apply(
         let place = all.iter().position(|one| name_of(one).as_ref() == Some(&endpoint));
         let before = place.map(|place| full(&all[place]));
         conditions.check(before.as_ref().map(tag_of).as_deref())?;
-        let after = change(place.map(|place| &all[place]))?;
+        let after = change(place.map(|place| &all[place]), &all)?;
         let word = match (&before, &after) {
             (None, _) => "created",
             (_, None) => "deleted",
