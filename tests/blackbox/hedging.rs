@@ -127,3 +127,17 @@ fn the_rules_change_while_two_are_asked() {
     drop(first);
     assert_eq!(proxy.stop().access_log.len(), 2, "each request is logged exactly once");
 }
+
+/// The second is another one, also where the strategy would give the same one again.
+#[test]
+fn a_key_does_not_bring_both_to_one_endpoint() {
+    let (one, two) = (Origin::start(), Origin::start());
+    let conf = Conf::to_all(&[one.address, two.address]).route("hedge = { after = \"5ms\" }");
+    let proxy = Ringway::start(&conf.one_core().upstream("strategy = \"consistent-hash\""));
+    let mut client = proxy.connect();
+    client.get("/");
+    let (first, second) = (one.next_request(), two.next_request());
+    first.reply(200, "first");
+    assert_eq!(client.response().text(), "first");
+    drop(second);
+}

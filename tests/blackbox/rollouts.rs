@@ -35,17 +35,18 @@ fn never() -> Arc<AtomicUsize> {
     Arc::default()
 }
 
-/// A rollout between two versions with these keys; what it comes to is kept in `directory`.
-fn text(versions: [&Origin; 2], directory: &Path, keys: &str) -> String {
+/// A rollout between two versions with these keys; what it comes to is kept in `directory`, if there is one.
+fn text(versions: [&Origin; 2], directory: Option<&Path>, keys: &str) -> String {
+    let kept = directory.map(|path| format!("state_dir = \"{}\"\n", path.display()));
     let upstream = |(name, origin): (&str, &Origin)| {
         format!("[[upstream]]\nname = \"{name}\"\nendpoints = [\"http://{}\"]\n", origin.address)
     };
     let upstreams: String = ["v1", "v2"].into_iter().zip(versions).map(upstream).collect();
     format!(
-        "[runtime]\npin = false\n[admin]\naddress = \"{{admin}}\"\nstate_dir = \"{}\"\n[[listener]]\n\
+        "[runtime]\npin = false\n[admin]\naddress = \"{{admin}}\"\n{}[[listener]]\n\
          name = \"edge\"\naddress = \"{{listen}}\"\n[[route]]\nid = \"all\"\nupstream = \"v1\"\n\
          [[rollout]]\nname = \"r\"\nroute = \"all\"\nfrom = \"v1\"\nto = \"v2\"\n{keys}\n{upstreams}",
-        directory.display()
+        kept.unwrap_or_default()
     )
 }
 
@@ -99,7 +100,7 @@ fn a_bad_version_is_rolled_back_before_two_percent_of_all_have_failed() {
     let directory = tempfile::tempdir().expect("a directory");
     let (good, bad) = (version(&never()), version(&Arc::new(AtomicUsize::new(20))));
     let keys = QUICK.replace("stage_requests = 20", "stage_requests = 200");
-    let proxy = Ringway::start_text(&text([&good, &bad], directory.path(), &keys));
+    let proxy = Ringway::start_text(&text([&good, &bad], Some(directory.path()), &keys));
     let (end, done, failed) = play(&proxy);
     assert_eq!((&end["state"], &end["share"]), (&json!("rolled_back"), &json!(0.0)), "{end}");
     assert!(end["why"].as_str().is_some_and(|why| why.contains("with the old version")), "{end}");
@@ -135,7 +136,7 @@ fn a_version_whose_calls_fail_is_rolled_back() {
     for path in ["/t/Trailers", "/t/Head"] {
         let directory = tempfile::tempdir().expect("a directory");
         let keys = format!("{QUICK}\nstages = [\"50%\", \"100%\"]");
-        let text = text([&good, &bad], directory.path(), &keys);
+        let text = text([&good, &bad], Some(directory.path()), &keys);
         let listener = "http = [\"h1\", \"h2\"]\n[[route]]";
         let proxy = Ringway::start_text(&text.replacen("[[route]]", listener, 1));
         let end = block_on(async {
@@ -163,7 +164,8 @@ fn a_version_whose_calls_fail_is_rolled_back() {
 fn a_good_version_reaches_all_by_itself() {
     let directory = tempfile::tempdir().expect("a directory");
     let versions = [version(&never()), version(&never())];
-    let proxy = Ringway::start_text(&text([&versions[0], &versions[1]], directory.path(), QUICK));
+    let proxy =
+        Ringway::start_text(&text([&versions[0], &versions[1]], Some(directory.path()), QUICK));
     let (end, _, failed) = play(&proxy);
     assert_eq!((&end["state"], &end["share"]), (&json!("done"), &json!(1.0)), "{end}");
     assert_eq!(failed, 0);
@@ -180,10 +182,9 @@ fn a_good_version_reaches_all_by_itself() {
 }
 
 #[test]
-fn orders_are_obeyed_and_survive_reload_restart_and_takeover() {
-    let directory = tempfile::tempdir().expect("a directory");
+fn orders_are_obeyed_and_survive_reload_and_takeover() {
     let versions = [version(&never()), version(&never())];
-    let text = text([&versions[0], &versions[1]], directory.path(), "stage_time = \"1h\"");
+    let text = text([&versions[0], &versions[1]], None, "stage_time = \"1h\"");
     let at = |state: &Value| (state["state"].clone(), state["stage"].clone());
     let proxy = Ringway::start_text(&text);
     assert_eq!(at(&state(&proxy)), (json!("running"), json!(1)));
@@ -219,7 +220,7 @@ fn orders_are_obeyed_and_survive_reload_restart_and_takeover() {
 fn a_restart_goes_on_where_it_was() {
     let directory = tempfile::tempdir().expect("a directory");
     let versions = [version(&never()), version(&never())];
-    let text = text([&versions[0], &versions[1]], directory.path(), "stage_time = \"1h\"");
+    let text = text([&versions[0], &versions[1]], Some(directory.path()), "stage_time = \"1h\"");
     let proxy = Ringway::start_text(&text);
     for _ in 0..2 {
         assert_eq!(order(&proxy, "promote").status(), 200);

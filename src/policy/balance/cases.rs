@@ -5,8 +5,8 @@
 use std::{cell::RefCell, collections::VecDeque, sync::Arc};
 
 use super::{
-    Ask, Balancer, HashAlgorithm, HashTable, Kind, Load, Rules, Standing, hash_key, moving_average,
-    next_random,
+    Ask, Balancer, HashAlgorithm, HashTable, Kind, Load, Rules, Standing, Viewer, hash_key,
+    moving_average, next_random,
 };
 use crate::base::ids::EndpointIndex;
 
@@ -427,5 +427,27 @@ fn a_ramp_of_weights_gives_what_its_weights_say() {
         let weight = 0.05 + second as f64 / 10.0;
         let ideal = 1_000.0 * weight / (2.0 + weight);
         assert!((f64::from(fresh) - ideal).abs() < 30.0, "second {second}: {counts:?}");
+    }
+}
+
+/// A core that shares the endpoints out with others goes beyond its own for a request they all failed.
+#[test]
+fn a_request_that_all_endpoints_of_a_core_failed_is_given_another() {
+    let rules = Rules { ignore_weights: true, endpoints_per_core: 1, ..Rules::default() };
+    let load = Loads::new(6);
+    for core in 0..3 {
+        let viewer = Viewer { core, cores: 3, ..Viewer::default() };
+        let mut balancer = Balancer::among(&Kind::RoundRobin, core, viewer);
+        balancer.refresh(rules, [standing(1); 6].into_iter(), 0, 1);
+        let mut tried = Vec::new();
+        while let Some(picked) =
+            balancer.pick(&Ask { random: 7, key: None, avoid: &tried, load: &load })
+        {
+            let is_own = tried.len() < 2;
+            assert_eq!(balancer.rotation().contains(picked), is_own, "core {core}: {tried:?}");
+            assert!(!tried.contains(&picked));
+            tried.push(picked);
+        }
+        assert_eq!(tried.len(), 6, "core {core} has tried all");
     }
 }
