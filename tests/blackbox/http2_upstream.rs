@@ -13,8 +13,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 use crate::support::{
-    Conf, Origin, PATIENCE, Ringway, Step,
-    frames::{Http2, block_on, endpoint},
+    Conf, Origin, PATIENCE, Ringway, Step, eventually,
+    frames::{END_HEADERS, END_STREAM, HEADERS, Http2, RST_STREAM, Raw, block_on, endpoint, get},
 };
 
 /// What an [`Endpoint`] makes of the nth stream.
@@ -254,24 +254,34 @@ fn requests_share_connections_and_respect_the_endpoints_bound() {
     assert!((1..=4).contains(&connections), "{connections} connections for 61 requests");
 }
 
-/// Connections that requests share are limited too, and a core whose connection is never unused gives
-/// way to the others.
+/// Connections that requests share are limited too, and a core whose connection is never unused gives way to
+/// another one: what comes next on that core waits as well.
 #[test]
 fn connections_are_limited_for_all_cores_together() {
-    let endpoint = Endpoint::start(100, |_| Deed::Echo);
-    let rules = "[upstream.overload]\nconnections_max = 1\npending_timeout = \"10s\"";
+    let endpoint = Endpoint::start(100, |n| if n == 0 { Deed::Hang } else { Deed::Echo });
+    let rules = "[upstream.overload]\nconnections_max = 1\npending_timeout = \"20s\"";
     let conf = Conf::to(endpoint.address).runtime("pin = false").upstream("http = \"h2\"");
-    let proxy = Ringway::start(&conf.more(rules));
-    let clients: Vec<_> = (0..6)
-        .map(|_| {
-            let mut client = proxy.connect();
-            std::thread::spawn(move || {
-                (0..60).for_each(|_| assert_eq!(client.fetch("/").status(), 200));
-            })
-        })
-        .collect();
-    clients.into_iter().for_each(|client| client.join().expect("all were served"));
-    assert!(proxy.metric("ringway_upstream_connections", "origin") <= 1.0);
+    let proxy = Ringway::start(&conf.listener("http = [\"h1\", \"h2\"]").more(rules));
+    let pending = |count: f64| {
+        eventually("requests that wait", PATIENCE, || {
+            let now = proxy.metric("ringway_upstream_requests_pending", "origin");
+            (now == count).then_some(())
+        });
+    };
+    let mut busy = Raw::connect(proxy.address());
+    busy.frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/held"));
+    eventually("a stream", PATIENCE, || (endpoint.streams() == 1).then_some(()));
+    let mut other = proxy.connect(); // on the other core, which has fewer
+    other.get("/other");
+    pending(1.0);
+    let ticks = || proxy.metric("ringway_loop_ticks_total", "");
+    let enough = ticks() + 3.0 * proxy.versions().len() as f64;
+    eventually("some ticks of each core", PATIENCE, || (ticks() >= enough).then_some(()));
+    busy.frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/next"));
+    pending(2.0);
+    busy.frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
+    assert_eq!(other.response().status(), 200);
+    assert_eq!(busy.outcome(3), 200);
     assert_eq!(proxy.metric("ringway_shed_total", "origin"), 0.0);
 }
 
