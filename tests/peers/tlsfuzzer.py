@@ -43,10 +43,10 @@ tls13-zero-content-type          rsa    6  silent
 tls13-zero-length-data           rsa    3  silent
 aes-gcm-nonces                   rsa    2  offers      {GCM}
 ccs                              rsa    1  alert       {GCM}
-certificate-malformed            mutual 2  alert       {GCM} {CLIENT}
+certificate-malformed            mutual 4  alert       {GCM} {CLIENT}
 certificate-request              mutual 1  offers      {GCM} {CLIENT}
 certificate-verify               mutual 0  -           {GCM} {CLIENT}
-certificate-verify-malformed     mutual 0  -           {GCM} {CLIENT}
+certificate-verify-malformed     mutual 1  alert       {GCM} {CLIENT}
 client-hello-max-size            rsa    1  size        -d
 conversation                     rsa    0  -           {GCM}
 cve-2004-0079                    rsa    0  -           {GCM}
