@@ -129,7 +129,9 @@ fn sample(
     let cores = sys::allowed_cores().map_err(|error| format!("cores: {error}"))?;
     let core = *cores.get(1).unwrap_or(&cores[0]);
     let client = if layout == 'S' { core } else { cores[0] };
-    let place = |core| Placement { core, fifo: false }; // perf must get its turn
+    // As in bench/compare, but only where perf has the other core to itself.
+    let fifo = layout == 'S' && setup::fifo_permitted();
+    let place = |core| Placement { core, fifo };
     let _cubic = Cubic::ensure()?;
     let ports = setup::free_ports(2)?;
     let origin = Running::origin(ports[0], place(client), dir)?;
