@@ -94,6 +94,13 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
+    /// The share (0 to 1) of all values that are above one; 0 when empty.
+    pub fn share_above(&self, value: u64) -> f64 {
+        let above = self.buckets().filter(|&(index, _)| middle_of(index) > value);
+        let above: u64 = above.map(|(_, count)| count).sum();
+        above as f64 / self.total().max(1) as f64
+    }
+
     /// The value that a share of `quantile` (0 to 1) of all values do not exceed; 0 when empty.
     pub fn quantile(&self, quantile: f64) -> u64 {
         let rank = (quantile * self.total() as f64).ceil() as u64;
@@ -146,6 +153,9 @@ mod tests {
         for (quantile, expected) in [(0.5, 500_000.0), (0.99, 990_000.0), (1.0, 1_000_000.0)] {
             let found = histogram.quantile(quantile) as f64;
             assert!((found / expected - 1.0).abs() < 0.02, "{quantile}: {found}");
+        }
+        for (value, expected) in [(0, 1.0), (900_000, 0.1), (2_000_000, 0.0)] {
+            assert!((histogram.share_above(value) - expected).abs() < 0.02, "{value}");
         }
     }
 

@@ -7,9 +7,10 @@
 //! churn BINARY memory   [--rounds 1000] [--routes 5000]
 //! ```
 //!
-//! All but `memory` run at `--load 0.7` of what it can carry, measured first: the highest rate that is
-//! answered with a p99 below [`CARRIED_NS`], as it is at the start and not as it is asked for in a loop,
-//! where a machine that also makes the load answers more, in rows. Exit code 1 when a condition fails
+//! All but `memory` run at `--load 0.7` of what it can carry, or at `--rate` requests per second. What it
+//! can carry is measured first: the highest rate that is answered with a p99 below [`CARRIED_NS`], as it is
+//! at the start and not as it is asked for in a loop, where a machine that also makes the load answers
+//! more, in rows. Exit code 1 when a condition fails
 //! that does not depend on how busy the machine is.
 
 use ringway_bench::args::Args;
@@ -18,7 +19,8 @@ use ringway_bench::churn::{
     origin,
     ringway::{Ringway, Rules, What},
 };
-use ringway_bench::stats::{estimate, median};
+use ringway_bench::stats::{Histogram, estimate, median};
+use ringway_bench::sys;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -51,6 +53,8 @@ struct Setup {
     rounds: usize,
     seconds: u64,
     share: f64,
+    /// Requests per second in place of that; 0 for none.
+    rate: u64,
     connections: usize,
 }
 
@@ -78,6 +82,7 @@ fn run() -> Result<bool, String> {
         rounds: args.value("--rounds", rounds)?,
         seconds: args.value("--seconds", 60)?,
         share: args.value("--load", 0.7)?,
+        rate: args.value("--rate", 0)?,
         connections: args.value("--connections", 32)?,
     };
     args.finish()?;
@@ -110,6 +115,9 @@ impl Setup {
 
     /// How many requests per second it carries, and the share of them that is asked for.
     fn rate(&self) -> Result<u64, String> {
+        if self.rate > 0 {
+            return Ok(self.rate);
+        }
         let most = self.answered(0)?.0;
         let (mut carried, mut p99) = (most, u64::MAX);
         while p99 > CARRIED_NS && carried > most / 10.0 {
@@ -146,6 +154,8 @@ fn reload(setup: &Setup) -> Result<bool, String> {
     let rate = setup.rate()?;
     let shared = Arc::new(Shared::default());
     let load = Load::start(setup.plan(rate), &shared)?;
+    // What is left to this thread, making files, is no part of what is measured.
+    sys::give_way().map_err(|error| error.to_string())?;
     let every = Duration::from_secs(setup.seconds) / setup.rounds as u32;
     let (mut took, mut round) = (Vec::new(), 0);
     sleep(Duration::from_secs(1));
@@ -180,6 +190,7 @@ fn reload(setup: &Setup) -> Result<bool, String> {
     for share in [0.5, 0.9, 0.99, 0.999] {
         show_share(&report, share);
     }
+    show_all(&report);
     show_times("rename to last core", &mut took);
     Ok(show_losses(&report, false))
 }
@@ -276,7 +287,10 @@ fn memory(setup: &Setup) -> Result<bool, String> {
     show(0, first);
     for round in 1..=setup.rounds {
         ringway.replace(&setup.rules.text(round))?;
-        if round == setup.rounds / 100 || round == setup.rounds / 10 || round % (setup.rounds / 4).max(1) == 0 {
+        if round == setup.rounds / 100
+            || round == setup.rounds / 10
+            || round % (setup.rounds / 4).max(1) == 0
+        {
             show(round, settle());
         }
     }
@@ -305,6 +319,27 @@ fn show_share(report: &Report, share: f64) {
         ratio.high,
         ratios.len()
     );
+}
+
+/// The slices without changes as one, and those with them: the p99, and how many requests took longer
+/// than is seldom the case.
+fn show_all(report: &Report) {
+    let all = [0, 1].map(|first| {
+        let mut all = Histogram::default();
+        report.latency.iter().skip(first).step_by(2).for_each(|slice| all.merge(slice));
+        all
+    });
+    let [without, with] = all.each_ref().map(|all| all.quantile(0.99) as f64 / 1e3);
+    let ratio = with / without;
+    println!(
+        "p99 of all slices: without changes {without:.0} us, with changes {with:.0} us, ratio {ratio:.2}"
+    );
+    for limit_us in [300, 600, 1200] {
+        let [without, with] = all.each_ref().map(|all| 100.0 * all.share_above(limit_us * 1000));
+        println!(
+            "later than {limit_us} us: without changes {without:.2} %, with changes {with:.2} %"
+        );
+    }
 }
 
 fn show_times(title: &str, took: &mut [Duration]) {
