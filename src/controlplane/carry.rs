@@ -15,6 +15,7 @@ use crate::{
     base::{
         clock::now_ms,
         ids::{Identity, ListenerId, RouteKey},
+        pace,
     },
     proto::proxy_protocol::ProxyVersion,
     snapshot::{
@@ -101,8 +102,12 @@ impl Carry {
         let Some(routes) = Arc::get_mut(&mut new.routes) else { return };
         let mut by_id: Option<HashMap<&str, RouteKey>> = None;
         for (index, route) in routes.iter_mut().enumerate() {
+            pace::step();
             let known = match old.get(index) {
-                Some(same) if same.id == route.id => Some(same.key),
+                // The very id, mostly: its text is not looked at.
+                Some(same) if Arc::ptr_eq(&same.id, &route.id) || same.id == route.id => {
+                    Some(same.key)
+                }
                 _ => {
                     let make = || old.iter().map(|route| (&*route.id, route.key)).collect();
                     by_id.get_or_insert_with(make).get(&*route.id).copied()
@@ -171,6 +176,12 @@ impl Carry {
 fn carry_splits(old: Option<&Snapshot>, new: &mut Snapshot) {
     let (Some(old), Some(routes)) = (old, Arc::get_mut(&mut new.routes)) else { return };
     for (index, route) in routes.iter_mut().enumerate() {
+        let before = old.routes.get(index).and_then(|one| one.extra.as_ref());
+        if let (Some(extra), Some(before)) = (&route.extra, before)
+            && Arc::ptr_eq(extra, before)
+        {
+            continue; // and so is the split, if there is one
+        }
         let Some(extra) = route.extra.as_mut().filter(|extra| extra.split.is_some()) else {
             continue;
         };

@@ -14,7 +14,10 @@ use super::{
     dns::Names,
 };
 use crate::{
-    base::ids::{Identity, ListenerId, RouteKey},
+    base::{
+        ids::{Identity, ListenerId, RouteKey},
+        pace,
+    },
     snapshot::{
         Endpoint, Route, Snapshot, Upstream,
         cells::{EndpointCell, UpstreamCell},
@@ -53,12 +56,15 @@ pub fn compile(
     }
     let upstreams = config.upstreams.into_iter().map(|one| Arc::new(upstream(one, resolve)));
     let upstreams = upstreams.collect();
-    let routes = config.routes.into_iter().map(|route| Route {
-        stats: ROUTE_OTHER,
-        key: RouteKey(0),
-        id: route.id,
-        upstream: route.upstream,
-        extra: route.extra,
+    let routes = config.routes.into_iter().map(|route| {
+        pace::step();
+        Route {
+            stats: ROUTE_OTHER,
+            key: RouteKey(0),
+            id: route.id,
+            upstream: route.upstream,
+            extra: route.extra,
+        }
     });
     let snapshot = Snapshot {
         version,

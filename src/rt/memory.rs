@@ -11,6 +11,7 @@ use std::{
     cell::Cell,
     ffi::{c_int, c_void},
     ptr,
+    sync::atomic::{AtomicPtr, Ordering},
 };
 
 use libmimalloc_sys::mi_is_in_heap_region;
@@ -25,6 +26,16 @@ const LARGE_BYTES_MIN: usize = 32 << 10;
 
 /// No page is smaller, so each mapping is aligned to it.
 const PAGE_BYTES_MIN: usize = 4 << 10;
+
+/// Up to how many bytes a mapping that was freed is kept for a while: more than each of a change of
+/// 10,000 routes.
+const SPARE_BYTES_MAX: usize = 4 << 20;
+
+/// Mappings that were freed, until [`give_back`]. A change frees what the one before it made, and makes
+/// the like: without them a quarter of its time goes into pages that are mapped anew, and every other core
+/// is interrupted for each that is let go of. As many as a change has, twice. The first word of each is its
+/// length.
+static SPARES: [AtomicPtr<usize>; 32] = [const { AtomicPtr::new(ptr::null_mut()) }; 32];
 
 /// The allocator of the program: mimalloc, but for large blocks of threads that want it so.
 ///
@@ -48,7 +59,7 @@ pub fn map_large_blocks() {
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match map_if_wanted(layout) {
+        match map_if_wanted(layout, spare_or_map) {
             // SAFETY: as above.
             None => unsafe { MiMalloc.alloc(layout) },
             Some(mapping) => mapping,
@@ -57,7 +68,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match map_if_wanted(layout) {
+        match map_if_wanted(layout, map) {
             // SAFETY: as above.
             None => unsafe { MiMalloc.alloc_zeroed(layout) },
             Some(mapping) => mapping,
@@ -66,10 +77,10 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: as above. A mapping can't be ended if the process has too many; then it stays.
+        // SAFETY: as above.
         unsafe {
             match is_mapping(block, layout) {
-                true => _ = libc::munmap(block.cast(), layout.size()),
+                true => keep_or_unmap(block, layout.size()),
                 false => MiMalloc.dealloc(block, layout),
             }
         }
@@ -130,11 +141,83 @@ fn is_mapping(block: *mut u8, layout: Layout) -> bool {
     is_large(layout) && unsafe { !mi_is_in_heap_region(block.cast()) }
 }
 
-/// A mapping of zeros, if this thread wants one for such a block and there is one to be had.
+/// A mapping, if this thread wants one for such a block and there is one to be had.
 #[inline]
-fn map_if_wanted(layout: Layout) -> Option<*mut u8> {
+fn map_if_wanted(layout: Layout, map: fn(usize) -> Option<*mut u8>) -> Option<*mut u8> {
     // What a thread wants needs no memory and has no end: it may be read at any time.
     if is_large(layout) && MAPS_LARGE_BLOCKS.get() { map(layout.size()) } else { None }
+}
+
+/// A mapping with any bytes in it.
+#[cold]
+fn spare_or_map(bytes: usize) -> Option<*mut u8> {
+    SPARES.iter().find_map(|spare| take_if_alike(spare, bytes)).or_else(|| map(bytes))
+}
+
+/// A spare mapping made as long as is wanted, if it is not much longer or shorter.
+fn take_if_alike(spare: &AtomicPtr<usize>, wanted: usize) -> Option<*mut u8> {
+    if spare.load(Ordering::Relaxed).is_null() {
+        return None;
+    }
+    let mapping = spare.swap(ptr::null_mut(), Ordering::AcqRel);
+    if mapping.is_null() {
+        return None; // somebody was faster
+    }
+    // SAFETY: what was taken out of `SPARES` is nobody else's, at least a page long, and begins with its
+    // length. A mapping that moves is the caller's at its new address alone; one that can't be moved
+    // stays as it was, and goes back.
+    unsafe {
+        let bytes = mapping.read();
+        let pages = |bytes: usize| bytes.div_ceil(PAGE_BYTES_MIN);
+        if pages(bytes).abs_diff(pages(wanted)) <= pages(wanted) / 8 {
+            let resized = libc::mremap(mapping.cast(), bytes, wanted, libc::MREMAP_MAYMOVE);
+            if resized != libc::MAP_FAILED {
+                return Some(resized.cast());
+            }
+        }
+        put_back(spare, mapping, bytes);
+    }
+    None
+}
+
+/// Keeps a mapping that was freed for the next who wants one like it, if there is room.
+///
+/// # Safety
+/// It is the caller's, and of so many bytes.
+#[cold]
+unsafe fn keep_or_unmap(mapping: *mut u8, bytes: usize) {
+    let mapping = mapping.cast::<usize>();
+    // SAFETY: it is at least a page long and aligned to one.
+    unsafe { mapping.write(bytes) };
+    let free = (bytes <= SPARE_BYTES_MAX)
+        .then(|| SPARES.iter().find(|spare| spare.load(Ordering::Relaxed).is_null()));
+    match free.flatten() {
+        // SAFETY: as the caller promises.
+        Some(spare) => unsafe { put_back(spare, mapping, bytes) },
+        // SAFETY: the same.
+        None => unsafe { unmap(mapping, bytes) },
+    }
+}
+
+/// Puts a mapping into a place that was empty a moment ago, or unmaps it.
+///
+/// # Safety
+/// It is the caller's, of so many bytes, and begins with their number.
+unsafe fn put_back(spare: &AtomicPtr<usize>, mapping: *mut usize, bytes: usize) {
+    let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+    if spare.compare_exchange(ptr::null_mut(), mapping, release, relaxed).is_err() {
+        // SAFETY: as the caller promises.
+        unsafe { unmap(mapping, bytes) };
+    }
+}
+
+/// Ends a mapping. That fails if the process has too many; then it stays.
+///
+/// # Safety
+/// It is the caller's, and of so many bytes.
+unsafe fn unmap(mapping: *mut usize, bytes: usize) {
+    // SAFETY: as the caller promises.
+    unsafe { libc::munmap(mapping.cast(), bytes) };
 }
 
 #[cold]
@@ -154,6 +237,13 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// Returns what was freed, by this thread and by threads that have ended. Takes milliseconds: not
 /// for the path of a request.
 pub fn give_back() {
+    for spare in &SPARES {
+        let mapping = spare.swap(ptr::null_mut(), Ordering::AcqRel);
+        if !mapping.is_null() {
+            // SAFETY: what was taken out of `SPARES` is nobody else's, and begins with its length.
+            unsafe { unmap(mapping, mapping.read()) };
+        }
+    }
     // WHY UNSAFE: a C function; there is no safe way to ask mimalloc for this.
     // SAFETY: it may be called at any time from any thread, and touches free memory only.
     unsafe { libmimalloc_sys::mi_collect(true) };
@@ -275,6 +365,48 @@ mod tests {
             }
         });
         mapped.join().expect("blocks of the control plane");
+    }
+
+    /// Blocks that come and go on several threads, spare ones given back meanwhile: what was written into
+    /// one stays in it until it is freed.
+    #[test]
+    fn a_spare_mapping_has_one_owner() {
+        let churn = |thread: usize| {
+            move || {
+                map_large_blocks();
+                let mut held = std::collections::VecDeque::new();
+                for round in 0..2_000 {
+                    let size =
+                        LARGE_BYTES_MIN + (round * 7919 + thread * 4099) % (4 * LARGE_BYTES_MIN);
+                    let layout = Layout::from_size_align(size, 8).expect("a layout");
+                    let mark = [thread, round];
+                    // SAFETY: each layout is that of the block, which has room for a mark at both ends.
+                    unsafe {
+                        let block = Allocator.alloc(layout);
+                        assert!(is_mapping(block, layout));
+                        let end = block.add(size - size_of_val(&mark)).cast::<[usize; 2]>();
+                        block.cast::<[usize; 2]>().write(mark);
+                        end.write_unaligned(mark);
+                        held.push_back((block, end, layout, mark));
+                        if held.len() > 5 {
+                            let (block, end, layout, mark) = held.pop_front().expect("the oldest");
+                            assert_eq!(block.cast::<[usize; 2]>().read(), mark);
+                            assert_eq!(end.read_unaligned(), mark);
+                            Allocator.dealloc(block, layout);
+                        }
+                        if round % 500 == 499 {
+                            give_back();
+                        }
+                    }
+                }
+                for (block, _, layout, _) in held {
+                    // SAFETY: as above.
+                    unsafe { Allocator.dealloc(block, layout) };
+                }
+            }
+        };
+        let threads: Vec<_> = (0..4).map(|thread| std::thread::spawn(churn(thread))).collect();
+        assert!(threads.into_iter().all(|one| one.join().is_ok()));
     }
 
     #[test]

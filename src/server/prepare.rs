@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use crate::{
-    base::limits::STATE_ROOM_BYTES_MIN,
+    base::{limits::STATE_ROOM_BYTES_MIN, pace},
     controlplane::{
         carry::Carry,
         certificates::files,
@@ -181,6 +181,7 @@ impl Preparer {
             true => {
                 // A change of endpoints is no work; this is.
                 rt::service::yield_to_workers();
+                pace::rest_between_pieces();
                 self.read(&wanted.overlay, wanted.reread, version)?
             }
             false => (with_version(&wanted.snapshot, version), Vec::new(), None),

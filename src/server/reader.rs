@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use crate::{controlplane::dns::Names, rt};
+use crate::{base::pace, controlplane::dns::Names, rt};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -58,9 +58,12 @@ impl Reader {
         let _ = self.jobs.send(Box::new(rt::memory::give_back));
     }
 
-    /// From now on it takes no more of a processor than a worker leaves.
+    /// From now on it takes no more of a processor than a worker leaves, and not for long at a time.
     pub(super) fn yield_to_workers(&self) {
-        let _ = self.jobs.send(Box::new(rt::service::yield_to_workers));
+        let _ = self.jobs.send(Box::new(|| {
+            rt::service::yield_to_workers();
+            pace::rest_between_pieces();
+        }));
     }
 }
 

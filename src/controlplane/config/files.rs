@@ -60,25 +60,31 @@ impl Files {
         Texts(self.sources.into_iter().map(text).collect())
     }
 
-    /// Cuts each file by what was read before; yields its number and its parts.
-    pub(super) fn cut(&self, before: &Kept, report: &Report) -> Vec<(u32, Cut)> {
-        let cut = |source: &Source| {
-            (source.file, Cut::new(&report.file_name(source.file), &source.text, before))
-        };
+    /// Cuts each file by what was read before.
+    pub(super) fn cut(&self, before: &Kept, report: &Report) -> Vec<Cut> {
+        let cut = |source: &Source| Cut::new(&report.file_name(source.file), source, before);
         self.sources.iter().map(cut).collect()
+    }
+
+    /// Each file with its cut.
+    pub(super) fn with<'a>(
+        &'a self,
+        cuts: &'a [Cut],
+    ) -> impl Iterator<Item = (&'a Source, &'a Cut)> {
+        self.sources.iter().zip(cuts)
     }
 
     /// The trees of what is left of each file, with the text that their places refer to; `None` if
     /// one is not TOML.
     pub(super) fn parse_rest<'a>(
         &'a self,
-        cuts: &'a [(u32, Cut)],
+        cuts: &'a [Cut],
     ) -> Option<Vec<(&'a Source, Spanned<DeTable<'a>>)>> {
-        let pairs = self.sources.iter().zip(cuts);
-        let parse = |(source, (_, cut)): (&'a Source, &'a (u32, Cut))| {
-            Some((source, syntax::parse(cut.text(&source.text))?))
+        let parse = |(source, cut): (&'a Source, &'a Cut)| {
+            let rest = cut.rest(source);
+            Some((rest, syntax::parse(&rest.text)?))
         };
-        pairs.map(parse).collect()
+        self.with(cuts).map(parse).collect()
     }
 
     /// The trees of all files, with the text that their places refer to.

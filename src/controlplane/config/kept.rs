@@ -7,16 +7,13 @@
 //! If anything is wrong with a file that was read this way it is read again as a whole, so messages
 //! have one source. A table of routes that all match as before is kept as a whole.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, OnceLock},
-};
+use std::{cell::RefCell, collections::HashMap, hint::black_box, sync::Arc};
 
 use memchr::{memchr_iter, memmem};
 
-use super::{interpolate, text::room_for};
+use super::{interpolate, text::Source};
 use crate::{
-    base::ids::ListenerIndex,
+    base::{ids::ListenerIndex, pace},
     policy::route::{Conflict, PathSpec, RouteSpec, RouteTable, ValueSpec},
     snapshot::{Mode, RouteExtra},
 };
@@ -24,18 +21,30 @@ use crate::{
 /// What a route's text begins with; one that is written otherwise is read each time.
 const HEADER: &str = "[[route]]";
 
+/// How many routes are looked at together before they are taken: as many cache lines as a processor
+/// has under way at once, and several times that.
+const FETCHED_COUNT: usize = 64;
+
 /// What one `[[route]]` says, wherever it stands.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) id: Option<Arc<str>>,
+    /// One for all routes that are alike in this.
+    pub(super) fit: Arc<Fit>,
+    pub(super) matching: Matching,
+    pub(super) extra: Option<Arc<RouteExtra>>,
+}
+
+/// What decides where a route goes, and whether it goes together with the rest.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fit {
     pub(super) upstream: Box<str>,
     /// As they are written; empty for all.
     pub(super) listeners: Box<[Box<str>]>,
     pub(super) mode: Mode,
     /// Whether it has `sni`, which decides about the mode of one that names no listener.
     pub(super) has_sni: bool,
-    pub(super) matching: Matching,
-    pub(super) extra: Option<Arc<RouteExtra>>,
+    pub(super) is_grpc_web: bool,
 }
 
 /// What decides which requests a route takes: the keys of a [`RouteSpec`], owned.
@@ -129,7 +138,7 @@ struct KeptFile {
 struct Piece {
     start: usize,
     end: usize,
-    reading: OnceLock<Arc<Reading>>,
+    reading: Option<Arc<Reading>>,
 }
 
 /// The routes in their order, and what was made of them.
@@ -148,7 +157,7 @@ impl Kept {
         files: impl Iterator<Item = (Box<str>, Arc<String>, Cut)>,
         table: KeptTable,
     ) -> Self {
-        let file = |(name, text, cut): (_, _, Cut)| KeptFile { name, text, routes: cut.routes };
+        let file = |(name, text, cut): (_, _, Cut)| KeptFile { name, text, routes: cut.finish() };
         Self(Some(Arc::new(Inner { files: files.map(file).collect(), table })))
     }
 
@@ -160,7 +169,7 @@ impl Kept {
     ) -> Option<(Arc<RouteTable>, Arc<[Conflict]>)> {
         let old = &self.0.as_ref()?.table;
         let alike = |(a, b): (&Arc<Reading>, &Arc<Reading>)| {
-            Arc::ptr_eq(a, b) || (a.listeners == b.listeners && a.matching == b.matching)
+            Arc::ptr_eq(a, b) || (a.fit.listeners == b.fit.listeners && a.matching == b.matching)
         };
         let is_same = old.listeners == listeners
             && old.readings.len() == readings.len()
@@ -186,7 +195,7 @@ impl Kept {
     #[cfg(test)]
     fn len(&self) -> usize {
         let routes = self.0.iter().flat_map(|inner| &inner.files).flat_map(|file| &file.routes);
-        routes.filter(|piece| piece.reading.get().is_some()).count()
+        routes.filter(|piece| piece.reading.is_some()).count()
     }
 }
 
@@ -236,62 +245,72 @@ impl<'k> Finder<'k> {
 /// A file cut into its routes.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
-    /// What is left to parse, at the offsets it has in the file; `None` for all of it.
-    rest: Option<String>,
+    /// What is left to parse; `None` for all of it.
+    rest: Option<Source>,
     routes: Vec<Piece>,
+    /// What was read now, without any complaint, and of which route.
+    read: RefCell<Vec<(usize, Arc<Reading>)>>,
 }
 
 impl Cut {
-    pub(super) fn new(name: &str, text: &str, before: &Kept) -> Self {
+    pub(super) fn new(name: &str, source: &Source, before: &Kept) -> Self {
+        let text = &*source.text;
         // With these a line that looks like a header may be none.
         let has = |quotes: &str| memmem::find(text.as_bytes(), quotes.as_bytes()).is_some();
         if has("\"\"\"") || has("'''") {
             return Self::default();
         }
+        pace::long_step();
         let mut routes = routes(text);
         let old = before.0.iter().flat_map(|inner| &inner.files).find(|file| *file.name == *name);
-        let Some(old) = old else { return Self { rest: None, routes } };
+        let Some(old) = old else { return Self { routes, ..Self::default() } };
         let mut finder = Finder { old, next: 0, by_text: None };
-        let mut rest = Vec::with_capacity(room_for(text.len()));
-        rest.resize(text.len(), b' ');
-        let (mut copied, mut taken_to) = (0, None);
-        for place in 0..routes.len() {
-            let Piece { start, end, .. } = routes[place];
+        let mut readings = Vec::with_capacity(routes.len());
+        for (place, Piece { start, end, .. }) in routes.iter().enumerate() {
+            pace::step();
             let after = routes.get(place + 1).map(|piece| &text[piece.start..piece.end]);
-            let found = finder.find(&text[start..end], after);
-            let Some(reading) = found.and_then(|piece| piece.reading.get()) else { continue };
-            routes[place].reading = OnceLock::from(Arc::clone(reading));
-            if taken_to != Some(start) {
-                let header = start + HEADER.len();
-                rest[copied..header].copy_from_slice(&text.as_bytes()[copied..header]);
+            let found = finder.find(&text[*start..*end], after);
+            readings.push(found.and_then(|piece| piece.reading.as_ref()));
+        }
+        let blocks = routes.chunks_mut(FETCHED_COUNT).zip(readings.chunks(FETCHED_COUNT));
+        for (pieces, readings) in blocks {
+            fetch(readings.iter().copied().flatten());
+            for (piece, reading) in pieces.iter_mut().zip(readings) {
+                pace::step();
+                piece.reading = reading.cloned();
             }
-            copied = end - usize::from(text[..end].ends_with('\n'));
-            taken_to = Some(end);
         }
-        rest[copied..].copy_from_slice(&text.as_bytes()[copied..]);
-        let rest = String::from_utf8(rest).ok();
-        if rest.is_none() {
-            routes.iter_mut().for_each(|piece| piece.reading = OnceLock::new());
-        }
-        Self { rest, routes }
+        let rest = Some(rest(source, &routes));
+        Self { rest, routes, ..Self::default() }
     }
 
-    /// What is to be parsed of this text.
-    pub(super) fn text<'a>(&'a self, whole: &'a str) -> &'a str {
-        self.rest.as_deref().unwrap_or(whole)
+    /// What is to be parsed of this file.
+    pub(super) fn rest<'a>(&'a self, whole: &'a Source) -> &'a Source {
+        self.rest.as_ref().unwrap_or(whole)
     }
 
-    /// The routes that were read before, with their offsets, ascending. Of those that are read now
-    /// none is among them, if [`Cut::keep`] is called behind where the iterator is.
+    /// The routes that were read before, with their offsets, ascending.
     pub(super) fn taken(&self) -> impl Iterator<Item = (usize, &Arc<Reading>)> {
-        self.routes.iter().filter_map(|piece| Some((piece.start, piece.reading.get()?)))
+        self.routes.chunks(FETCHED_COUNT).flat_map(|pieces| {
+            fetch(pieces.iter().filter_map(|piece| piece.reading.as_ref()));
+            pieces.iter().filter_map(|piece| Some((piece.start, piece.reading.as_ref()?)))
+        })
     }
 
     /// Keeps what was read of the route at an offset now, without any complaint.
     pub(super) fn keep(&self, start: usize, reading: &Arc<Reading>) {
         if let Ok(place) = self.routes.binary_search_by_key(&start, |piece| piece.start) {
-            let _ = self.routes[place].reading.set(Arc::clone(reading));
+            self.read.borrow_mut().push((place, Arc::clone(reading)));
         }
+    }
+
+    /// The routes with what was read of them, before or now.
+    fn finish(self) -> Vec<Piece> {
+        let Self { mut routes, read, .. } = self;
+        for (place, reading) in read.into_inner() {
+            routes[place].reading = Some(reading);
+        }
+        routes
     }
 
     /// How many routes there are.
@@ -301,8 +320,35 @@ impl Cut {
 
     /// Names of routes that the parser does not see.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.routes.iter().filter_map(|piece| piece.reading.get()?.id.as_deref())
+        self.routes.iter().filter_map(|piece| piece.reading.as_ref()?.id.as_deref())
     }
+}
+
+/// A file without the routes that were read before, but for the first header of each row of them.
+fn rest(source: &Source, routes: &[Piece]) -> Source {
+    let mut rest = source.without_text();
+    let mut taken = routes.iter().filter(|piece| piece.reading.is_some()).peekable();
+    while let Some(first) = taken.next() {
+        let mut end = first.end;
+        while let Some(next) = taken.next_if(|next| next.start == end) {
+            end = next.end;
+        }
+        let line_end = end - usize::from(source.text[..end].ends_with('\n'));
+        rest.add_and_skip(source, first.start + HEADER.len(), line_end);
+    }
+    rest.add_and_skip(source, source.text.len(), source.text.len());
+    rest
+}
+
+/// Looks at what lies behind each reading, all of it side by side. To take a share of something in
+/// memory that is in no cache the processor waits for it, and for each in turn: with ten thousand routes
+/// that was a third of a reading.
+fn fetch<'a>(readings: impl Iterator<Item = &'a Arc<Reading>> + Clone) {
+    let own: usize = readings.clone().map(Arc::strong_count).sum();
+    let id = |one: &Arc<Reading>| one.id.as_ref().map_or(0, Arc::strong_count);
+    let extra = |one: &Arc<Reading>| one.extra.as_ref().map_or(0, Arc::strong_count);
+    let parts: usize = readings.map(|one| id(one) + extra(one)).sum();
+    black_box((own, parts));
 }
 
 /// Whether a header that begins with `route` is written as most are, or is another word.
@@ -320,8 +366,10 @@ fn is_plain(header: &str) -> bool {
 fn routes(text: &str) -> Vec<Piece> {
     let bytes = text.as_bytes();
     let mut found = Vec::with_capacity(memmem::find_iter(bytes, HEADER).count());
+    pace::long_step();
     let mut open = None;
     for at in memchr_iter(b'[', bytes) {
+        pace::step();
         let indent = bytes[..at].iter().rev().take_while(|byte| b" \t".contains(byte)).count();
         let line = at - indent;
         if line > 0 && bytes[line - 1] != b'\n' {
@@ -336,13 +384,16 @@ fn routes(text: &str) -> Vec<Piece> {
             return Vec::new(); // another way to write a header that may go on with a route
         }
         if let Some(start) = open.take() {
-            found.push(Piece { start, end: line, reading: OnceLock::new() });
+            found.push(Piece { start, end: line, reading: None });
         }
         open = (indent == 0 && rest.starts_with(HEADER)).then_some(at);
     }
-    let last = |start| Piece { start, end: text.len(), reading: OnceLock::new() };
+    let last = |start| Piece { start, end: text.len(), reading: None };
     found.extend(open.map(last));
-    found.retain(|piece| !interpolate::is_interpolated(&text[piece.start..piece.end]));
+    pace::long_step();
+    if interpolate::is_interpolated(text) {
+        found.retain(|piece| !interpolate::is_interpolated(&text[piece.start..piece.end]));
+    }
     found
 }
 
@@ -373,8 +424,8 @@ mod tests {
     fn reads_alike(before: &str, text: &str, taken: usize) {
         let kept = read(before, &Kept::default()).expect("valid").known.kept;
         let whole = format!("{TOP}{text}");
-        let cut = Cut::new("x", &whole, &kept);
-        let found = cut.routes.iter().filter(|piece| piece.reading.get().is_some()).count();
+        let cut = Cut::new("x", &Source::new(0, std::path::Path::new(""), whole), &kept);
+        let found = cut.taken().count();
         assert_eq!(found, taken, "{text}");
         match (read(text, &kept), read(text, &Kept::default())) {
             (Ok(again), Ok(anew)) => {

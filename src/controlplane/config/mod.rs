@@ -233,7 +233,7 @@ pub fn load_upstream(overlay: &Overlay, name: &str) -> Result<UpstreamConfig, Co
     let alone = overlay.replaced(overlay.get(Kind::Upstream, name).cloned());
     let text = alone.to_toml(|_, _| false);
     let source = Source::new(report.add_file(overlay.name()), Path::new(""), text);
-    let tree = parse_generated(&source, &source.text, &report);
+    let tree = parse_generated(&source, &report);
     let root = Table::root(&source, &report, &tree);
     let upstream = upstream::read(&[root], &report).complete();
     if let Some(upstream) = upstream.and_then(|mut all| all.pop()).filter(|_| !report.has_errors())
@@ -270,8 +270,7 @@ fn load_files(
     match read {
         Some(Read { mut config, aside, table, added }) if !failed => {
             let files = texts.0.iter().zip(cuts);
-            let files =
-                files.map(|(file, (_, cut))| (file.name.clone(), Arc::clone(&file.text), cut));
+            let files = files.map(|(file, cut)| (file.name.clone(), Arc::clone(&file.text), cut));
             let added = added.map(|(text, cut)| (overlay.name().into(), Arc::new(text), cut));
             let kept = Kept::new(files.chain(added), table);
             let known = Known { texts, aside: aside.into(), kept };
@@ -298,7 +297,7 @@ fn read_again(
     overlay: &Overlay,
     before: &Kept,
     report: &Report,
-) -> Option<(Read, Vec<(u32, Cut)>)> {
+) -> Option<(Read, Vec<Cut>)> {
     let known = report.file_count();
     let cuts = files.cut(before, report);
     let trees = files.parse_rest(&cuts);
@@ -316,7 +315,7 @@ fn read_again(
 fn read_config(
     files: &Files,
     trees: Vec<(&Source, Spanned<DeTable<'_>>)>,
-    cuts: &[(u32, Cut)],
+    cuts: &[Cut],
     overlay: &Overlay,
     before: &Kept,
     report: &Report,
@@ -324,12 +323,13 @@ fn read_config(
     let mut aside = Vec::new();
     let added = beside(overlay, &trees, cuts, &mut aside, report);
     let added = added.map(|source| {
-        let cut = Cut::new(overlay.name(), &source.text, before);
+        let cut = Cut::new(overlay.name(), &source, before);
         (source, cut)
     });
-    let tree_added = added
-        .as_ref()
-        .map(|(source, cut)| (source, parse_generated(source, cut.text(&source.text), report)));
+    let tree_added = added.as_ref().map(|(source, cut)| {
+        let rest = cut.rest(source);
+        (rest, parse_generated(rest, report))
+    });
     let all = trees.iter().chain(&tree_added);
     let roots: Vec<Table<'_>> =
         all.map(|(source, tree)| Table::root(source, report, tree)).collect();
@@ -340,8 +340,10 @@ fn read_config(
     let listeners = listener::read(&roots, report);
     links::check_addresses(&listeners, &admin, report);
     let upstreams = upstream::read(&roots, report);
-    let mut by_file: HashMap<u32, &Cut> = cuts.iter().map(|(file, cut)| (*file, cut)).collect();
-    by_file.extend(added.iter().map(|(source, cut)| (source.file, cut)));
+    let added_cut = added.iter().map(|(source, cut)| (source, cut));
+    let by_file =
+        files.with(cuts).chain(added_cut).map(|(source, cut)| (source.file, (source, cut)));
+    let by_file: HashMap<u32, (&Source, &Cut)> = by_file.collect();
     let before = route::Before { kept: before, cuts: by_file };
     let workers = runtime.iter().flat_map(|runtime| &runtime.workers);
     let cores = workers.map(|worker| worker.core + 1).max().unwrap_or(1);
@@ -377,7 +379,7 @@ fn read_config(
 fn beside(
     overlay: &Overlay,
     trees: &[(&Source, Spanned<DeTable<'_>>)],
-    cuts: &[(u32, Cut)],
+    cuts: &[Cut],
     aside: &mut Vec<(Kind, Box<str>)>,
     report: &Report,
 ) -> Option<Source> {
@@ -390,7 +392,7 @@ fn beside(
             owned.extend(tree::names(tree, source, kind).map(|name| (kind, name)));
         }
     }
-    for (_, cut) in cuts {
+    for cut in cuts {
         owned.extend(cut.names().map(|name| (Kind::Route, name.to_owned())));
     }
     let is_aside = |kind: Kind, name: &str| owned.contains(&(kind, name.to_owned()));
@@ -407,8 +409,8 @@ fn beside(
 
 /// The tree of the overlay. It is TOML, as it was written from values; if a slip of this room made
 /// it something else, no part of it may count.
-fn parse_generated<'a>(source: &'a Source, text: &'a str, report: &Report) -> Spanned<DeTable<'a>> {
-    syntax::parse(text).unwrap_or_else(|| {
+fn parse_generated<'a>(source: &'a Source, report: &Report) -> Spanned<DeTable<'a>> {
+    syntax::parse(&source.text).unwrap_or_else(|| {
         let message = "what the admin API holds can't be written as TOML";
         report.error(source.place(0), "", message, "please report it");
         syntax::parse_repaired(source)

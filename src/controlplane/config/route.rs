@@ -9,19 +9,20 @@ use super::{
     cors, endpoint,
     errors::{Place, Report},
     hedge,
-    kept::{Cut, Kept, KeptTable, Matching, Reading},
+    kept::{Cut, Fit, Kept, KeptTable, Matching, Reading},
     links::{self, Named},
     matching::Keys,
     mirror, names, retry, split,
     table::Table,
     tcp,
+    text::Source,
     upstream::UpstreamConfig,
     value::Value,
 };
 use crate::{
     base::{
         ids::{ListenerIndex, RouteIndex, UpstreamIndex},
-        limits,
+        limits, pace,
     },
     policy::{
         key::RequestKey,
@@ -45,8 +46,6 @@ pub struct RouteConfig {
     pub extra: Option<Arc<RouteExtra>>,
     /// What its listeners speak.
     pub mode: Mode,
-    /// Where its header stands.
-    pub place: Place,
 }
 
 /// The routes of all files, and the table that was built while they were checked.
@@ -61,8 +60,8 @@ pub(super) struct Routes {
 /// What was read before, and the files cut by it.
 pub(super) struct Before<'a> {
     pub(super) kept: &'a Kept,
-    /// By the number of the file.
-    pub(super) cuts: HashMap<u32, &'a Cut>,
+    /// Each file and its cut, by its number.
+    pub(super) cuts: HashMap<u32, (&'a Source, &'a Cut)>,
 }
 
 impl Routes {
@@ -91,9 +90,6 @@ type KeyCaptures = Vec<(Box<str>, u8)>;
 
 pub(super) type Listeners = Named<(Listener, Place)>;
 
-/// Upstream, listeners, mode, whether it is for a name of TLS, whether it is for gRPC-Web.
-type Fit<'a> = (&'a str, &'a [Box<str>], Mode, bool, bool);
-
 /// What the routes read so far have left behind.
 struct Reader<'a> {
     listeners: &'a Listeners,
@@ -102,6 +98,8 @@ struct Reader<'a> {
     builder: TableBuilder,
     /// Those that the builder took, by the index it was told.
     routes: Vec<RouteConfig>,
+    /// Where the header of each stands.
+    starts: Vec<(&'a Source, usize)>,
     /// Of those that were read now.
     ids: HashMap<Arc<str>, Place>,
     written: usize,
@@ -110,8 +108,11 @@ struct Reader<'a> {
     /// Of each of `routes`, if none is flawed.
     readings: Vec<Arc<Reading>>,
     before: &'a Before<'a>,
-    /// Where routes go that were read before, by what decides it: far fewer than there are routes.
-    fits: HashMap<Fit<'a>, Option<UpstreamIndex>>,
+    /// Where routes go, by what decides it: far fewer than there are routes. `None` if they don't go
+    /// together with the rest.
+    fits: HashMap<Arc<Fit>, Option<UpstreamIndex>>,
+    /// The one that was asked for last.
+    last_fit: Option<(&'a Arc<Fit>, Option<UpstreamIndex>)>,
 }
 
 /// Reads the routes of all files.
@@ -123,19 +124,21 @@ pub(super) fn read(
 ) -> Routes {
     let Others { listeners, upstreams, cores } = others;
     let builder = new_builder(listeners);
-    let known = before.cuts.values().map(|cut| cut.len()).sum();
+    let known = before.cuts.values().map(|(_, cut)| cut.len()).sum();
     let mut reader = Reader {
         listeners,
         upstreams,
         cores,
         builder,
         routes: Vec::with_capacity(known),
+        starts: Vec::with_capacity(known),
         ids: HashMap::new(),
         written: 0,
         flawed: false,
         readings: Vec::with_capacity(known),
         before,
         fits: HashMap::new(),
+        last_fit: None,
     };
     for root in roots {
         reader.read_file(root, before.cuts.get(&root.source.file).copied(), report);
@@ -155,15 +158,17 @@ fn new_builder(listeners: &Listeners) -> TableBuilder {
 
 impl<'a> Reader<'a> {
     /// Reads the routes of one file, those that were read before in between.
-    fn read_file(&mut self, root: &Table<'_>, cut: Option<&'a Cut>, report: &Report) {
+    fn read_file(&mut self, root: &Table<'a>, cut: Option<(&'a Source, &'a Cut)>, report: &Report) {
+        let (whole, cut) = cut.map_or((root.source, None), |(whole, cut)| (whole, Some(cut)));
         let mut taken = cut.into_iter().flat_map(Cut::taken).peekable();
         for table in root.tables("route") {
-            while let Some((start, reading)) = taken.next_if(|(start, _)| *start < table.start()) {
-                self.take(root.source.place(start), reading, report);
+            let here = table.source.in_file(table.start());
+            while let Some((start, reading)) = taken.next_if(|(start, _)| *start < here) {
+                self.take((whole, start), reading, report);
             }
-            match taken.next_if(|(start, _)| *start == table.start()) {
-                Some((_, reading)) => {
-                    self.take(table.place(), reading, report);
+            match taken.next_if(|(start, _)| *start == here) {
+                Some((start, reading)) => {
+                    self.take((whole, start), reading, report);
                     // What is in it belongs to one of those that the parser does not see.
                     self.flawed |= !table.is_empty();
                 }
@@ -171,16 +176,17 @@ impl<'a> Reader<'a> {
             }
         }
         for (start, reading) in taken {
-            self.take(root.source.place(start), reading, report);
+            self.take((whole, start), reading, report);
         }
     }
 
     /// Counts a route; whether it is one too many, which is said once.
-    fn is_one_too_many(&mut self, place: Place, report: &Report) -> bool {
+    fn is_one_too_many(&mut self, (source, start): (&Source, usize), report: &Report) -> bool {
+        pace::step();
         self.written += 1;
         if self.written == limits::ROUTES_MAX + 1 {
             let message = format!("more than {} routes", limits::ROUTES_MAX);
-            report.error(place, "route", message, "remove some");
+            report.error(source.place(start), "route", message, "remove some");
             self.flawed = true;
         }
         self.written > limits::ROUTES_MAX
@@ -188,52 +194,74 @@ impl<'a> Reader<'a> {
 
     /// Takes a route as it was read before. Whatever does not go together with the rest any more is
     /// a flaw, and no message: the files are read again as a whole then.
-    fn take(&mut self, place: Place, reading: &'a Arc<Reading>, report: &Report) {
-        if self.is_one_too_many(place, report) {
+    fn take(&mut self, start: (&'a Source, usize), reading: &'a Arc<Reading>, report: &Report) {
+        if self.is_one_too_many(start, report) {
             return;
         }
         let id = reading.id.clone().unwrap_or_else(|| self.number());
-        let is_grpc = reading.extra.as_ref().is_some_and(|extra| extra.grpc_web);
-        let fit = (&*reading.upstream, &*reading.listeners, reading.mode, reading.has_sni, is_grpc);
-        let known = self.fits.get(&fit).copied();
-        let upstream = known.unwrap_or_else(|| {
-            let upstream = self.goes_to(reading, is_grpc);
-            self.fits.insert(fit, upstream);
-            upstream
-        });
+        let upstream = self.upstream_of(&reading.fit);
         let Some(upstream) = upstream else {
             self.flawed = true;
             return;
         };
         let extra = reading.extra.clone();
-        self.routes.push(RouteConfig { id, upstream, extra, mode: reading.mode, place });
+        self.routes.push(RouteConfig { id, upstream, extra, mode: reading.fit.mode });
+        self.starts.push(start);
         self.readings.push(Arc::clone(reading));
     }
 
     /// Where a route that was read before goes; `None` if it does not go together with the rest any more.
-    fn goes_to(&self, reading: &Reading, is_grpc: bool) -> Option<UpstreamIndex> {
-        let listeners = self.listeners_of(reading)?;
-        let mode = tcp::mode_of(self.listeners, &listeners, reading.has_sni)?;
-        let position = self.upstreams.find(&reading.upstream)?;
+    fn upstream_of(&mut self, fit: &'a Arc<Fit>) -> Option<UpstreamIndex> {
+        if let Some((last, upstream)) = self.last_fit
+            && Arc::ptr_eq(last, fit)
+        {
+            return upstream;
+        }
+        let known = self.fits.get(fit).copied();
+        let upstream = known.unwrap_or_else(|| self.add_fit(Arc::clone(fit)));
+        self.last_fit = Some((fit, upstream));
+        upstream
+    }
+
+    /// The one like this that other routes have.
+    fn shared(&mut self, fit: Fit) -> Arc<Fit> {
+        if let Some((known, _)) = self.fits.get_key_value(&fit) {
+            return Arc::clone(known);
+        }
+        let fit = Arc::new(fit);
+        self.add_fit(Arc::clone(&fit));
+        fit
+    }
+
+    fn add_fit(&mut self, fit: Arc<Fit>) -> Option<UpstreamIndex> {
+        let upstream = self.goes_to(&fit);
+        self.fits.insert(fit, upstream);
+        upstream
+    }
+
+    fn goes_to(&self, fit: &Fit) -> Option<UpstreamIndex> {
+        let listeners = self.listeners_of(fit)?;
+        let mode = tcp::mode_of(self.listeners, &listeners, fit.has_sni)?;
+        let position = self.upstreams.find(&fit.upstream)?;
         let fits = self.upstreams.at(position).is_none_or(|(_, upstream)| {
             let asks_for_captures = matches!(upstream.balance.key, Some(RequestKey::Path(_)));
-            let speaks_it = upstream.http2 || !is_grpc;
-            !asks_for_captures && speaks_it && tcp::misfit(upstream, reading.mode).is_none()
+            let speaks_it = upstream.http2 || !fit.is_grpc_web;
+            !asks_for_captures && speaks_it && tcp::misfit(upstream, fit.mode).is_none()
         });
-        (mode == reading.mode && fits).then_some(UpstreamIndex(position as u32))
+        (mode == fit.mode && fits).then_some(UpstreamIndex(position as u32))
     }
 
     /// The listeners of a route that was read before; `None` if one is not known any more.
-    fn listeners_of(&self, reading: &Reading) -> Option<Vec<ListenerIndex>> {
-        if reading.listeners.is_empty() {
-            return Some(tcp::all_of(self.listeners, reading.mode));
+    fn listeners_of(&self, fit: &Fit) -> Option<Vec<ListenerIndex>> {
+        if fit.listeners.is_empty() {
+            return Some(tcp::all_of(self.listeners, fit.mode));
         }
         let index = |name| Some(ListenerIndex(self.listeners.find(name)? as u16));
-        reading.listeners.iter().map(|name| index(name)).collect()
+        fit.listeners.iter().map(|name| index(name)).collect()
     }
 
-    fn read_route(&mut self, table: &Table<'_>, cut: Option<&Cut>, report: &Report) {
-        if self.is_one_too_many(table.place(), report) {
+    fn read_route(&mut self, table: &Table<'a>, cut: Option<&Cut>, report: &Report) {
+        if self.is_one_too_many((table.source, table.start()), report) {
             return;
         }
         let problems_before = table.report.problem_count();
@@ -299,24 +327,23 @@ impl<'a> Reader<'a> {
         // Both are of the configuration as a whole.
         let asks_for_others = asks_for_captures || extra.split.is_some() || extra.mirror.is_some();
         let extra = (extra != RouteExtra::PLAIN).then(|| Arc::new(extra));
-        let route =
-            RouteConfig { id, upstream: index, extra: extra.clone(), mode, place: table.place() };
+        let route = RouteConfig { id, upstream: index, extra: extra.clone(), mode };
         self.routes.push(route);
+        self.starts.push((table.source, table.start()));
         let Some((_, upstream)) = upstream else { return };
         let listeners = table.get("listeners").map(|list| list.texts()).unwrap_or_default();
-        let reading = Arc::new(Reading {
-            id: written_id,
+        let fit = self.shared(Fit {
             upstream,
             listeners: listeners.into_iter().map(|(name, _)| (*name).into()).collect(),
             mode,
             has_sni: table.get("sni").is_some(),
-            matching,
-            extra,
+            is_grpc_web: grpc_web,
         });
+        let reading = Arc::new(Reading { id: written_id, fit, matching, extra });
         // What depends on another table is read again each time.
         let is_clean = table.report.problem_count() == problems_before && !asks_for_others;
         if let Some(cut) = cut.filter(|_| is_clean) {
-            cut.keep(table.start(), &reading);
+            cut.keep(table.source.in_file(table.start()), &reading);
         }
         self.readings.push(reading);
     }
@@ -554,7 +581,8 @@ impl<'a> Reader<'a> {
             return;
         }
         for (position, reading) in self.readings.iter().enumerate() {
-            let listeners = self.listeners_of(reading).unwrap_or_default();
+            pace::step();
+            let listeners = self.listeners_of(&reading.fit).unwrap_or_default();
             let (route, matching) = (RouteIndex(position as u32), &reading.matching);
             let spec = matching.spec(listeners);
             self.flawed |= !self.builder.add_again(route, &spec, matching.groups);
@@ -563,8 +591,9 @@ impl<'a> Reader<'a> {
 
     fn report_conflicts(&self, conflicts: &[Conflict], report: &Report) {
         let name = |route: RouteIndex| {
-            let route = &self.routes[route.0 as usize];
-            (route.place, format!("\"{}\" at {}", route.id, report.describe(route.place)))
+            let (source, start) = self.starts[route.0 as usize];
+            let (place, id) = (source.place(start), &self.routes[route.0 as usize].id);
+            (place, format!("\"{id}\" at {}", report.describe(place)))
         };
         for conflict in conflicts {
             match *conflict {

@@ -1,14 +1,24 @@
 //! The text of one configuration file, and what place an offset into it is.
 
 use std::{
+    cell::OnceCell,
     io::Read,
     path::{Path, PathBuf},
 };
 
 use super::errors::{Place, Report};
-use crate::base::limits::{CONFIG_FILE_BYTES_MAX, CONFIG_TEXT_LARGE_BYTES, CONFIG_TEXT_ROOM_BYTES};
+use crate::base::{
+    limits::{CONFIG_FILE_BYTES_MAX, CONFIG_TEXT_LARGE_BYTES, CONFIG_TEXT_ROOM_BYTES},
+    pace,
+};
 
-/// One file: its text without a byte order mark, and where its lines start.
+/// Of how many bytes lines are counted at once: as many as are looked through for one place.
+const BLOCK_BYTES: usize = 4096;
+
+/// How much of a file is read at once; some 20 us.
+const PIECE_BYTES: u64 = 64 * 1024;
+
+/// One file: its text without a byte order mark, and what place an offset is.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     /// Index into the files of the report.
@@ -17,9 +27,23 @@ pub(super) struct Source {
     pub(super) directory: PathBuf,
     /// What is parsed; where it was repaired, the same but for the repair.
     pub(super) text: String,
-    line_starts: Vec<u32>,
+    /// How many lines end before each block of [`BLOCK_BYTES`]; found out when a place is asked for.
+    lines_before: OnceCell<Vec<u32>>,
     /// Offsets of single bytes that a repair put in; they do not count as columns.
     inserted: Vec<usize>,
+    /// Where lines of the file were left out, ascending.
+    gaps: Vec<Gap>,
+}
+
+/// Lines of a file that its text lacks.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    /// Offset in the text of what stands behind them.
+    at: usize,
+    /// The same in the file.
+    in_file: usize,
+    /// How many lines are left out up to here.
+    lines: u32,
 }
 
 impl Source {
@@ -32,10 +56,38 @@ impl Source {
         Self {
             file,
             directory: directory.to_owned(),
-            line_starts: line_starts(&text),
+            lines_before: OnceCell::new(),
             text,
             inserted: Vec::new(),
+            gaps: Vec::new(),
         }
+    }
+
+    /// The same file, none of its text in it yet.
+    pub(super) fn without_text(&self) -> Self {
+        Self::new(self.file, &self.directory, "")
+    }
+
+    /// Adds what stands in the whole file from where this one ends up to `to`, and leaves out what
+    /// stands up to `next`: what is left out ends where a line does.
+    pub(super) fn add_and_skip(&mut self, whole: &Self, to: usize, next: usize) {
+        let (from, lines) = match self.gaps.last() {
+            Some(gap) => (gap.in_file + self.text.len() - gap.at, gap.lines),
+            None => (self.text.len(), 0),
+        };
+        self.text.push_str(&whole.text[from..to]);
+        let lines = lines + line_ends(&whole.text.as_bytes()[to..next]);
+        self.gaps.push(Gap { at: self.text.len(), in_file: next, lines });
+    }
+
+    /// The offset in the file of one in the text.
+    pub(super) fn in_file(&self, offset: usize) -> usize {
+        self.gap_before(offset).map_or(offset, |gap| gap.in_file + offset - gap.at)
+    }
+
+    fn gap_before(&self, offset: usize) -> Option<&Gap> {
+        let behind = self.gaps.partition_point(|gap| gap.at <= offset);
+        behind.checked_sub(1).map(|index| &self.gaps[index])
     }
 
     /// Reads a file; says why it can't.
@@ -80,11 +132,15 @@ impl Source {
     /// Line and column of a byte offset.
     pub(super) fn place(&self, offset: usize) -> Place {
         let offset = self.floor(offset);
-        let line = self.line_starts.partition_point(|&start| start as usize <= offset) - 1;
-        let start = self.line_starts[line] as usize;
+        let before = self.lines_before.get_or_init(|| lines_before(&self.text));
+        let block = offset / BLOCK_BYTES;
+        let ends = line_ends(&self.text.as_bytes()[block * BLOCK_BYTES..offset]);
+        let start = self.text[..offset].rfind('\n').map_or(0, |at| at + 1);
         let inserted = self.inserted.iter().filter(|at| (start..offset).contains(at)).count();
         let column = self.text[start..offset].chars().count() - inserted + 1;
-        Place { file: self.file, line: line as u32 + 1, column: column as u32 }
+        let left_out = self.gap_before(offset).map_or(0, |gap| gap.lines);
+        let line = before[block] + ends + left_out + 1;
+        Place { file: self.file, line, column: column as u32 }
     }
 
     /// The offsets of the line that an offset is on, without its line end.
@@ -122,7 +178,7 @@ impl Source {
             *at += usize::from(*at >= offset);
         }
         self.inserted.push(offset);
-        self.line_starts = line_starts(&self.text);
+        self.lines_before = OnceCell::new();
     }
 
     /// The nearest character boundary at or before an offset.
@@ -132,11 +188,20 @@ impl Source {
     }
 }
 
-fn line_starts(text: &str) -> Vec<u32> {
-    let ends = || memchr::memchr_iter(b'\n', text.as_bytes());
-    let mut starts = Vec::with_capacity(1 + ends().count());
-    starts.extend(std::iter::once(0).chain(ends().map(|end| end as u32 + 1)));
-    starts
+/// One more than there are whole blocks: an offset may be that of the end.
+fn lines_before(text: &str) -> Vec<u32> {
+    let mut lines = 0;
+    let mut before = Vec::with_capacity(text.len() / BLOCK_BYTES + 2);
+    before.push(0);
+    before.extend(text.as_bytes().chunks(BLOCK_BYTES).map(|block| {
+        lines += line_ends(block);
+        lines
+    }));
+    before
+}
+
+fn line_ends(bytes: &[u8]) -> u32 {
+    memchr::memchr_iter(b'\n', bytes).count() as u32
 }
 
 /// How many bytes to reserve for a text of so many.
@@ -153,8 +218,14 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
         return Err(format!("is larger than {} MiB", CONFIG_FILE_BYTES_MAX >> 20));
     }
     let mut bytes = Vec::with_capacity(room_for(metadata.len() as usize + 1));
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes));
-    read.map_err(|error| format!("can't be read: {error}"))?;
+    let read = |bytes: &mut Vec<u8>| {
+        let mut file = std::fs::File::open(path)?;
+        while file.by_ref().take(PIECE_BYTES).read_to_end(bytes)? > 0 {
+            pace::long_step();
+        }
+        Ok(())
+    };
+    read(&mut bytes).map_err(|error: std::io::Error| format!("can't be read: {error}"))?;
     Ok(bytes)
 }
 
@@ -181,6 +252,33 @@ mod tests {
         assert_eq!(at(&windows, 4), (1, 5));
         assert_eq!(at(&windows, "a = 1\r\n\t".len()), (2, 2));
         assert_eq!(windows.line_range(9), 7..13);
+    }
+
+    #[test]
+    fn lines_are_counted_over_many_blocks() {
+        let text = "x = 1\n".repeat(3 * BLOCK_BYTES / 6 + 1);
+        let long = source(&text);
+        for line in [0, 1, BLOCK_BYTES / 6, BLOCK_BYTES / 6 + 1, 3 * BLOCK_BYTES / 6] {
+            assert_eq!(at(&long, line * 6 + 4), (line as u32 + 1, 5));
+        }
+        let exact = source(&"\n".repeat(BLOCK_BYTES));
+        assert_eq!(at(&exact, BLOCK_BYTES), (BLOCK_BYTES as u32 + 1, 1));
+    }
+
+    #[test]
+    fn what_is_left_out_moves_no_place() {
+        let whole = source("a = 1\n[[b]]\nc = 2\nd = 3\n[[e]]\nf = 4\n[[g]]\n");
+        let mut rest = whole.without_text();
+        let find = |text: &str| whole.text.find(text).unwrap();
+        rest.add_and_skip(&whole, find("\nc"), find("\n[[e"));
+        rest.add_and_skip(&whole, find("\nf"), find("\n[[g"));
+        rest.add_and_skip(&whole, whole.text.len(), whole.text.len());
+        assert_eq!(rest.text, "a = 1\n[[b]]\n[[e]]\n[[g]]\n");
+        for text in ["1", "[[b", "[[e", "[[g"] {
+            let (offset, in_file) = (rest.text.find(text).unwrap(), find(text));
+            assert_eq!(rest.in_file(offset), in_file);
+            assert_eq!(rest.place(offset), whole.place(in_file), "{text}");
+        }
     }
 
     #[test]
