@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -112,8 +113,9 @@ fn a_target_that_does_not_read_is_waited_for() {
         let sender = thread::spawn(move || {
             (&source).write_all(&pattern(5..BYTES).collect::<Vec<_>>()).unwrap();
         });
+        let (go, may_read) = mpsc::channel();
         let reader = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50)); // both sockets fill up
+            may_read.recv().unwrap();
             let mut got = Vec::new();
             sink.read_to_end(&mut got).unwrap();
             assert!(got.into_iter().eq(pattern(0..BYTES)));
@@ -121,9 +123,13 @@ fn a_target_that_does_not_read_is_waited_for() {
         let (pool, told) = (BufPool::new(LARGE, 8), Told::default());
         let mut input = pool.take();
         assert!(input.as_mut().unwrap().append(&pattern(0..5).collect::<Vec<_>>()));
-        let ended = relay(&from, &to, input, &pool, usize::MAX, &told).await.unwrap();
-        assert_eq!((ended, told.bytes.get()), (Relayed::Ended, BYTES as u64));
-        assert!(told.waits.get() > 0);
+        let full = async {
+            rt_support::until("both sockets fill up", || told.waits.get() > 0).await;
+            go.send(()).unwrap();
+        };
+        let passing = relay(&from, &to, input, &pool, usize::MAX, &told);
+        let (ended, ()) = rt::join(passing, full).await;
+        assert_eq!((ended.unwrap(), told.bytes.get()), (Relayed::Ended, BYTES as u64));
         assert_eq!(told.waits.get(), told.goes_on.get());
         to.shutdown_write();
         sender.join().unwrap();

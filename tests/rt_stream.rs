@@ -7,6 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::pin::pin;
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -86,16 +87,22 @@ fn large_sends_go_out_completely_while_receiving() {
     on_core(|| async {
         let (stream, peer) = pair();
         let mut reading = peer.try_clone().unwrap();
+        let (go, may_read) = mpsc::channel();
         let reader = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50)); // let the send buffer fill
+            may_read.recv().unwrap();
             let mut got = vec![0; BYTES];
             reading.read_exact(&mut got).unwrap();
             (&reading).write_all(b"thanks").unwrap();
             got
         });
         let bytes: Vec<u8> = (0..BYTES).map(|i| (i * 7 / 3) as u8).collect();
-        let ((sent, bytes), (received, buf)) =
-            rt::join(stream.send_bytes(bytes), stream.recv(pool().take().unwrap())).await;
+        let full = async {
+            let is_full = || stream.tcp_info().unwrap().bytes_unsent > 0;
+            rt_support::until("the send buffer fills", is_full).await;
+            go.send(()).unwrap();
+        };
+        let both = rt::join(stream.send_bytes(bytes), stream.recv(pool().take().unwrap()));
+        let (((sent, bytes), (received, buf)), ()) = rt::join(both, full).await;
         sent.unwrap();
         received.unwrap();
         assert_eq!(buf.data(), b"thanks");

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::sync::Mutex;
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway, Step, eventually,
@@ -70,6 +71,7 @@ async fn serve<D: Fn(usize) -> Deed + Send + Sync + 'static>(
     let mut builder = h2::server::Builder::new();
     builder.max_concurrent_streams(streams_max);
     let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+    let ping = Arc::new(Mutex::new(connection.ping_pong().unwrap()));
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let number = streams.fetch_add(1, Ordering::SeqCst);
         match deed(number) {
@@ -81,19 +83,13 @@ async fn serve<D: Fn(usize) -> Deed + Send + Sync + 'static>(
             Deed::Cut => {
                 let mut send = respond.send_response(Response::new(()), false).unwrap();
                 send.send_data("part".into(), false).unwrap();
-                tokio::spawn(async move {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    send.send_reset(h2::Reason::INTERNAL_ERROR);
-                });
+                tokio::spawn(reset_when_seen(send, Arc::clone(&ping)));
             }
             Deed::CutAtTheEnd => {
                 let response = Response::builder().header("content-length", 5).body(()).unwrap();
                 let mut send = respond.send_response(response, false).unwrap();
                 send.send_data("whole".into(), false).unwrap();
-                tokio::spawn(async move {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                    send.send_reset(h2::Reason::INTERNAL_ERROR);
-                });
+                tokio::spawn(reset_when_seen(send, Arc::clone(&ping)));
             }
             Deed::Hang => {
                 let tell = tell.clone();
@@ -107,6 +103,15 @@ async fn serve<D: Fn(usize) -> Deed + Send + Sync + 'static>(
             }
         }
     }
+}
+
+/// A PING may overtake what is to be sent. When it is answered that has gone, and when a second one is,
+/// it has been read.
+async fn reset_when_seen(mut send: h2::SendStream<Bytes>, ping: Arc<Mutex<h2::PingPong>>) {
+    for _ in 0..2 {
+        let _ = ping.lock().await.ping(h2::Ping::opaque()).await;
+    }
+    send.send_reset(h2::Reason::INTERNAL_ERROR);
 }
 
 async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendResponse<Bytes>) {

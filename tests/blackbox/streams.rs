@@ -404,22 +404,22 @@ fn a_slow_answer_after_a_large_download() {
 
 #[test]
 fn a_long_response_to_a_large_upload() {
-    let origin = Origin::auto(|_| {
-        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
-        let mut steps = vec![Step::Send(head.into())];
-        for _ in 0..6 {
-            steps.push(Step::Pause(Duration::from_millis(200)));
-            steps.push(Step::Send("1\r\nx\r\n".into()));
-        }
-        steps.push(Step::Send("0\r\n\r\n".into()));
-        steps
-    });
+    let origin = Origin::start();
     let proxy =
         Ringway::start(&Conf::to(origin.address).one_core().timeout("response = \"500ms\""));
     let mut client = proxy.connect();
     client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 400000\r\n\r\n");
-    std::thread::sleep(Duration::from_millis(50));
-    client.send(pattern(400_000));
+    let mut request = origin.next_head();
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.send(pattern(400_000)));
+        request.read_body();
+    });
+    request.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(200));
+        request.send("1\r\nx\r\n");
+    }
+    request.send("0\r\n\r\n");
     assert_eq!(client.response().text(), "xxxxxx");
 }
 
