@@ -1,14 +1,18 @@
 //! The name in a ClientHello: what the first bytes of a connection are depends on nothing that comes
-//! later, however they are cut.
+//! later, however they are cut, nor on how often they were looked at before.
 
-use ringway::tls::hello::{Hello, look};
+use ringway::tls::{
+    alert,
+    hello::{Hello, Look},
+};
 
-/// Looks at every beginning.
+/// Looks at every beginning, anew and again.
 pub fn check(data: &[u8]) {
     let mut decided: Option<Hello> = None;
+    let mut again = Look::default();
     for end in 0..=data.len() {
-        let seen = match look(&data[..end]) {
-            Hello::Http => Hello::Other, // a method may come letter by letter
+        let seen = match Look::default().look(&data[..end]) {
+            Hello::Http => Hello::Other(alert::UNEXPECTED_MESSAGE), // a method may come letter by letter
             seen => seen,
         };
         if let Hello::Whole(asked) = &seen
@@ -16,10 +20,17 @@ pub fn check(data: &[u8]) {
         {
             assert!(name.is_ascii() && name.split('.').all(|label| !label.is_empty()));
         }
-        match &decided {
-            Some(before) => assert_eq!(*before, seen, "at {end}"),
-            None if seen == Hello::Partial => {}
-            None => decided = Some(seen),
+        if let Some(before) = &decided {
+            assert_eq!(*before, seen, "at {end}");
+            continue;
+        }
+        let seen_again = match again.look(&data[..end]) {
+            Hello::Http => Hello::Other(alert::UNEXPECTED_MESSAGE),
+            seen => seen,
+        };
+        assert_eq!(seen_again, seen, "at {end}");
+        if seen != Hello::Partial {
+            decided = Some(seen);
         }
     }
 }

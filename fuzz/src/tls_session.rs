@@ -9,7 +9,7 @@ use std::{
 use ringway::tls::{
     Alpn, Certificate, CertifiedKey, ClientAuth, MinVersion, Pair, ProfileSettings, ServerTls,
     ServerTlsSettings, Session, Tickets,
-    hello::{self, Asked, Hello},
+    hello::{Asked, Hello, Look},
 };
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::PrivateKeyDer};
 
@@ -121,7 +121,7 @@ fn asked() -> Asked {
 
 /// Each two bytes are something that happens on the way.
 pub fn check(data: &[u8]) {
-    let _ = hello::look(data);
+    let _ = Look::default().look(data);
     let ends = ends();
     let name = "a.test".try_into().unwrap();
     let mut run = Run {
@@ -134,7 +134,7 @@ pub fn check(data: &[u8]) {
         over: false,
     };
     run.collect();
-    assert_eq!(hello::look(&run.wire), Hello::Whole(asked()));
+    assert_eq!(Look::default().look(&run.wire), Hello::Whole(asked()));
     for step in data.chunks_exact(2).take(200) {
         let (what, count) = (step[0], usize::from(step[1]));
         match what % 10 {

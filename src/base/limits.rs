@@ -235,6 +235,13 @@ pub const TLS_SIGNING_WAITING_MAX: usize = 1_024;
 /// Clients that come later are closed at once.
 pub const TLS_HANDSHAKES_MAX_PER_CORE: usize = 4_096;
 
+/// Bytes a core has for one handshake message that fits into no ordinary buffer, a hello with thousands of
+/// extensions: the longest that rustls takes (64 KiB), and room for the headers of 700 records.
+pub const TLS_LARGE_MESSAGE_BYTES: usize = 80 * 1024;
+
+/// Handshakes of one core that may have such a message under way; 5 MiB. Others are refused.
+pub const TLS_LARGE_MESSAGES_MAX_PER_CORE: usize = 64;
+
 /// Sessions remembered by each listener that takes early data: tickets that are good once can't be
 /// kept by the client alone.
 pub const TLS_SESSIONS_MAX: usize = 16 * 1024;

@@ -21,8 +21,8 @@ use super::{signing::Signing, streams};
 use crate::{
     rt::{Buf, BufPool, Deadline, Deadlines, Handle, PeerState, Shut, Stream},
     tls::{
-        Alpn, ServerTls, Session,
-        hello::{self, Hello},
+        Alpn, ServerTls, Session, alert,
+        hello::{Hello, Look},
         signers::Begun,
     },
 };
@@ -42,12 +42,6 @@ pub enum Broken {
 /// move at the same time.
 pub struct Socket {
     transport: Transport,
-}
-
-/// Alerts that are sent by hand. Source: RFC 8446 §6.
-mod alert {
-    pub(super) const UNEXPECTED_MESSAGE: u8 = 10;
-    pub(super) const DECODE_ERROR: u8 = 50;
 }
 
 /// What bytes travel through.
@@ -116,21 +110,23 @@ impl Socket {
         signing: &Signing,
         input: &mut Option<Buf>,
     ) -> Result<Option<Box<str>>, HandshakeEnd> {
+        let mut look = Look::default();
         let asked = loop {
-            match hello::look(input.as_ref().map_or(&[], Buf::data)) {
+            match look.look(input.as_ref().map_or(&[], Buf::data)) {
                 Hello::Whole(asked) => break asked,
                 Hello::Http => return Err(HandshakeEnd::PlainHttp),
-                Hello::Other => {
-                    self.alert(alert::UNEXPECTED_MESSAGE);
+                Hello::Other(description) => {
+                    self.alert(description);
                     return Err(HandshakeEnd::NotTls);
                 }
                 Hello::Partial => {}
             }
             if let Some(buf) = input
                 && buf.spare() == 0
+                && let Err(end) = tls::make_room(buf)
             {
                 self.alert(alert::DECODE_ERROR);
-                return Err(HandshakeEnd::TooLong);
+                return Err(end);
             }
             match self.fill(input, pool).await {
                 Ok(0) if input.is_none() => return Err(HandshakeEnd::Silent),
@@ -187,7 +183,7 @@ impl Socket {
         self.begin(begun.session, left, pool);
         if !begun.plain.is_empty() {
             let mut plain = pool.take().ok_or(HandshakeEnd::Broken(Broken::NoBuffer))?;
-            plain.append(&begun.plain); // less than its ciphertext, which fitted
+            plain.append(&begun.plain); // early data, which is less
             *input = Some(plain);
         }
         match (begun.result, &self.transport) {
@@ -536,8 +532,7 @@ impl Socket {
 impl Wire {
     /// Sends a fatal alert in plain text. Source: RFC 8446 §6.
     fn alert(&self, description: u8) {
-        let record = [21, 3, 3, 0, 2, 2, description];
-        let _ = self.stream.try_send(&record); // it may have gone
+        let _ = self.stream.try_send(&alert::record(description)); // it may have gone
     }
 
     fn new(stream: Stream, deadlines: &Deadlines) -> Self {

@@ -8,7 +8,7 @@
 //! Who calls it: `dataplane`, and [`super::Stream`], which lends the buffer to the kernel.
 #![allow(unsafe_code)]
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -48,6 +48,8 @@ struct Shared {
     trimmed: Cell<usize>,
     lent: Cell<usize>,
     starved: Cell<u64>,
+    /// Where [`Buf::enlarge`] finds room.
+    larger: OnceCell<BufPool>,
 }
 
 impl BufPool {
@@ -67,8 +69,15 @@ impl BufPool {
             trimmed: Cell::new(0),
             lent: Cell::new(0),
             starved: Cell::new(0),
+            larger: OnceCell::new(),
         };
         Self { shared: Rc::new(shared) }
+    }
+
+    /// Beside it another pool, of larger buffers, for what is rare and does not fit ([`Buf::enlarge`]).
+    pub fn with_larger(self, data_bytes: usize, count_max: usize) -> Self {
+        let _ = self.shared.larger.set(Self::new(data_bytes, count_max)); // a pool has one of them
+        self
     }
 
     /// An empty buffer; `None` when `count_max` are in use or the machine has no memory left.
@@ -120,7 +129,7 @@ impl BufPool {
         let slots = shared.slots.borrow();
         free[from..to].iter().for_each(|slot| slots.release(*slot));
         shared.trimmed.set(to);
-        to - from
+        to - from + shared.larger.get().map_or(0, |larger| larger.trim(count_max))
     }
 
     /// How the pool is used right now.
@@ -236,6 +245,36 @@ impl Buf {
     /// Bytes [`Buf::prepend`] has room for.
     pub fn prepend_room(&self) -> usize {
         if self.is_empty() { self.slot_bytes() } else { self.start as usize }
+    }
+
+    /// Whether there are larger buffers than this one.
+    pub fn has_larger(&self) -> bool {
+        self.shared.larger.get().is_some()
+    }
+
+    /// Moves the data to a larger buffer; false, and nothing changed, if all of them are in use, or
+    /// there are none.
+    #[cold]
+    pub fn enlarge(&mut self) -> bool {
+        let larger = self.shared.larger.get().and_then(BufPool::take);
+        self.move_to(larger)
+    }
+
+    /// Moves the data to a buffer of `pool`, if it is in a larger one and fits.
+    pub fn reduce(&mut self, pool: &BufPool) {
+        let shared = &pool.shared;
+        if self.shared.data_bytes > shared.data_bytes && self.len() <= shared.data_bytes {
+            self.move_to(pool.take());
+        }
+    }
+
+    fn move_to(&mut self, to: Option<Self>) -> bool {
+        let Some(mut to) = to else { return false };
+        let is_moved = to.append(self.data());
+        if is_moved {
+            *self = to;
+        }
+        is_moved
     }
 
     /// Writes `bytes` right in front of the data; false, and nothing changed, if they don't fit.
@@ -389,6 +428,24 @@ mod tests {
         drop(all);
         assert_eq!(pool.trim(5), 0);
         assert_eq!(pool.trim(5), 5, "and cold again");
+    }
+
+    #[test]
+    fn what_is_rare_finds_more_room_and_gives_it_back() {
+        let pool = BufPool::new(DATA, 3).with_larger(DATA * 4, 1);
+        let (mut buf, mut other) = (filled(&pool, &[1; DATA]), filled(&pool, &[2; DATA]));
+        assert!(buf.has_larger() && buf.enlarge());
+        assert_eq!((buf.data(), buf.spare()), (&[1; DATA][..], DATA * 3));
+        assert_eq!(pool.stats().in_use, 1, "the smaller one is back");
+        assert!(!buf.has_larger() && !buf.enlarge());
+        assert!(!other.enlarge() && other.data() == [2; DATA], "there is one");
+        assert!(buf.append(&[3]));
+        buf.reduce(&pool);
+        assert_eq!(buf.spare(), DATA * 3 - 1, "it does not fit yet");
+        buf.consume(DATA);
+        buf.reduce(&pool);
+        assert_eq!((buf.data(), buf.spare()), (&[3][..], DATA - 1));
+        assert!(other.enlarge());
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! hello that is wrong in any other way than that it can't be found is [`Hello::Whole`] without a
 //! name. Source: RFC 8446 §4.1.2, §5.1; RFC 6066 §3.
 
+use super::alert;
+use crate::base::limits;
+
 /// What the first bytes of a connection are.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Hello {
@@ -13,8 +16,8 @@ pub enum Hello {
     Whole(Asked),
     /// Plain HTTP, by the look of it.
     Http,
-    /// Neither.
-    Other,
+    /// Neither, or a hello of long ago: this is the alert for it.
+    Other(u8),
 }
 
 /// What a ClientHello asks for.
@@ -29,57 +32,84 @@ pub struct Asked {
 const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 
-/// Bytes of a ClientHello that are looked at. With post-quantum key shares they have about 1,800;
-/// what is longer goes on without a look at its name.
-const HELLO_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a ClientHello that are looked at: what is longer the session refuses. With post-quantum key
+/// shares they have about 1,800.
+const HELLO_BYTES_MAX: usize = 0xffff;
 
-/// Looks at the first bytes of a connection.
-pub fn look(bytes: &[u8]) -> Hello {
-    match bytes {
-        [] => return Hello::Partial,
-        [HANDSHAKE, ..] => {}
-        _ if looks_like_http(bytes) => return Hello::Http,
-        _ => return Hello::Other,
-    }
-    // Most hellos lie in one record; those that don't are put together.
-    let mut joined = Vec::new();
-    let mut rest = bytes;
-    loop {
-        let [HANDSHAKE, major, _, high, low, after @ ..] = rest else {
-            let is_cut = rest.len() < 5 && rest.first().is_none_or(|kind| *kind == HANDSHAKE);
-            return if is_cut { Hello::Partial } else { Hello::Whole(Asked::default()) };
-        };
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        if *major != 3 || length == 0 {
-            return Hello::Whole(Asked::default()); // the session refuses it
+const RECORD_HEADER_BYTES: usize = 5;
+
+/// A version that no hello may have any more, nor an older one.
+const SSL3: u16 = 0x0300;
+
+/// A look at the first bytes of a connection, again and again as more of them come.
+#[derive(Default)]
+pub struct Look {
+    /// Bytes that lie behind it: whole records.
+    at: usize,
+    /// What they hold of the message. Most hellos lie in one record; others are put together.
+    joined: Vec<u8>,
+}
+
+impl Look {
+    /// Goes on with all that has arrived: what was there the last time, and more behind it.
+    pub fn look(&mut self, bytes: &[u8]) -> Hello {
+        match bytes {
+            [] => return Hello::Partial,
+            [HANDSHAKE, ..] => {}
+            _ if looks_like_http(bytes) => return Hello::Http,
+            _ => return Hello::Other(alert::UNEXPECTED_MESSAGE),
         }
-        let Some((fragment, next)) = after.split_at_checked(length) else { return Hello::Partial };
-        let message = if joined.is_empty() {
-            fragment
-        } else {
-            joined.extend(fragment);
-            &joined
-        };
-        match message {
-            [CLIENT_HELLO, a, b, c, body @ ..] => {
-                let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-                if let Some(body) = body.get(..length) {
-                    return Hello::Whole(Asked::read(body));
-                }
-                if length > HELLO_BYTES_MAX {
-                    return Hello::Whole(Asked::default());
-                }
+        loop {
+            let rest = bytes.get(self.at..).unwrap_or_default();
+            let [HANDSHAKE, major, _, high, low, after @ ..] = rest else {
+                let is_cut = rest.len() < RECORD_HEADER_BYTES
+                    && rest.first().is_none_or(|kind| *kind == HANDSHAKE);
+                return if is_cut { Hello::Partial } else { Hello::Whole(Asked::default()) };
+            };
+            let length = usize::from(u16::from_be_bytes([*high, *low]));
+            if *major != 3 || length == 0 {
+                return Hello::Whole(Asked::default()); // the session refuses it
             }
-            [CLIENT_HELLO, ..] => {}
-            _ => return Hello::Whole(Asked::default()),
+            if length > limits::TLS_RECORD_BYTES {
+                return Hello::Other(alert::RECORD_OVERFLOW); // of those that are not encrypted
+            }
+            let Some(fragment) = after.get(..length) else { return Hello::Partial };
+            let message = if self.joined.is_empty() {
+                fragment
+            } else {
+                self.joined.extend(fragment);
+                &self.joined
+            };
+            match message {
+                [CLIENT_HELLO, a, b, c, body @ ..] => {
+                    let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+                    if let Some(body) = body.get(..length) {
+                        return Hello::of(body);
+                    }
+                    if length > HELLO_BYTES_MAX {
+                        return Hello::Whole(Asked::default());
+                    }
+                }
+                [CLIENT_HELLO, ..] => {}
+                _ => return Hello::Other(alert::UNEXPECTED_MESSAGE),
+            }
+            if self.joined.is_empty() {
+                self.joined.extend(fragment);
+            }
+            self.at += RECORD_HEADER_BYTES + length;
         }
-        if joined.is_empty() {
-            joined.extend(fragment);
+    }
+}
+
+impl Hello {
+    /// The body of a ClientHello. Source: RFC 8446 §D.5 ("MUST abort the handshake").
+    fn of(body: &[u8]) -> Self {
+        match body {
+            [major, minor, ..] if u16::from_be_bytes([*major, *minor]) <= SSL3 => {
+                Self::Other(alert::PROTOCOL_VERSION)
+            }
+            _ => Self::Whole(Asked::read(body)),
         }
-        if joined.len() > HELLO_BYTES_MAX {
-            return Hello::Whole(Asked::default());
-        }
-        rest = next;
     }
 }
 
@@ -184,13 +214,20 @@ mod tests {
         message.chunks(record_bytes).flat_map(record).collect()
     }
 
+    fn look(bytes: &[u8]) -> Hello {
+        Look::default().look(bytes)
+    }
+
     #[test]
     fn the_name_is_found_wherever_it_was_cut() {
         for record_bytes in [usize::MAX, 50, 4, 3, 1] {
             let bytes = hello("WWW.Example.org.", record_bytes);
+            let mut again = Look::default();
             for end in 0..bytes.len() {
                 assert_eq!(look(&bytes[..end]), Hello::Partial, "{end}");
+                assert_eq!(again.look(&bytes[..end]), Hello::Partial, "{end}");
             }
+            assert_eq!(again.look(&bytes), look(&bytes));
             let Hello::Whole(asked) = look(&bytes) else { panic!("a hello") };
             assert_eq!(asked.name.as_deref(), Some("www.example.org"));
         }
@@ -214,17 +251,22 @@ mod tests {
         assert_eq!(look(b"PROPFIND /x HTTP/1.1"), Hello::Http);
         assert_eq!(look(b"PRI * HTTP/2.0\r\n"), Hello::Http);
         for bytes in [&b"get / HTTP/1.1"[..], b"\x80\x2e\x01\x03\x01", b"SSH-2.0-x", b"\0"] {
-            assert_eq!(look(bytes), Hello::Other, "{bytes:?}");
+            assert_eq!(look(bytes), Hello::Other(alert::UNEXPECTED_MESSAGE), "{bytes:?}");
         }
-        for bytes in
-            [&b"\x16\x03\x01\0\x04\x02\0\0\0"[..], b"\x16\x02\x01\0\x01", b"\x16\x03\x01\0\0"]
-        {
+        for bytes in [&b"\x16\x02\x01\0\x01"[..], b"\x16\x03\x01\0\0"] {
             assert_eq!(
                 look(bytes),
                 Hello::Whole(Asked::default()),
                 "the session refuses it: {bytes:?}"
             );
         }
+        let other = look(b"\x16\x03\x01\0\x04\x02\0\0\0");
+        assert_eq!(other, Hello::Other(alert::UNEXPECTED_MESSAGE));
+        assert_eq!(look(b"\x16\x03\x01\x40\x01"), Hello::Other(alert::RECORD_OVERFLOW));
+        assert_eq!(look(b"\x16\x03\x01\x40\0"), Hello::Partial);
+        let mut old = hello("a.test", 99);
+        old[10] = 0;
+        assert_eq!(look(&old), Hello::Other(alert::PROTOCOL_VERSION));
         for name in ["a b", "a.test..", "a..test", ".a", "."] {
             assert_eq!(look(&hello(name, 99)), Hello::Whole(Asked::default()), "{name}");
         }

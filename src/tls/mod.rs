@@ -9,6 +9,7 @@
 //! (tests here, `fuzz/fuzz_targets/tls_session.rs`); nothing is made, not even the provider, before
 //! a configuration asks for TLS.
 
+pub mod alert;
 mod client;
 pub mod hello;
 mod server;

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    ClientConfig, Error, HandshakeKind, ProtocolVersion, ServerConfig,
+    ClientConfig, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
     pki_types::{CertificateDer, ServerName},
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -16,6 +16,8 @@ use rustls::{
         WriteTraffic,
     },
 };
+
+use super::alert;
 
 /// Bytes a record needs beside its plaintext, at most: header, nonce, type, tag.
 const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
@@ -97,13 +99,25 @@ impl Failure {
         }
     }
 
-    /// The alert for it, where the session has not told the peer by itself. Source: RFC 8446 §6.2.
-    pub fn alert(&self) -> Option<u8> {
-        const UNEXPECTED_MESSAGE: u8 = 10;
-        const DECODE_ERROR: u8 = 50;
+    /// The alert for it, where rustls has none. Source: RFC 8446 §6.2.
+    fn alert(&self) -> Option<u8> {
         match &self.0 {
-            Error::InvalidMessage(_) => Some(DECODE_ERROR),
-            Error::PeerMisbehaved(_) => Some(UNEXPECTED_MESSAGE),
+            Error::InvalidMessage(_) => Some(alert::DECODE_ERROR),
+            Error::PeerMisbehaved(_) => Some(alert::UNEXPECTED_MESSAGE),
+            _ => None,
+        }
+    }
+
+    /// The alert that says more than that of rustls, or comes before what it does not belong behind.
+    /// Source: RFC 8446 §9.2, §4.4.2.2.
+    fn better_alert(&self) -> Option<u8> {
+        match &self.0 {
+            Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired) => {
+                Some(alert::MISSING_EXTENSION)
+            }
+            Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon) => {
+                Some(alert::HANDSHAKE_FAILURE)
+            }
             _ => None,
         }
     }
@@ -132,6 +146,8 @@ pub struct Session {
     closed: bool,
     /// An error has ended it: the connection inside must not be asked any more.
     failed: bool,
+    /// Whether something of what was pending has gone.
+    has_sent: bool,
 }
 
 enum Connection {
@@ -179,7 +195,15 @@ impl Session {
 
     fn new(connection: Connection) -> Self {
         let pending = Vec::new();
-        Self { connection, pending, peer_closed: false, early: false, closed: false, failed: false }
+        Self {
+            connection,
+            pending,
+            peer_closed: false,
+            early: false,
+            closed: false,
+            failed: false,
+            has_sent: false,
+        }
     }
 
     /// Takes in what has arrived: all input that was not used up by earlier calls. Plaintext goes to
@@ -209,8 +233,7 @@ impl Session {
                 }
                 Err(error) => {
                     self.failed = true;
-                    self.collect_alert(&mut input[used..]);
-                    return Err(Failure(error));
+                    return Err(self.tell(error, &mut input[used..]));
                 }
             }
         }
@@ -240,8 +263,8 @@ impl Session {
         }
     }
 
-    /// Puts the alert that tells the peer of an error among what is to be sent. Nothing more is taken
-    /// in: after a fatal alert a connection must not be asked to.
+    /// Takes the alert that rustls has for an error. Nothing more is taken in: after a fatal alert a
+    /// connection must not be asked to.
     fn collect_alert(&mut self, input: &mut [u8]) {
         let Self { connection, pending, .. } = self;
         either!(connection, connection => {
@@ -253,6 +276,39 @@ impl Session {
                 }
             }
         });
+    }
+
+    /// Has rustls say something about an error that it leaves without an alert, where that has to be
+    /// encrypted: nobody else can. A change_cipher_spec is answered with the alert that fits,
+    /// unexpected_message, if it says what it must not, or comes behind the handshake; behind a piece
+    /// of a message, where rustls reads on, zeros are, with decode_error. Source: RFC 8446 §5, §5.4.
+    #[cold]
+    fn provoke_alert(&mut self, input_bytes: usize) {
+        let wrong = [20, 3, 3, 0, 1, u8::from(!self.is_handshaking())];
+        let mut input = vec![0; input_bytes + wrong.len()];
+        input[..wrong.len()].copy_from_slice(&wrong);
+        either!(&mut self.connection, connection => {
+            let _ = connection.process_tls_records(&mut input);
+        });
+        self.collect_alert(&mut input);
+    }
+
+    /// Puts the alert that tells the peer of an error among what is to be sent. As long as it has heard
+    /// nothing that is not encrypted, and nothing goes before it.
+    #[cold]
+    fn tell(&mut self, error: Error, input: &mut [u8]) -> Failure {
+        let is_told = either!(&self.connection, connection => connection.wants_write());
+        self.collect_alert(input);
+        let failure = Failure(error);
+        let untold = failure.alert().filter(|_| !is_told);
+        if self.has_sent && untold.is_some() && !self.closed {
+            self.provoke_alert(input.len());
+        } else if !self.has_sent
+            && let Some(description) = failure.better_alert().or(untold)
+        {
+            self.pending = alert::record(description).into();
+        }
+        failure
     }
 
     /// Encrypts plaintext into `out`, as much as fits, in records of at most `record` plaintext
@@ -374,6 +430,7 @@ impl Session {
 
     /// Forgets the first `count` bytes of [`Session::pending`]; their memory too, once all are gone.
     pub fn sent(&mut self, count: usize) {
+        self.has_sent |= count > 0;
         if count == self.pending.len() {
             self.pending = Vec::new();
         } else {

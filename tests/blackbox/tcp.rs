@@ -72,7 +72,13 @@ fn start(listener: &str, routes: &[(&str, SocketAddr)]) -> Ringway {
 
 /// The first flight of a TLS client that asks for a name; for an address it asks for none.
 fn hello(name: &str) -> Vec<u8> {
-    let config = Authority::new().client().config();
+    hello_with(name, &[])
+}
+
+/// The same, with protocols that it offers.
+fn hello_with(name: &str, alpn: &[Vec<u8>]) -> Vec<u8> {
+    let mut config = Authority::new().client().config();
+    config.alpn_protocols = alpn.to_vec();
     let name = rustls::pki_types::ServerName::try_from(name.to_owned()).expect("a name");
     let mut client = rustls::ClientConnection::new(config.into(), name).expect("a client");
     let mut bytes = Vec::new();
@@ -82,8 +88,14 @@ fn hello(name: &str) -> Vec<u8> {
 
 /// The same hello in records of so many bytes.
 fn in_records(hello: &[u8], bytes: usize) -> Vec<u8> {
+    let (mut message, mut rest) = (Vec::new(), hello);
+    while let [_, _, _, high, low, after @ ..] = rest {
+        let (part, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+        message.extend(part);
+        rest = next;
+    }
     let record = |part: &[u8]| [&hello[..3], &(part.len() as u16).to_be_bytes(), part].concat();
-    hello[5..].chunks(bytes).flat_map(record).collect()
+    message.chunks(bytes).flat_map(record).collect()
 }
 
 /// Sends, finishes, and returns all that comes back.
@@ -140,6 +152,8 @@ fn a_hello_may_come_in_any_pieces() {
     for record_bytes in [1, 3, 200] {
         assert_eq!(ask(&proxy, &in_records(&hello, record_bytes)), "exact", "{record_bytes}");
     }
+    let large = hello_with("db.test", &vec![vec![b'x'; 255]; 235]);
+    assert_eq!(ask(&proxy, &in_records(&large, 1000)), "exact", "{} bytes", large.len());
     let mut stream = connect(&proxy);
     for byte in &hello {
         stream.write_all(&[*byte]).expect("sent");

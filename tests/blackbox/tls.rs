@@ -289,23 +289,77 @@ fn hellos_that_stop_half_way_leave_buffers_for_others() {
     drop(halves);
 }
 
-/// What can't be TLS, and what is too long for it, is answered by an alert.
+/// A hello of 60,000 bytes, by protocols that nobody knows.
+fn large(mut client: TlsClient) -> TlsClient {
+    client.alpn = (0..235_u8).map(|number| vec![number; 255]).collect();
+    client.alpn.push(b"http/1.1".to_vec());
+    client
+}
+
+/// They are put together in larger buffers, of which each core has 64.
+#[test]
+fn large_hellos_are_read_and_bounded_in_number() {
+    let (origin, authority) = (Origin::echo(), Authority::new());
+    let (first, named) = (authority.issue("a", &["a.test"]), authority.issue("b", &["b.test"]));
+    let proxy = Ringway::start(&conf(&origin, &with(&[&first, &named])));
+    for cut in [usize::MAX, 1000] {
+        let shaken = large(authority.client().named("b.test")).cut(cut).shake(proxy.address());
+        let mut client = Client::over(shaken.expect("a handshake").bridge());
+        assert_eq!(client.fetch("/large").text(), "GET /large");
+    }
+    let begun = [&[22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff][..], &[0; 0x3ffc]].concat();
+    let half = [begun, [&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat().repeat(2)].concat();
+    let begin = || {
+        let mut stream = TcpStream::connect(proxy.address()).expect("connected");
+        let _ = stream.write_all(&half); // the last ones are refused meanwhile
+        stream
+    };
+    let halves: Vec<_> = (0..66).map(|_| begin()).collect();
+    let refused = || proxy.metric("ringway_tls_handshakes_total", "result=\"refused\"");
+    eventually("two to be refused", Duration::from_secs(10), || (refused() == 2.0).then_some(()));
+    assert!(authority.client().shake(proxy.address()).is_ok(), "others have room");
+    assert!(large(authority.client()).shake(proxy.address()).is_err());
+    drop(halves);
+    eventually("room again", Duration::from_secs(10), || {
+        large(authority.client()).shake(proxy.address()).ok()
+    });
+}
+
+/// A hello of TLS 1.3 for a suite that is there, with these extensions.
+fn hello(version: [u8; 2], extensions: &[(u16, &[u8])]) -> Vec<u8> {
+    let vector = |bytes: &[u8]| [&(bytes.len() as u16).to_be_bytes(), bytes].concat();
+    let one = |(kind, value): &(u16, &[u8])| [&kind.to_be_bytes()[..], &vector(value)].concat();
+    let extensions: Vec<u8> = extensions.iter().flat_map(one).collect();
+    let body = [&version[..], &[7; 32], &[0], &vector(&[0x13, 1]), &[1, 0], &vector(&extensions)];
+    [&[22, 3, 1][..], &vector(&[&[1, 0][..], &vector(&body.concat())].concat())].concat()
+}
+
+/// What can't be TLS, what is too long for it, and what has nothing to agree on is answered by an alert.
 #[test]
 fn what_is_no_hello_gets_an_alert() {
     let (origin, authority) = (Origin::echo(), Authority::new());
     let pair = authority.issue("a", &["a.test"]);
     let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
-    let long = |length: [u8; 3]| {
-        let start = [&[22, 3, 1, 0x40, 0, 1][..], &length, &[0; 0x3ffc]].concat();
-        [start, [&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat().repeat(2)].concat()
-    };
-    let (long, too_long) = (long([0, 0xff, 0xff]), long([1, 0, 0]));
+    let too_long = [&[22, 3, 1, 0x40, 0, 1, 1, 0, 0][..], &[0; 0x3ffc]].concat();
+    // Short, but in too many records.
+    let begun = [22, 3, 1, 0, 4, 1, 0, 0xff, 0];
+    let crumbs = [&begun[..], &[22, 3, 1, 0, 1, 0].repeat(14_000)].concat();
+    const V13: (u16, &[u8]) = (43, &[2, 3, 4]);
+    const GROUPS: (u16, &[u8]) = (10, &[0, 2, 0, 29]);
+    const ECDSA: (u16, &[u8]) = (13, &[0, 2, 4, 3]);
+    let share = [&[0, 36, 0, 29, 0, 32][..], &[9; 32]].concat();
+    let share = (51, &share[..]);
     // Another record between two pieces of a hello.
     let torn = [&[22, 3, 1, 0, 8, 1, 0, 0, 0x40][..], &[3; 4], &[21, 3, 1, 0, 2, 1, 0]].concat();
     for (bytes, description) in [
         (&b"\x17\x03\x03\0\x05aaaaa"[..], 10),
         (b"\x80\x2e\x01", 10),
-        (&long, 50),
+        (&crumbs, 50),
+        (b"\x16\x03\x01\x40\x01", 22), // longer than records are
+        (b"\x16\x03\x01\0\x04\x02\0\0\0", 10), // a message that is no hello
+        (&hello([3, 0], &[V13, GROUPS, ECDSA]), 70),
+        (&hello([3, 3], &[V13, GROUPS, ECDSA]), 109), // no key share
+        (&hello([3, 3], &[V13, GROUPS, share, (13, &[0, 2, 4, 1])]), 40), // not for this version
         (&too_long, 50),
         (&torn, 10),
     ] {

@@ -29,7 +29,7 @@ use crate::{
     policy::{balance::hash_address, key::RequestKey, overload::Importance},
     rt::{self, Buf},
     snapshot::Upstream,
-    tls::hello::{self, Hello},
+    tls::hello::{Hello, Look},
 };
 
 /// A connection, and what is known of it so far.
@@ -124,17 +124,18 @@ impl Passage<'_> {
         };
         self.enter(if self.client.input.is_none() { Phase::Idle } else { Phase::Busy });
         self.client.socket.read_within(within, tag::CLIENT);
+        let mut look = Look::default();
         let name = loop {
-            match hello::look(self.client.input_bytes()) {
+            match look.look(self.client.input_bytes()) {
                 Hello::Whole(asked) => break asked.name,
-                Hello::Http | Hello::Other => break None,
+                Hello::Http | Hello::Other(_) => break None,
                 Hello::Partial => {}
             }
             if let Some(buf) = &mut self.client.input
                 && buf.spare() == 0
             {
                 buf.compact();
-                if buf.spare() == 0 {
+                if buf.spare() == 0 && !buf.enlarge() {
                     break None; // no hello is that long
                 }
             }

@@ -118,7 +118,10 @@ impl Shard {
         Self {
             core: settings.core,
             connections_max: settings.connections_max,
-            buffers: BufPool::new(data_bytes, settings.buffers_max),
+            buffers: BufPool::new(data_bytes, settings.buffers_max).with_larger(
+                limits::TLS_LARGE_MESSAGE_BYTES,
+                limits::TLS_LARGE_MESSAGES_MAX_PER_CORE,
+            ),
             futures: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             uploads: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             contexts: ContextPool::default(),

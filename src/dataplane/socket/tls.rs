@@ -12,11 +12,11 @@ use std::{
     pin::pin,
 };
 
-use super::{Broken, Wire, alert};
+use super::{Broken, Wire};
 use crate::{
     base::limits,
     rt::{Buf, BufPool},
-    tls::{Alpn, Failure, Session},
+    tls::{Alpn, Failure, Session, alert},
 };
 
 /// Why a handshake did not come to its end.
@@ -30,7 +30,7 @@ pub enum HandshakeEnd {
     PlainHttp,
     /// The first bytes are no TLS.
     NotTls,
-    /// A message of the handshake is longer than a buffer.
+    /// A message of the handshake is longer than those that are taken.
     TooLong,
     /// What the other side sent, or did not have, rules it out. It was told so.
     Failed(Failure),
@@ -108,14 +108,19 @@ impl Tls {
                 let state = self.state.borrow();
                 let early = accept_early && state.session.is_early();
                 if !state.session.is_handshaking() || early {
+                    drop(state);
+                    self.give_room_back();
                     return Ok(());
                 }
             }
-            if self.is_cramped() && self.is_full() {
+            if self.is_cramped()
+                && self.is_full()
+                && let Err(end) = self.make_room()
+            {
                 if !self.with_session(Session::has_begun) {
                     wire.alert(alert::DECODE_ERROR); // otherwise it would have to be encrypted
                 }
-                return Err(HandshakeEnd::TooLong);
+                return Err(end);
             }
             match self.receive(wire).await {
                 Ok(0) => return Err(HandshakeEnd::Broken(wire.broken_read())),
@@ -130,14 +135,6 @@ impl Tls {
     /// # Cancel safety
     /// As [`Tls::send`].
     pub(super) async fn give_up(&self, wire: &Wire, failure: Failure) -> HandshakeEnd {
-        let (is_told, has_begun) =
-            self.with_session(|session| (!session.pending().is_empty(), session.has_begun()));
-        if let Some(description) = failure.alert()
-            && !is_told
-            && !has_begun
-        {
-            wire.alert(description); // later it would have to be encrypted
-        }
         match self.flush(wire).await {
             Ok(()) => HandshakeEnd::Failed(failure),
             Err(broken) => HandshakeEnd::Broken(broken),
@@ -194,6 +191,19 @@ impl Tls {
             buf.compact();
             buf.spare() == 0
         })
+    }
+
+    /// Finds more room for an incomplete message.
+    #[cold]
+    fn make_room(&self) -> Result<(), HandshakeEnd> {
+        self.state.borrow_mut().cipher.as_mut().map_or(Ok(()), make_room)
+    }
+
+    /// After the handshake no message is large.
+    fn give_room_back(&self) {
+        if let Some(buf) = &mut self.state.borrow_mut().cipher {
+            buf.reduce(&self.pool);
+        }
     }
 
     /// Receives behind what is left of an incomplete record. 0 at the end of the stream.
@@ -453,6 +463,19 @@ impl Tls {
     /// Looks at the session.
     pub(super) fn with_session<T>(&self, look: impl FnOnce(&Session) -> T) -> T {
         look(&self.state.borrow().session)
+    }
+}
+
+/// Moves the beginning of a handshake message that fits into no ordinary buffer to a larger one, of which
+/// there are few.
+#[cold]
+pub(super) fn make_room(buf: &mut Buf) -> Result<(), HandshakeEnd> {
+    if !buf.has_larger() {
+        return Err(HandshakeEnd::TooLong);
+    }
+    match buf.enlarge() {
+        true => Ok(()),
+        false => Err(HandshakeEnd::Broken(Broken::NoBuffer)),
     }
 }
 
