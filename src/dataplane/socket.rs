@@ -490,15 +490,7 @@ impl Socket {
     pub async fn send(&self, slot: &mut Option<Buf>, count: usize) -> Result<(), Broken> {
         match &self.transport {
             Transport::Tcp(wire, None) => wire.send(slot, count).await,
-            Transport::Tcp(wire, Some(tls)) => {
-                let Some(mut buf) = slot.take() else { return Ok(()) };
-                let sent = tls.send(wire, &buf.data()[..count]).await;
-                buf.consume(count);
-                if !buf.is_empty() {
-                    *slot = Some(buf);
-                }
-                sent
-            }
+            Transport::Tcp(wire, Some(tls)) => tls.send_from(wire, slot, count).await,
             Transport::Stream(stream) => stream.send(slot, count).await,
         }
     }

@@ -169,6 +169,8 @@ macro_rules! either {
 enum Step {
     /// There may be more.
     Again,
+    /// Plaintext was given out: there is more only if input is left.
+    Read,
     /// All of the input that is complete is used up.
     Done,
 }
@@ -227,8 +229,10 @@ impl Session {
             match self.step(&mut input[used..], plain) {
                 Ok((discard, step)) => {
                     used += discard;
-                    if matches!(step, Step::Done) {
-                        return Ok(used);
+                    match step {
+                        Step::Again => {}
+                        Step::Read if used < input.len() => {}
+                        Step::Read | Step::Done => return Ok(used),
                     }
                 }
                 Err(error) => {
@@ -512,7 +516,7 @@ fn handle<D>(
                 plain(record.payload);
                 discard += record.discard;
             }
-            Step::Again
+            Step::Read
         }
         ConnectionState::ReadEarlyData(state) => {
             early(state, plain)?;

@@ -9,7 +9,8 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io::ErrorKind,
-    pin::pin,
+    pin::{Pin, pin},
+    task::{Poll, ready},
 };
 
 use super::{Broken, Wire};
@@ -292,13 +293,72 @@ impl Tls {
     ///
     /// # Cancel safety
     /// Not cancel safe: a part may have been sent.
-    pub(super) async fn send(&self, wire: &Wire, bytes: &[u8]) -> Result<(), Broken> {
-        let mut taken = 0;
-        while let Some((used, out)) = self.seal(wire, &bytes[taken..])? {
-            taken += used;
-            self.transmit(wire, out).await?;
-        }
-        Ok(())
+    pub(super) fn send<'a>(
+        &'a self,
+        wire: &'a Wire,
+        mut bytes: &'a [u8],
+    ) -> impl Future<Output = Result<(), Broken>> + 'a {
+        self.send_sealed(wire, move || {
+            let sealed = self.seal(wire, bytes)?;
+            Ok(sealed.map(|(used, out)| {
+                bytes = &bytes[used..];
+                out
+            }))
+        })
+    }
+
+    /// The same with the first `count` bytes of `slot`, whose buffer is given back as soon as all of
+    /// it is in records: whoever takes the next one finds it in the cache.
+    ///
+    /// # Cancel safety
+    /// As [`Tls::send`].
+    pub(super) fn send_from<'a>(
+        &'a self,
+        wire: &'a Wire,
+        slot: &'a mut Option<Buf>,
+        mut count: usize,
+    ) -> impl Future<Output = Result<(), Broken>> + 'a {
+        self.send_sealed(wire, move || {
+            let bytes = slot.as_ref().map_or(&[][..], |buf| &buf.data()[..count]);
+            let Some((used, out)) = self.seal(wire, bytes)? else { return Ok(None) };
+            count -= used;
+            if let Some(buf) = slot {
+                buf.consume(used);
+            }
+            if slot.as_ref().is_some_and(Buf::is_empty) {
+                *slot = None;
+            }
+            Ok(Some(out))
+        })
+    }
+
+    /// Sends one buffer of records after the other. Not an async fn: that would hold each of them
+    /// twice.
+    fn send_sealed<'a>(
+        &'a self,
+        wire: &'a Wire,
+        mut next: impl FnMut() -> Result<Option<Buf>, Broken> + 'a,
+    ) -> impl Future<Output = Result<(), Broken>> + 'a {
+        let mut sending = None;
+        poll_fn(move |cx| {
+            loop {
+                let under_way = match &mut sending {
+                    Some(under_way) => under_way,
+                    idle => {
+                        let Some(out) = next()? else { return Poll::Ready(Ok(())) };
+                        let count = out.len();
+                        self.sending.set(true);
+                        idle.insert(wire.stream.send(out, count))
+                    }
+                };
+                let (result, _) = ready!(Pin::new(under_way).poll(cx));
+                self.sending.set(false);
+                sending = None;
+                if result.is_err() {
+                    return Poll::Ready(Err(wire.broken_write()));
+                }
+            }
+        })
     }
 
     /// Our side ends behind the next `bytes`: the close_notify leaves with the last of them.
@@ -312,14 +372,6 @@ impl Tls {
     /// As [`Tls::send`].
     pub(super) async fn flush(&self, wire: &Wire) -> Result<(), Broken> {
         self.send(wire, &[]).await
-    }
-
-    async fn transmit(&self, wire: &Wire, out: Buf) -> Result<(), Broken> {
-        let count = out.len();
-        self.sending.set(true);
-        let (result, _) = wire.stream.send(out, count).await;
-        self.sending.set(false);
-        result.map_err(|_| wire.broken_write())
     }
 
     /// The next buffer to be sent, with the plaintext bytes it holds; `None` if there is nothing.
