@@ -354,6 +354,10 @@ pub const H2_RESETS_LOCAL_MAX: usize = 1000;
 /// a message fills by one.
 pub const H2_EMPTY_FRAMES_MAX: u32 = 1000;
 
+/// Streams a client has ended, of which a connection remembers the number, to call a frame that comes behind
+/// by its name: it comes at once, or the client is broken in other ways too.
+pub const H2_ENDED_STREAMS_KEPT: usize = 16;
+
 /// How many of those empty DATA frames the `h2` crate is shown in the life of a connection: the 101st ends it there. It
 /// checks that their streams are open, the rest is taken out before it.
 pub const H2_EMPTY_DATA_SHOWN: u32 = 64;

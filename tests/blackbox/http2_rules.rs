@@ -100,6 +100,8 @@ fn what_is_wrong_is_called_by_its_name() {
         (hello(&[0x82, 0x84, 0xff, 0xff, 0x7f]), 9),
         (hello(&[0x3f, 0xe2, 0x1f]), 9),
         (hello(&get("/a")[..7]), 9),
+        (hello(&[&get("/a")[..], &[0, 1, b'x', 0x84, 0xff, 0xff, 0xff, 0xff]].concat()), 9),
+        (hello(&[&get("/a")[..], &[0, 1, b'x', 0x82, 0x1f, 0xff]].concat()), 9),
         (hello(&get("/a#b")), PROTOCOL_ERROR),
         (hello(&fragment), PROTOCOL_ERROR),
     ] {
@@ -109,6 +111,12 @@ fn what_is_wrong_is_called_by_its_name() {
         assert!(raw.read_to_end(PATIENCE).1, "the connection ends");
     }
     assert_eq!(origin.seen_count(), 0);
+    let whole = hello(&get("/a"));
+    for behind in [frame(DATA, END_STREAM, 1, b"x"), whole.clone()] {
+        let mut raw = Raw::connect(proxy.address());
+        raw.send(&[whole.clone(), behind].concat());
+        assert_eq!(raw.wait_for(GOAWAY).code(), 5, "the stream was closed");
+    }
 }
 
 /// Takes nothing of an upload, and answers `/many` with thousands of small messages.

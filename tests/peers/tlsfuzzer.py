@@ -20,27 +20,27 @@ tls13-count-tickets              rsa    0  -
 tls13-crfg-curves                rsa    9  offers
 tls13-ecdhe-curves               rsa    12 offers
 tls13-empty-alert                rsa    8  alert
-tls13-finished                   rsa    20 size
+tls13-finished                   rsa    9  alert
 tls13-finished-plaintext         rsa    1  alert
 tls13-hrr                        rsa    0  -
 tls13-invalid-ciphers            rsa    0  -
-tls13-keyshare-omitted           rsa    1  alert
-tls13-keyupdate                  rsa    5  silent
+tls13-keyshare-omitted           rsa    0  -
+tls13-keyupdate                  rsa    4  update
 tls13-keyupdate-from-server      rsa    1  offers
-tls13-large-number-of-extensions rsa    12 size
-tls13-legacy-version             rsa    8  lenient
+tls13-large-number-of-extensions rsa    2  size
+tls13-legacy-version             rsa    0  -
 tls13-multiple-ccs-messages      rsa    3  lenient
 tls13-no-unknown-groups          rsa    0  -
 tls13-nociphers                  rsa    0  -
-tls13-pkcs-signature             rsa    6  late
+tls13-pkcs-signature             rsa    0  -
 tls13-record-layer-limits        rsa    53 alert
 tls13-record-padding             rsa    0  -
-tls13-rsa-signatures             rsa    3  late
+tls13-rsa-signatures             rsa    0  -
 tls13-session-resumption         rsa    3  offers
-tls13-signature-algorithms       rsa    6  size
+tls13-signature-algorithms       rsa    2  size
 tls13-unencrypted-alert          rsa    0  -
-tls13-zero-content-type          rsa    6  silent
-tls13-zero-length-data           rsa    3  silent
+tls13-zero-content-type          rsa    0  -
+tls13-zero-length-data           rsa    0  -
 aes-gcm-nonces                   rsa    2  offers      {GCM}
 ccs                              rsa    1  alert       {GCM}
 certificate-malformed            mutual 4  alert       {GCM} {CLIENT}
@@ -54,16 +54,16 @@ cve-2016-6309                    rsa    0  -           {GCM}
 early-application-data           rsa    0  -           {GCM}
 fuzzed-ciphertext                rsa    0  -           {GCM}
 hello-request-by-client          rsa    0  -           {GCM}
-invalid-client-hello-w-record-overflow rsa 8 alert     {GCM}
+invalid-client-hello-w-record-overflow rsa 0  -         {GCM}
 invalid-compression-methods      rsa    0  -           {GCM}
 invalid-content-type             rsa    0  -           {GCM}
-large-hello                      rsa    52 size        -d
-large-number-of-extensions       rsa    6  size        -d
+large-hello                      rsa    12 size        -d
+large-number-of-extensions       rsa    1  size        -d
 no-mlkem-in-old-tls              rsa    0  -           {GCM}
-record-layer-fragmentation       rsa    3  size        {GCM}
+record-layer-fragmentation       rsa    1  size        {GCM}
 renegotiation-disabled           rsa    0  -           {GCM}
 sslv2-connection                 rsa    0  -
-truncating-of-client-hello       rsa    3  size        {GCM}
+truncating-of-client-hello       rsa    0  -           {GCM}
 version-numbers                  rsa    0  -           {GCM}
 zero-length-data                 rsa    0  -           {GCM}
 """

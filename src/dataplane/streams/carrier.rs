@@ -361,6 +361,7 @@ fn goodbye(end: ReadEnd) -> Reason {
         Refusal::Compression => Reason::COMPRESSION_ERROR,
         Refusal::FrameSize => Reason::FRAME_SIZE_ERROR,
         Refusal::Window => Reason::FLOW_CONTROL_ERROR,
+        Refusal::Ended => Reason::STREAM_CLOSED,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Walks through header blocks as they pass, cut anywhere, for what the `h2` crate drops without a word
 //! (pseudo-fields in trailers, a fragment in `:path`) or blames on another rule (broken compression).
 //!
-//! Nothing is decoded but lengths and indices. Of each entry of the sender's dynamic table one thing is
+//! Nothing is decoded but lengths and indices, and Huffman-coded strings as far as it takes to know that they
+//! can be. Of each entry of the sender's dynamic table one thing is
 //! remembered: whether it is a pseudo-field.
 //!
 //! Source: RFC 7541 §2.3, §5 and §6, RFC 9113 §8.1 and §8.3.
 
-use super::{hash::HashScan, meter::Refusal};
+use super::{huffman::Huffman, meter::Refusal};
 
 /// Entries of HPACK's static table, of which the first ones are pseudo-fields.
 const STATIC_ENTRIES: usize = 61;
@@ -34,7 +35,7 @@ pub(super) struct Blocks {
     /// No entry of this block has been seen.
     is_fresh: bool,
     is_trailers: bool,
-    hashes: HashScan,
+    huffman: Huffman,
     /// The entries of the dynamic table, the newest in bit 0. What was evicted has an index that the crate
     /// refuses, so that sizes don't matter.
     pseudo: u128,
@@ -85,7 +86,7 @@ impl Blocks {
             is_pseudo: false,
             is_fresh: true,
             is_trailers: false,
-            hashes: HashScan::default(),
+            huffman: Huffman::default(),
             pseudo: 0,
             entries: 0,
             before: 0,
@@ -257,7 +258,7 @@ impl Blocks {
 
     fn begin_text(&mut self, text: Text) {
         self.left = self.number;
-        self.hashes = HashScan::default();
+        self.huffman = Huffman::default();
         self.next = match (self.left, text) {
             (1.., text) => Next::Text(text),
             (0, Text::Name) => Next::Length(Text::Value), // no name: the crate refuses it
@@ -270,6 +271,12 @@ impl Blocks {
         const COLON: u8 = 0b101_1100;
         let is_first = self.left == self.number;
         self.left -= bytes.len();
+        if self.is_huffman {
+            self.huffman.take(bytes)?;
+            if self.left == 0 {
+                self.huffman.end()?;
+            }
+        }
         if text == Text::Name {
             if is_first && let [first, ..] = bytes {
                 let is_colon = if self.is_huffman { first >> 1 == COLON } else { *first == b':' };
@@ -285,7 +292,7 @@ impl Blocks {
         }
         let has_hash = self.is_pseudo
             && match self.is_huffman {
-                true => self.hashes.finds(bytes, self.left == 0),
+                true => self.huffman.has_hash,
                 false => bytes.contains(&b'#'),
             };
         if has_hash { Err(Refusal::Fragment) } else { Ok(()) }
@@ -390,6 +397,8 @@ mod tests {
             &[0x00, 3, b'a'],                   // ends in a name
             &[0x40],
             &[0x00, 1, b'a', 0x7f],
+            &[0x00, 1, b'x', 0x84, 0xff, 0xff, 0xff, 0xff], // a string that ends itself
+            &[0x00, 0x82, 0xf3, 0xff, 1, b'x'],             // a name with too much padding
         ] {
             assert_eq!(
                 found(&Blocks::new(), false, block),

@@ -31,6 +31,8 @@ pub enum Refusal {
     FrameSize,
     /// A setting makes windows larger than they may be.
     Window,
+    /// A message goes on behind its end.
+    Ended,
 }
 
 const HEADER_BYTES: usize = 9;
@@ -94,6 +96,9 @@ pub struct FrameMeter {
     /// The last stream the peer has opened, if it is the one that opens streams.
     last_stream: Option<u32>,
     blocks: Blocks,
+    /// Streams that the peer has ended, the last ones, and where the next one goes.
+    ended: [u32; limits::H2_ENDED_STREAMS_KEPT],
+    ended_at: usize,
     /// The setting that is being read.
     setting: [u8; SETTING_BYTES],
     setting_bytes: usize,
@@ -117,6 +122,8 @@ impl FrameMeter {
             payload_is_head: false,
             last_stream: (skip > 0).then_some(0),
             blocks: Blocks::new(),
+            ended: [0; limits::H2_ENDED_STREAMS_KEPT],
+            ended_at: 0,
             setting: [0; SETTING_BYTES],
             setting_bytes: 0,
             is_settings: false,
@@ -230,6 +237,9 @@ impl FrameMeter {
             self.head_goes_on = flags & END_HEADERS == 0;
         }
         let id = u32::from_be_bytes(id) & (u32::MAX >> 1);
+        if matches!(kind, DATA | HEADERS) {
+            self.take_message(flags, id)?;
+        }
         match (kind, &mut self.last_stream) {
             (HEADERS, Some(last)) => {
                 // What opens no stream belongs to one that is open.
@@ -240,6 +250,25 @@ impl FrameMeter {
             _ => {}
         }
         self.account(kind, flags, id)
+    }
+
+    /// A frame of a client's message. The crate tells one behind its end from one that never was no more
+    /// than all the rest.
+    fn take_message(&mut self, flags: u8, id: u32) -> Result<(), Refusal> {
+        let Some(last) = self.last_stream else { return Ok(()) };
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-5.1
+        //# If an endpoint receives additional frames, other than
+        //# WINDOW_UPDATE, PRIORITY, or RST_STREAM, for a stream that is in
+        //# this state, it MUST respond with a stream error (Section 5.4.2) of
+        //# type STREAM_CLOSED.
+        if id <= last && id > 0 && self.ended.contains(&id) {
+            return Err(Refusal::Ended);
+        }
+        if flags & END_STREAM != 0 {
+            self.ended[self.ended_at] = id;
+            self.ended_at = (self.ended_at + 1) % limits::H2_ENDED_STREAMS_KEPT;
+        }
+        Ok(())
     }
 
     /// Counts a frame; whether it passes.

@@ -11,7 +11,7 @@ mod block;
 mod fields;
 mod from_request;
 mod from_response;
-mod hash;
+mod huffman;
 mod meter;
 mod unframe;
 

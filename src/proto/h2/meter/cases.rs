@@ -126,14 +126,15 @@ fn empty_data_is_taken_out_where_it_means_nothing() {
     let mut expected = start.clone();
     for n in 0..limits::H2_EMPTY_DATA_SHOWN * 2 {
         let next = [0, 0, 1, HEADERS, END_HEADERS, 0, 0, 0, 1, 0x8f];
-        let last = [&data(0, 1, &[1, 2, 3])[..], &data(END_STREAM, 1, b""), &next].concat();
+        let last = [&data(0, 1, &[1, 2, 3])[..], &next].concat();
         bytes.extend([data(0, 1, b""), last.clone()].concat());
         let is_shown = n < limits::H2_EMPTY_DATA_SHOWN;
         expected.extend(if is_shown { data(0, 1, b"") } else { Vec::new() });
         expected.extend(last);
     }
     // Of streams that are not open, or that end before it: the crate says what it thinks of them.
-    let bad = [data(0, 3, b""), data(0, 0, b""), data(PADDED, 1, b"")].concat();
+    let bad =
+        [data(0, 3, b""), data(0, 0, b""), data(PADDED, 1, b""), data(END_STREAM, 1, b"")].concat();
     bytes.extend(&bad);
     expected.extend(&bad);
     for step in (1..40).chain([bytes.len()]) {
@@ -170,6 +171,26 @@ fn settings_come_first() {
         let found = FrameMeter::new(7, 0).passes(&bytes, 0);
         assert_eq!(found, (b"preface".to_vec(), Some(Refusal::NoSettings)));
     }
+}
+
+#[test]
+fn nothing_follows_the_end_of_a_message() {
+    let head = |flags, id| [0, 0, 1, HEADERS, END_HEADERS | flags, 0, 0, 0, id, 0x84];
+    let data = |flags, id| [0, 0, 1, DATA, flags, 0, 0, 0, id, b'x'];
+    let start = [b"preface", &SETTINGS[..]].concat();
+    let judge = |frames: &[[u8; 10]]| {
+        FrameMeter::new(7, 0).passes(&[&start[..], &frames.concat()].concat(), 0).1
+    };
+    for end in [&[head(END_STREAM, 1)][..], &[head(0, 1), data(END_STREAM, 1)]] {
+        for behind in [data(0, 1), data(END_STREAM, 1), head(END_STREAM, 1)] {
+            assert_eq!(judge(&[end, &[behind]].concat()), Some(Refusal::Ended));
+            assert_eq!(judge(&[end, &[head(0, 3), behind]].concat()), Some(Refusal::Ended));
+        }
+        assert_eq!(judge(&[end, &[head(0, 3), data(0, 3), data(END_STREAM, 3)]].concat()), None);
+    }
+    let answer = [head(0, 1), data(END_STREAM, 1), data(0, 1)].concat();
+    let of_endpoint = FrameMeter::new(0, 0).passes(&[&SETTINGS[..], &answer].concat(), 0);
+    assert_eq!(of_endpoint.1, None, "its streams are the crate's");
 }
 
 #[test]
