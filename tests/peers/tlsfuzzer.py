@@ -27,7 +27,7 @@ tls13-invalid-ciphers            rsa    0  -
 tls13-keyshare-omitted           rsa    0  -
 tls13-keyupdate                  rsa    4  update
 tls13-keyupdate-from-server      rsa    1  offers
-tls13-large-number-of-extensions rsa    2  size
+tls13-large-number-of-extensions rsa    4  size
 tls13-legacy-version             rsa    0  -
 tls13-multiple-ccs-messages      rsa    3  lenient
 tls13-no-unknown-groups          rsa    0  -
@@ -37,7 +37,7 @@ tls13-record-layer-limits        rsa    53 alert
 tls13-record-padding             rsa    0  -
 tls13-rsa-signatures             rsa    0  -
 tls13-session-resumption         rsa    3  offers
-tls13-signature-algorithms       rsa    2  size
+tls13-signature-algorithms       rsa    6  size
 tls13-unencrypted-alert          rsa    0  -
 tls13-zero-content-type          rsa    0  -
 tls13-zero-length-data           rsa    0  -
@@ -57,7 +57,7 @@ hello-request-by-client          rsa    0  -           {GCM}
 invalid-client-hello-w-record-overflow rsa 0  -         {GCM}
 invalid-compression-methods      rsa    0  -           {GCM}
 invalid-content-type             rsa    0  -           {GCM}
-large-hello                      rsa    12 size        -d
+large-hello                      rsa    20 size        -d
 large-number-of-extensions       rsa    1  size        -d
 no-mlkem-in-old-tls              rsa    0  -           {GCM}
 record-layer-fragmentation       rsa    1  size        {GCM}
