@@ -11,6 +11,21 @@ pub fn cpu_ns(pid: u32) -> u64 {
     family(pid).into_iter().flat_map(threads).map(thread_cpu_ns).sum()
 }
 
+/// CPU time in nanoseconds that one ringway has spent outside its cores' threads (`ringway-0`, ...), with what
+/// threads that have ended took. To 10 ms: `/proc/PID/stat` counts in hundredths of a second.
+pub fn beside_the_cores_ns(pid: u32) -> u64 {
+    let is_core = |thread: &u32| {
+        let name = fs::read_to_string(format!("/proc/{thread}/comm")).unwrap_or_default();
+        let number = name.trim().strip_prefix("ringway-");
+        number.is_some_and(|number| number.parse::<u32>().is_ok())
+    };
+    let cores = threads(pid).into_iter().filter(is_core).map(thread_cpu_ns).sum();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    let ticks: u64 = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    (ticks * 10_000_000).saturating_sub(cores)
+}
+
 /// Resident memory in bytes of `pid` and its descendants. Pages they share count in each.
 pub fn resident_bytes(pid: u32) -> u64 {
     let kib = |pid| kib(&format!("/proc/{pid}/status"), "VmRSS:");

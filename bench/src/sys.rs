@@ -237,15 +237,6 @@ pub fn sharpen_timers() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1000 as libc::c_ulong) }).map(drop)
 }
 
-/// From now on this thread takes next to nothing of a processor that others want.
-///
-/// # Errors
-/// As setpriority(2).
-pub fn give_way() -> io::Result<()> {
-    // SAFETY: no pointers; 0 is the calling thread, as Linux has it.
-    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) }).map(drop)
-}
-
 /// Raises the limit of open files to its ceiling and returns it.
 pub fn raise_file_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -64,13 +64,14 @@ impl Broadcast {
         self.send_to_all();
     }
 
-    /// Notes that a core obeys a version; sends it the newest if that is another one by now.
-    pub fn applied(&mut self, id: usize, version: u64) {
-        let Some(core) = self.cores.iter_mut().find(|core| core.id == id) else { return };
-        if let Some(snapshot) = core.on_way.take_if(|on_way| on_way.version == version) {
-            core.applied = snapshot;
-            core.send_newest(&self.newest, &mut None);
-        }
+    /// Notes that a core obeys a version; sends it the newest if that is another one by now. Returns what
+    /// it obeyed before, which nobody else may hold any more.
+    pub fn applied(&mut self, id: usize, version: u64) -> Option<Arc<Snapshot>> {
+        let core = self.cores.iter_mut().find(|core| core.id == id)?;
+        let snapshot = core.on_way.take_if(|on_way| on_way.version == version)?;
+        let before = std::mem::replace(&mut core.applied, snapshot);
+        core.send_newest(&self.newest, &mut None);
+        Some(before)
     }
 
     /// Tries again what a full mailbox did not take. For every now and then.

@@ -114,6 +114,11 @@ impl Changing {
         }
     }
 
+    /// The thread that reads, and lets go of what was read.
+    pub(super) fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
     /// Gives memory back when no change has come for a while. For every now and then.
     pub(super) fn tidy(&mut self) {
         let is_due = |at: &mut Instant| at.elapsed() >= QUIET && self.preparing.is_none();

@@ -33,7 +33,10 @@ use crate::{
         upgrade::Handover,
         upgrading::Upgrading,
     },
-    snapshot::messages::{End, FromWorker},
+    snapshot::{
+        Snapshot,
+        messages::{End, FromWorker},
+    },
 };
 
 /// What a core may take beyond the drain's deadline to cut its connections and say so.
@@ -186,7 +189,7 @@ impl Control {
         }
     }
 
-    /// Takes what the cores said. Rules that come back are freed here and not on a core.
+    /// Takes what the cores said. Rules that come back are freed on the thread that reads, not on a core.
     fn take_reports(&mut self) -> Result<(), ServerError> {
         while let Ok(report) = self.reports.try_recv() {
             match report {
@@ -208,15 +211,26 @@ impl Control {
                         worker.ended = true;
                     }
                 }
-                FromWorker::Retired(_) | FromWorker::Ready { .. } => {}
+                FromWorker::Retired(snapshot) => self.let_go(snapshot),
+                FromWorker::Ready { .. } => {}
             }
         }
         Ok(())
     }
 
+    /// The last of those who hold rules takes them to the thread that frees them: it takes a while, and not from
+    /// a core.
+    fn let_go(&self, snapshot: Arc<Snapshot>) {
+        if let Some(snapshot) = Arc::into_inner(snapshot) {
+            self.changing.reader().let_go(move || drop(snapshot));
+        }
+    }
+
     fn note_applied(&mut self, core: usize, version: u64) {
         let was_settled = self.broadcast.settled();
-        self.broadcast.applied(core, version);
+        if let Some(before) = self.broadcast.applied(core, version) {
+            self.let_go(before);
+        }
         self.state.acknowledged.notify_waiters();
         let everywhere = self.broadcast.version_everywhere();
         if self.broadcast.settled() && !was_settled {
@@ -327,7 +341,7 @@ impl Control {
     /// Puts rules in force: nothing here can fail.
     fn apply(&mut self, ready: Ready, orders: &[Order]) -> Applied {
         let Ready { snapshot, sockets, overlay, mut read, warnings, is_kept: _ } = ready;
-        let known = read.as_mut().map(|read| std::mem::take(&mut read.known));
+        let mut known = read.as_mut().map(|read| std::mem::take(&mut read.known));
         for warning in &warnings {
             log::warn(format_args!("{warning:#}"));
         }
@@ -344,8 +358,8 @@ impl Control {
             self.state.names.follow(Some(&rules.snapshot), &snapshot);
             self.state.rollouts.follow(&snapshot);
             rules.accept(Arc::clone(&snapshot), overlay, asked, is_read);
-            if let Some(known) = known {
-                rules.known = known;
+            if let Some(known) = &mut known {
+                std::mem::swap(&mut rules.known, known);
             }
         }
         self.state.by_hand.keep_aside(&snapshot); // endpoints that are gone are forgotten
@@ -354,6 +368,9 @@ impl Control {
         let version = snapshot.version;
         log::info(format_args!("version {version}: {}", rules::summary(&snapshot)));
         self.broadcast.publish(snapshot, sockets);
+        if let Some(before) = known {
+            self.changing.reader().let_go(move || before.kept.let_go());
+        }
         Applied { version, warnings }
     }
 

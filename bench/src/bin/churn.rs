@@ -19,17 +19,15 @@ use ringway_bench::churn::{
     origin,
     ringway::{Ringway, Rules, What},
 };
+use ringway_bench::procfs;
 use ringway_bench::stats::{Histogram, estimate, median};
-use ringway_bench::sys;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-/// Length of a slice with or without changes.
-const SLICE: Duration = Duration::from_secs(2);
 
 /// A rate that is answered later than this, one time in a hundred, is more than is carried: a queue
 /// grows.
@@ -113,6 +111,21 @@ impl Setup {
         Ringway::start(&self.binary, &self.directory, &self.rules)
     }
 
+    /// The files of all rounds, made beforehand: two milliseconds of work and a write of a megabyte are no
+    /// part of what is measured.
+    fn files(&self) -> Result<Vec<PathBuf>, String> {
+        let aside = self.directory.join("rounds");
+        let failed = |error: std::io::Error| format!("{}: {error}", aside.display());
+        std::fs::create_dir(&aside).map_err(failed)?;
+        let make = |round: usize| {
+            let path = aside.join(format!("{round}.toml"));
+            let mut file = std::fs::File::create(&path)?;
+            file.write_all(self.rules.text(round).as_bytes())?;
+            file.sync_all().map(|()| path)
+        };
+        (1..=self.rounds).map(make).collect::<Result<_, _>>().map_err(failed)
+    }
+
     /// How many requests per second it carries, and the share of them that is asked for.
     fn rate(&self) -> Result<u64, String> {
         if self.rate > 0 {
@@ -148,50 +161,45 @@ impl Setup {
     }
 }
 
-/// Changes of 1 % of the routes, in slices that alternate with slices without.
+/// Changes of 1 % of the routes, one at the start of every other slice of [`Setup::seconds`] by
+/// [`Setup::rounds`]: neighbours have what else happens on the machine in common.
 fn reload(setup: &Setup) -> Result<bool, String> {
+    let files = setup.files()?;
     let ringway = setup.start()?;
     let rate = setup.rate()?;
     let shared = Arc::new(Shared::default());
     let load = Load::start(setup.plan(rate), &shared)?;
-    // What is left to this thread, making files, is no part of what is measured.
-    sys::give_way().map_err(|error| error.to_string())?;
-    let every = Duration::from_secs(setup.seconds) / setup.rounds as u32;
-    let (mut took, mut round) = (Vec::new(), 0);
+    let slice = Duration::from_secs(setup.seconds) / setup.rounds as u32;
+    let (mut took, mut phase) = (Vec::new(), 0);
     sleep(Duration::from_secs(1));
-    // Slices without changes (odd) and with them, in turn. Without them the files are made all the same:
-    // that work is not ringway's.
-    let mut phase = 0;
-    while round < setup.rounds {
-        phase += 1;
-        shared.phase.store(phase, SeqCst);
-        let end = Instant::now() + SLICE;
-        let mut next = Instant::now();
-        while Instant::now() < end && round < setup.rounds {
-            let text = setup.rules.text(round + 1);
-            sleep(next.saturating_duration_since(Instant::now()));
-            next += every;
-            if phase % 2 == 1 {
-                let aside = setup.directory.with_extension("aside");
-                std::fs::write(aside, &text).map_err(|error| error.to_string())?;
-                continue;
+    let spent_ns = procfs::beside_the_cores_ns(ringway.pid);
+    // Slices without a change (odd) and with one at their start, in turn.
+    for file in &files {
+        for has_change in [false, true] {
+            phase += 1;
+            shared.phase.store(phase, SeqCst);
+            let end = Instant::now() + slice;
+            if has_change {
+                shared.published.store(took.len() + 1, SeqCst);
+                took.push(ringway.replace_by(file)?);
+                shared.obeyed.store(took.len(), SeqCst);
             }
-            round += 1;
-            shared.published.store(round, SeqCst);
-            took.push(ringway.replace(&text)?);
-            shared.obeyed.store(round, SeqCst);
+            sleep(end.saturating_duration_since(Instant::now()));
         }
-        sleep(end.saturating_duration_since(Instant::now()));
     }
     shared.phase.store(0, SeqCst);
-    let _ = std::fs::remove_file(setup.directory.with_extension("aside"));
+    let spent_ns = procfs::beside_the_cores_ns(ringway.pid) - spent_ns;
     let report = load.stop()?;
-    println!("{} changes of 1 % of {} routes", round, setup.rules.routes);
+    println!("{} changes of 1 % of {} routes", took.len(), setup.rules.routes);
     for share in [0.5, 0.9, 0.99, 0.999] {
         show_share(&report, share);
     }
     show_all(&report);
     show_times("rename to last core", &mut took);
+    println!(
+        "CPU time of a change beside the cores: {:.2} ms",
+        spent_ns as f64 / took.len() as f64 / 1e6
+    );
     Ok(show_losses(&report, false))
 }
 

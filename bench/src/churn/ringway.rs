@@ -154,10 +154,17 @@ impl Ringway {
     /// They don't.
     pub fn replace(&self, text: &str) -> Result<Duration, String> {
         let new = self.file.with_extension("new");
-        let failed = |error: io::Error| error.to_string();
-        std::fs::write(&new, text).map_err(failed)?;
+        std::fs::write(&new, text).map_err(|error| error.to_string())?;
+        self.replace_by(&new)
+    }
+
+    /// The same with a file that is there already.
+    ///
+    /// # Errors
+    /// They don't.
+    pub fn replace_by(&self, new: &Path) -> Result<Duration, String> {
         let began = Instant::now();
-        std::fs::rename(&new, &self.file).map_err(failed)?;
+        std::fs::rename(new, &self.file).map_err(|error| error.to_string())?;
         Ok(self.wait_in_force()?.saturating_duration_since(began))
     }
 

@@ -186,6 +186,24 @@ impl Kept {
         readings.len() > old.len() || !readings.iter().zip(old).all(is_same)
     }
 
+    /// Lets go of it. Where this thread [rests between pieces](pace::rest_between_pieces) it does so here.
+    pub fn let_go(self) {
+        let Some(Inner { files, mut table }) = self.0.and_then(Arc::into_inner) else { return };
+        for mut file in files {
+            for pieces in file.routes.chunks_mut(FETCHED_COUNT) {
+                fetch_counts(pieces.iter().filter_map(|piece| piece.reading.as_ref()));
+                pieces.iter_mut().for_each(|piece| piece.reading = None);
+                pace::long_step();
+            }
+        }
+        while !table.readings.is_empty() {
+            let rest = table.readings.len().saturating_sub(FETCHED_COUNT);
+            fetch_counts(table.readings[rest..].iter());
+            table.readings.truncate(rest);
+            pace::long_step();
+        }
+    }
+
     /// Whether nothing is.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -344,11 +362,16 @@ fn rest(source: &Source, routes: &[Piece]) -> Source {
 /// memory that is in no cache the processor waits for it, and for each in turn: with ten thousand routes
 /// that was a third of a reading.
 fn fetch<'a>(readings: impl Iterator<Item = &'a Arc<Reading>> + Clone) {
-    let own: usize = readings.clone().map(Arc::strong_count).sum();
+    fetch_counts(readings.clone());
     let id = |one: &Arc<Reading>| one.id.as_ref().map_or(0, Arc::strong_count);
     let extra = |one: &Arc<Reading>| one.extra.as_ref().map_or(0, Arc::strong_count);
     let parts: usize = readings.map(|one| id(one) + extra(one)).sum();
-    black_box((own, parts));
+    black_box(parts);
+}
+
+/// The same, but only what changes when a share of a reading is taken or given back.
+fn fetch_counts<'a>(readings: impl Iterator<Item = &'a Arc<Reading>>) {
+    black_box(readings.map(Arc::strong_count).sum::<usize>());
 }
 
 /// Whether a header that begins with `route` is written as most are, or is another word.
@@ -485,6 +508,19 @@ mod tests {
         reads_alike(&text, &text, 0);
         let warned = A.replace("path = ", "methods = [\"GTE\"]\npath = ");
         reads_alike(&warned, &warned, 0);
+    }
+
+    #[test]
+    fn the_last_who_lets_go_frees_all_of_it() {
+        let text: String = (0..200).map(|n| A.replace("a\"", &format!("a{n}\""))).collect();
+        let loaded = read(&text, &Kept::default()).expect("valid");
+        let kept = loaded.known.kept;
+        let inner = kept.0.as_ref().expect("something");
+        let readings: Vec<_> = inner.table.readings.iter().map(Arc::downgrade).collect();
+        kept.clone().let_go();
+        assert!(readings.iter().all(|one| one.strong_count() == 2)); // its text, and its place among all
+        kept.let_go();
+        assert!(readings.len() == 200 && readings.iter().all(|one| one.strong_count() == 0));
     }
 
     #[test]
