@@ -405,6 +405,10 @@ pub const PACE_PIECE: Duration = Duration::from_micros(100);
 /// See [`PACE_PIECE`].
 pub const PACE_REST: Duration = Duration::from_micros(200);
 
+/// Rests in one change: those that take long, with new routes for 10,000, are to be in force within 50 ms all the
+/// same.
+pub const PACE_RESTS_MAX: u32 = 60;
+
 /// Address space for the text of a large configuration file at least, bytes. The allocator gives blocks of
 /// more than 512 KiB pages of their own, which go back to the kernel with them; smaller ones stay
 /// resident among others when they are freed. What is not touched costs nothing.

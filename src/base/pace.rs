@@ -8,13 +8,14 @@
 
 use std::{cell::Cell, thread, time::Instant};
 
-use super::limits::{PACE_PIECE, PACE_REST};
+use super::limits::{PACE_PIECE, PACE_REST, PACE_RESTS_MAX};
 
 /// Steps between two looks at the clock: some microseconds.
 const STEPS: u32 = 32;
 
 thread_local! {
     static RESTS: Cell<bool> = const { Cell::new(false) };
+    static RESTS_LEFT: Cell<u32> = const { Cell::new(PACE_RESTS_MAX) };
     static STEPS_DONE: Cell<u32> = const { Cell::new(0) };
     /// When this thread rested last.
     static RESTED: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -23,6 +24,11 @@ thread_local! {
 /// From now on this thread rests between pieces of what it does.
 pub fn rest_between_pieces() {
     RESTS.set(true);
+}
+
+/// Other work begins, which may rest as often as any.
+pub fn begin() {
+    RESTS_LEFT.set(PACE_RESTS_MAX);
 }
 
 /// A step of some work that has many of them, none of which takes long. Where this thread
@@ -37,9 +43,11 @@ pub fn step() {
 
 /// The same behind a step that may take a whole piece.
 pub fn long_step() {
-    if RESTS.get() && RESTED.get().is_none_or(|at| at.elapsed() >= PACE_PIECE) {
+    let left = RESTS_LEFT.get();
+    if RESTS.get() && left > 0 && RESTED.get().is_none_or(|at| at.elapsed() >= PACE_PIECE) {
         thread::sleep(PACE_REST);
         RESTED.set(Some(Instant::now()));
+        RESTS_LEFT.set(left - 1);
     }
 }
 
@@ -65,5 +73,19 @@ mod tests {
         let before = Instant::now();
         steps();
         assert!(before.elapsed() >= PACE_REST && RESTED.get().is_some());
+    }
+
+    #[test]
+    fn what_takes_long_rests_no_more_than_so_often() {
+        rest_between_pieces();
+        let rests = || {
+            let before = RESTS_LEFT.get();
+            RESTED.set(None); // long ago
+            long_step();
+            before - RESTS_LEFT.get()
+        };
+        assert_eq!((0..PACE_RESTS_MAX + 5).map(|_| rests()).sum::<u32>(), PACE_RESTS_MAX);
+        begin();
+        assert_eq!(rests(), 1);
     }
 }

@@ -31,6 +31,7 @@ impl Reader {
         thread::Builder::new().name("ringway-read".into()).spawn(move || {
             rt::memory::map_large_blocks();
             for job in receiver {
+                pace::begin();
                 job();
             }
         })?;
