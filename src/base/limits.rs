@@ -405,8 +405,8 @@ pub const PACE_PIECE: Duration = Duration::from_micros(100);
 /// See [`PACE_PIECE`].
 pub const PACE_REST: Duration = Duration::from_micros(200);
 
-/// Rests in one change: those that take long, with new routes for 10,000, are to be in force within 50 ms all the
-/// same.
+/// Rests in one change. Those of where 10,000 routes lead need about as many; one of what they match takes three times
+/// the work, and would be in force still later with rests all along (`docs/reload.md` has what it takes).
 pub const PACE_RESTS_MAX: u32 = 60;
 
 /// Address space for the text of a large configuration file at least, bytes. The allocator gives blocks of

@@ -124,7 +124,7 @@ impl Changing {
         let is_due = |at: &mut Instant| at.elapsed() >= QUIET && self.preparing.is_none();
         if self.prepared_at.take_if(is_due).is_some() {
             self.reader.tidy();
-            rt::memory::give_back(); // here old rules were freed
+            rt::memory::give_back(); // of this thread: what the Admin API read and answered
             rt::memory::give_back_program();
         }
     }

@@ -416,6 +416,7 @@ fn a_long_response_to_a_large_upload() {
     });
     request.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
     for _ in 0..6 {
+        // No signal: more than `response` is to pass in all, but never between two bytes.
         std::thread::sleep(Duration::from_millis(200));
         request.send("1\r\nx\r\n");
     }
