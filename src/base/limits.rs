@@ -398,16 +398,16 @@ pub const UPGRADE_MAX: Duration = Duration::from_secs(60);
 pub const STATE_ROOM_BYTES_MIN: u64 = 256 << 20;
 
 /// How long a change is worked at in one go, and how long the thread that does so rests then: a request that
-/// waits for it waits no longer than a third of what it takes anyway, and 10,000 routes are read in some
-/// 15 ms in place of 8.
-pub const PACE_PIECE: Duration = Duration::from_micros(100);
+/// waits for it waits no longer than half of what it takes anyway, and 10,000 routes are read in some
+/// 30 ms in place of 8.
+pub const PACE_PIECE: Duration = Duration::from_micros(150);
 
 /// See [`PACE_PIECE`].
 pub const PACE_REST: Duration = Duration::from_micros(200);
 
-/// Rests in one change. Those of where 10,000 routes lead need about as many; one of what they match takes three times
-/// the work, and would be in force still later with rests all along (`docs/reload.md` has what it takes).
-pub const PACE_RESTS_MAX: u32 = 60;
+/// Rests in one change. Of 10,000 routes some 60 are needed where one in a hundred changes; what takes longer
+/// would be in force later still with rests all along (`docs/reload.md` has what it takes).
+pub const PACE_RESTS_MAX: u32 = 80;
 
 /// Address space for the text of a large configuration file at least, bytes. The allocator gives blocks of
 /// more than 512 KiB pages of their own, which go back to the kernel with them; smaller ones stay

@@ -11,7 +11,7 @@ use std::{
     cell::Cell,
     ffi::{c_int, c_void},
     ptr,
-    sync::atomic::{AtomicPtr, Ordering},
+    sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
 };
 
 use libmimalloc_sys::mi_is_in_heap_region;
@@ -33,9 +33,49 @@ const SPARE_BYTES_MAX: usize = 4 << 20;
 
 /// Mappings that were freed, until [`give_back`]. A change frees what the one before it made, and makes
 /// the like: without them a quarter of its time goes into pages that are mapped anew, and every other core
-/// is interrupted for each that is let go of. As many as a change has, twice. The first word of each is its
-/// length.
-static SPARES: [AtomicPtr<usize>; 32] = [const { AtomicPtr::new(ptr::null_mut()) }; 32];
+/// is interrupted for each that is let go of. As many as a change has, twice.
+static SPARES: [Spare; 128] = [const { Spare::none() }; 128];
+
+/// Room for one mapping, which whoever takes it out owns.
+struct Spare {
+    /// Its first word is its length.
+    mapping: AtomicPtr<usize>,
+    /// The length of the one put in last: most that do not fit are known by it, and stay untouched.
+    bytes: AtomicUsize,
+}
+
+impl Spare {
+    const fn none() -> Self {
+        Self { mapping: AtomicPtr::new(ptr::null_mut()), bytes: AtomicUsize::new(0) }
+    }
+
+    /// Takes out what is in it.
+    fn take(&self) -> Option<(*mut usize, usize)> {
+        let mapping = self.mapping.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: what was in it is nobody else's now, at least a page long, and begins with its length.
+        (!mapping.is_null()).then(|| (mapping, unsafe { mapping.read() }))
+    }
+
+    /// Puts a mapping in if there is room, or unmaps it.
+    ///
+    /// # Safety
+    /// It is the caller's, and of so many bytes.
+    unsafe fn put(&self, mapping: *mut usize, bytes: usize) {
+        // SAFETY: it is at least a page long and aligned to one.
+        unsafe { mapping.write(bytes) };
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        if self.mapping.compare_exchange(ptr::null_mut(), mapping, release, relaxed).is_ok() {
+            self.bytes.store(bytes, relaxed);
+        } else {
+            // SAFETY: as the caller promises.
+            unsafe { unmap(mapping, bytes) };
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.mapping.load(Ordering::Relaxed).is_null()
+    }
+}
 
 /// The allocator of the program: mimalloc, but for large blocks of threads that want it so.
 ///
@@ -68,7 +108,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        match map_if_wanted(layout, map) {
+        match map_if_wanted(layout, clear_spare_or_map) {
             // SAFETY: as above.
             None => unsafe { MiMalloc.alloc_zeroed(layout) },
             Some(mapping) => mapping,
@@ -154,28 +194,39 @@ fn spare_or_map(bytes: usize) -> Option<*mut u8> {
     SPARES.iter().find_map(|spare| take_if_alike(spare, bytes)).or_else(|| map(bytes))
 }
 
+/// A mapping with zeros in it. To clear one is quicker than to have the kernel clear each page of another.
+#[cold]
+fn clear_spare_or_map(bytes: usize) -> Option<*mut u8> {
+    let spare = SPARES.iter().find_map(|spare| take_if_alike(spare, bytes));
+    spare
+        .inspect(|spare| {
+            // SAFETY: it is nobody else's, and has as many bytes.
+            unsafe { spare.write_bytes(0, bytes) };
+        })
+        .or_else(|| map(bytes))
+}
+
 /// A spare mapping made as long as is wanted, if it is not much longer or shorter.
-fn take_if_alike(spare: &AtomicPtr<usize>, wanted: usize) -> Option<*mut u8> {
-    if spare.load(Ordering::Relaxed).is_null() {
+fn take_if_alike(spare: &Spare, wanted: usize) -> Option<*mut u8> {
+    let pages = |bytes: usize| bytes.div_ceil(PAGE_BYTES_MIN);
+    let is_alike = |bytes| pages(bytes).abs_diff(pages(wanted)) <= pages(wanted) / 8;
+    if spare.is_free() || !is_alike(spare.bytes.load(Ordering::Relaxed)) {
         return None;
     }
-    let mapping = spare.swap(ptr::null_mut(), Ordering::AcqRel);
-    if mapping.is_null() {
-        return None; // somebody was faster
+    let (mapping, bytes) = spare.take()?;
+    if pages(bytes) == pages(wanted) {
+        return Some(mapping.cast());
     }
-    // SAFETY: what was taken out of `SPARES` is nobody else's, at least a page long, and begins with its
-    // length. A mapping that moves is the caller's at its new address alone; one that can't be moved
-    // stays as it was, and goes back.
+    // SAFETY: what was taken is nobody else's, and of so many bytes. A mapping that moves is the caller's
+    // at its new address alone; one that can't be moved stays as it was, and goes back.
     unsafe {
-        let bytes = mapping.read();
-        let pages = |bytes: usize| bytes.div_ceil(PAGE_BYTES_MIN);
-        if pages(bytes).abs_diff(pages(wanted)) <= pages(wanted) / 8 {
+        if is_alike(bytes) {
             let resized = libc::mremap(mapping.cast(), bytes, wanted, libc::MREMAP_MAYMOVE);
             if resized != libc::MAP_FAILED {
                 return Some(resized.cast());
             }
         }
-        put_back(spare, mapping, bytes);
+        spare.put(mapping, bytes);
     }
     None
 }
@@ -186,28 +237,13 @@ fn take_if_alike(spare: &AtomicPtr<usize>, wanted: usize) -> Option<*mut u8> {
 /// It is the caller's, and of so many bytes.
 #[cold]
 unsafe fn keep_or_unmap(mapping: *mut u8, bytes: usize) {
-    let mapping = mapping.cast::<usize>();
-    // SAFETY: it is at least a page long and aligned to one.
-    unsafe { mapping.write(bytes) };
-    let free = (bytes <= SPARE_BYTES_MAX)
-        .then(|| SPARES.iter().find(|spare| spare.load(Ordering::Relaxed).is_null()));
-    match free.flatten() {
-        // SAFETY: as the caller promises.
-        Some(spare) => unsafe { put_back(spare, mapping, bytes) },
-        // SAFETY: the same.
-        None => unsafe { unmap(mapping, bytes) },
-    }
-}
-
-/// Puts a mapping into a place that was empty a moment ago, or unmaps it.
-///
-/// # Safety
-/// It is the caller's, of so many bytes, and begins with their number.
-unsafe fn put_back(spare: &AtomicPtr<usize>, mapping: *mut usize, bytes: usize) {
-    let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
-    if spare.compare_exchange(ptr::null_mut(), mapping, release, relaxed).is_err() {
-        // SAFETY: as the caller promises.
-        unsafe { unmap(mapping, bytes) };
+    let free = (bytes <= SPARE_BYTES_MAX).then(|| SPARES.iter().find(|spare| spare.is_free()));
+    // SAFETY: as the caller promises.
+    unsafe {
+        match free.flatten() {
+            Some(spare) => spare.put(mapping.cast(), bytes),
+            None => unmap(mapping.cast(), bytes),
+        }
     }
 }
 
@@ -238,10 +274,9 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// for the path of a request.
 pub fn give_back() {
     for spare in &SPARES {
-        let mapping = spare.swap(ptr::null_mut(), Ordering::AcqRel);
-        if !mapping.is_null() {
-            // SAFETY: what was taken out of `SPARES` is nobody else's, and begins with its length.
-            unsafe { unmap(mapping, mapping.read()) };
+        if let Some((mapping, bytes)) = spare.take() {
+            // SAFETY: what was taken out is nobody else's, and of so many bytes.
+            unsafe { unmap(mapping, bytes) };
         }
     }
     // WHY UNSAFE: a C function; there is no safe way to ask mimalloc for this.

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use regex::bytes::RegexBuilder;
 
-use super::{route, table::Table, units, value::Value};
+use super::{host_header, table::Table, units, value::Value};
 use crate::{
     base::limits::{REGEX_BYTES_MAX, REGEX_NESTING_MAX},
     policy::health::Thresholds,
@@ -162,7 +162,7 @@ fn path(table: &Table<'_>) -> Option<Box<str>> {
 
 fn host(value: &Value<'_>) -> Option<Box<str>> {
     let text = value.text()?;
-    if route::is_authority(&text) {
+    if host_header::is_authority(&text) {
         return Some((*text).into());
     }
     let hint = "write a host such as \"example.com\" or \"example.com:8080\"";

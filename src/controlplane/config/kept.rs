@@ -7,14 +7,14 @@
 //! If anything is wrong with a file that was read this way it is read again as a whole, so messages
 //! have one source. A table of routes that all match as before is kept as a whole.
 
-use std::{cell::RefCell, collections::HashMap, hint::black_box, sync::Arc};
+use std::{cell::Cell, collections::HashMap, hint::black_box, sync::Arc};
 
 use memchr::{memchr_iter, memmem};
 
-use super::{interpolate, text::Source};
+use super::{built::Built, interpolate, text::Source};
 use crate::{
     base::{ids::ListenerIndex, pace},
-    policy::route::{Conflict, PathSpec, RouteSpec, RouteTable, ValueSpec},
+    policy::route::{PathSpec, RouteSpec, ValueSpec},
     snapshot::{Mode, RouteExtra},
 };
 
@@ -133,12 +133,13 @@ struct KeptFile {
     routes: Vec<Piece>,
 }
 
-/// The text of one route, by offset, and what was read of it, if that is all there is to it.
+/// The text of one route, by offset.
 #[derive(Debug)]
 struct Piece {
     start: usize,
     end: usize,
-    reading: Option<Arc<Reading>>,
+    /// Its position among the routes that were read, if what was read of its text is all there is to it.
+    position: Option<u32>,
 }
 
 /// The routes in their order, and what was made of them.
@@ -147,8 +148,25 @@ pub(super) struct KeptTable {
     pub(super) readings: Vec<Arc<Reading>>,
     /// Name of each listener, whether it merges slashes, and its mode.
     pub(super) listeners: Vec<(Box<str>, bool, Mode)>,
-    pub(super) table: Arc<RouteTable>,
-    pub(super) conflicts: Arc<[Conflict]>,
+    pub(super) built: Arc<Built>,
+}
+
+impl Reading {
+    /// Whether it takes the same requests as another, for the same listeners.
+    pub(super) fn matches_as(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other)
+            || (self.fit.listeners == other.fit.listeners
+                && self.fit.mode == other.fit.mode
+                && self.matching == other.matching)
+    }
+}
+
+impl KeptTable {
+    /// Whether these routes match just as those that it was made of.
+    pub(super) fn is_of(&self, readings: &[Arc<Reading>]) -> bool {
+        let alike = |(a, b): (&Arc<Reading>, &Arc<Reading>)| a.matches_as(b);
+        self.readings.len() == readings.len() && self.readings.iter().zip(readings).all(alike)
+    }
 }
 
 impl Kept {
@@ -161,20 +179,9 @@ impl Kept {
         Self(Some(Arc::new(Inner { files: files.map(file).collect(), table })))
     }
 
-    /// The table, if these routes match just as those that it was made of.
-    pub(super) fn table_of(
-        &self,
-        readings: &[Arc<Reading>],
-        listeners: &[(Box<str>, bool, Mode)],
-    ) -> Option<(Arc<RouteTable>, Arc<[Conflict]>)> {
-        let old = &self.0.as_ref()?.table;
-        let alike = |(a, b): (&Arc<Reading>, &Arc<Reading>)| {
-            Arc::ptr_eq(a, b) || (a.fit.listeners == b.fit.listeners && a.matching == b.matching)
-        };
-        let is_same = old.listeners == listeners
-            && old.readings.len() == readings.len()
-            && old.readings.iter().zip(readings).all(alike);
-        is_same.then(|| (Arc::clone(&old.table), Arc::clone(&old.conflicts)))
+    /// What was made of the routes that were read before.
+    pub(super) fn table(&self) -> Option<&KeptTable> {
+        self.0.as_ref().map(|inner| &inner.table)
     }
 
     /// Whether routes may have an id twice. Not if their ids stand where they stood before, which is
@@ -189,13 +196,8 @@ impl Kept {
     /// Lets go of it. Where this thread [rests between pieces](pace::rest_between_pieces) it does so here.
     pub fn let_go(self) {
         let Some(Inner { files, mut table }) = self.0.and_then(Arc::into_inner) else { return };
-        for mut file in files {
-            for pieces in file.routes.chunks_mut(FETCHED_COUNT) {
-                fetch_counts(pieces.iter().filter_map(|piece| piece.reading.as_ref()));
-                pieces.iter_mut().for_each(|piece| piece.reading = None);
-                pace::long_step();
-            }
-        }
+        drop(files);
+        pace::long_step();
         while !table.readings.is_empty() {
             let rest = table.readings.len().saturating_sub(FETCHED_COUNT);
             fetch_counts(table.readings[rest..].iter());
@@ -213,7 +215,7 @@ impl Kept {
     #[cfg(test)]
     fn len(&self) -> usize {
         let routes = self.0.iter().flat_map(|inner| &inner.files).flat_map(|file| &file.routes);
-        routes.filter(|piece| piece.reading.is_some()).count()
+        routes.filter(|piece| piece.position.is_some()).count()
     }
 }
 
@@ -260,14 +262,24 @@ impl<'k> Finder<'k> {
     }
 }
 
+/// A route that was read before.
+pub(super) struct Taken<'a> {
+    /// Its offset in the file.
+    pub(super) start: usize,
+    pub(super) reading: &'a Arc<Reading>,
+    /// The position that it has now, to be told.
+    pub(super) position: &'a Cell<Option<u32>>,
+}
+
 /// A file cut into its routes.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
     /// What is left to parse; `None` for all of it.
     rest: Option<Source>,
+    /// With the positions that they had.
     routes: Vec<Piece>,
-    /// What was read now, without any complaint, and of which route.
-    read: RefCell<Vec<(usize, Arc<Reading>)>>,
+    /// The positions that they have now, if they were read without any complaint, now or before.
+    positions: Vec<Cell<Option<u32>>>,
 }
 
 impl Cut {
@@ -280,26 +292,19 @@ impl Cut {
         }
         pace::long_step();
         let mut routes = routes(text);
+        let positions = vec![Cell::new(None); routes.len()];
         let old = before.0.iter().flat_map(|inner| &inner.files).find(|file| *file.name == *name);
-        let Some(old) = old else { return Self { routes, ..Self::default() } };
+        let Some(old) = old else { return Self { rest: None, routes, positions } };
         let mut finder = Finder { old, next: 0, by_text: None };
-        let mut readings = Vec::with_capacity(routes.len());
-        for (place, Piece { start, end, .. }) in routes.iter().enumerate() {
+        for place in 0..routes.len() {
             pace::step();
-            let after = routes.get(place + 1).map(|piece| &text[piece.start..piece.end]);
-            let found = finder.find(&text[*start..*end], after);
-            readings.push(found.and_then(|piece| piece.reading.as_ref()));
-        }
-        let blocks = routes.chunks_mut(FETCHED_COUNT).zip(readings.chunks(FETCHED_COUNT));
-        for (pieces, readings) in blocks {
-            fetch(readings.iter().copied().flatten());
-            for (piece, reading) in pieces.iter_mut().zip(readings) {
-                pace::step();
-                piece.reading = reading.cloned();
-            }
+            let piece_text = |piece: &Piece| &text[piece.start..piece.end];
+            let found =
+                finder.find(piece_text(&routes[place]), routes.get(place + 1).map(piece_text));
+            routes[place].position = found.and_then(|piece| piece.position);
         }
         let rest = Some(rest(source, &routes));
-        Self { rest, routes, ..Self::default() }
+        Self { rest, routes, positions }
     }
 
     /// What is to be parsed of this file.
@@ -307,26 +312,31 @@ impl Cut {
         self.rest.as_ref().unwrap_or(whole)
     }
 
-    /// The routes that were read before, with their offsets, ascending.
-    pub(super) fn taken(&self) -> impl Iterator<Item = (usize, &Arc<Reading>)> {
-        self.routes.chunks(FETCHED_COUNT).flat_map(|pieces| {
-            fetch(pieces.iter().filter_map(|piece| piece.reading.as_ref()));
-            pieces.iter().filter_map(|piece| Some((piece.start, piece.reading.as_ref()?)))
+    /// The routes that were read before, by offset.
+    pub(super) fn taken<'a>(&'a self, before: &'a Kept) -> impl Iterator<Item = Taken<'a>> {
+        let known = before.table().map_or(&[][..], |table| &table.readings);
+        let reading = move |piece: &Piece| known.get(piece.position? as usize);
+        let blocks = self.routes.chunks(FETCHED_COUNT).zip(self.positions.chunks(FETCHED_COUNT));
+        blocks.flat_map(move |(pieces, positions)| {
+            fetch(pieces.iter().filter_map(reading));
+            pieces.iter().zip(positions).filter_map(move |(piece, position)| {
+                Some(Taken { start: piece.start, reading: reading(piece)?, position })
+            })
         })
     }
 
-    /// Keeps what was read of the route at an offset now, without any complaint.
-    pub(super) fn keep(&self, start: usize, reading: &Arc<Reading>) {
+    /// Keeps the position of the route at an offset, which was read now without any complaint.
+    pub(super) fn keep(&self, start: usize, position: usize) {
         if let Ok(place) = self.routes.binary_search_by_key(&start, |piece| piece.start) {
-            self.read.borrow_mut().push((place, Arc::clone(reading)));
+            self.positions[place].set(Some(position as u32));
         }
     }
 
-    /// The routes with what was read of them, before or now.
+    /// The routes with the positions that they have now.
     fn finish(self) -> Vec<Piece> {
-        let Self { mut routes, read, .. } = self;
-        for (place, reading) in read.into_inner() {
-            routes[place].reading = Some(reading);
+        let Self { mut routes, positions, .. } = self;
+        for (piece, position) in routes.iter_mut().zip(positions) {
+            piece.position = position.get();
         }
         routes
     }
@@ -337,15 +347,17 @@ impl Cut {
     }
 
     /// Names of routes that the parser does not see.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.routes.iter().filter_map(|piece| piece.reading.as_ref()?.id.as_deref())
+    pub(super) fn names<'a>(&'a self, before: &'a Kept) -> impl Iterator<Item = &'a str> {
+        let known = before.table().map_or(&[][..], |table| &table.readings);
+        let name = |piece: &Piece| known.get(piece.position? as usize)?.id.as_deref();
+        self.routes.iter().filter_map(name)
     }
 }
 
 /// A file without the routes that were read before, but for the first header of each row of them.
 fn rest(source: &Source, routes: &[Piece]) -> Source {
     let mut rest = source.without_text();
-    let mut taken = routes.iter().filter(|piece| piece.reading.is_some()).peekable();
+    let mut taken = routes.iter().filter(|piece| piece.position.is_some()).peekable();
     while let Some(first) = taken.next() {
         let mut end = first.end;
         while let Some(next) = taken.next_if(|next| next.start == end) {
@@ -407,11 +419,11 @@ fn routes(text: &str) -> Vec<Piece> {
             return Vec::new(); // another way to write a header that may go on with a route
         }
         if let Some(start) = open.take() {
-            found.push(Piece { start, end: line, reading: None });
+            found.push(Piece { start, end: line, position: None });
         }
         open = (indent == 0 && rest.starts_with(HEADER)).then_some(at);
     }
-    let last = |start| Piece { start, end: text.len(), reading: None };
+    let last = |start| Piece { start, end: text.len(), position: None };
     found.extend(open.map(last));
     pace::long_step();
     if interpolate::is_interpolated(text) {
@@ -423,7 +435,10 @@ fn routes(text: &str) -> Vec<Piece> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controlplane::config::{self, Base, Loaded, overlay::Overlay};
+    use crate::{
+        controlplane::config::{self, Base, Loaded, overlay::Overlay},
+        policy::route::{Candidate, FieldSource, RouteQuery, RouteTable},
+    };
 
     const TOP: &str = "[admin]\naddress = \"127.0.0.1:1\"\n[[listener]]\nname = \"edge\"\n\
          address = \"127.0.0.1:8080\"\n[[upstream]]\nname = \"u\"\n\
@@ -439,7 +454,29 @@ mod tests {
     /// Everything that can be seen of a configuration.
     fn shown(loaded: &Loaded) -> String {
         let config = &loaded.config;
-        format!("{:?} {:?} {:?}", config.routes, config.upstreams, loaded.warnings)
+        let paths = ["/", "/a", "/aa", "/b", "/b/x", "/b/x/y", "/7", "/n/7", "/other", "/c/1"];
+        let found: Vec<_> = paths.map(|path| candidates(&config.table, path)).into();
+        format!("{:?} {:?} {:?} {found:?}", config.routes, config.upstreams, loaded.warnings)
+    }
+
+    /// The routes that take a path, in their order.
+    fn candidates(table: &RouteTable, path: &str) -> Vec<Candidate> {
+        struct Fields;
+        impl FieldSource for Fields {
+            fn values<'s>(&'s self, _: &[u8]) -> impl Iterator<Item = &'s [u8]> {
+                std::iter::once(&b"1"[..])
+            }
+        }
+        let (listener, path) = (ListenerIndex(0), path.as_bytes());
+        let host = b"c.test";
+        table.explain(&RouteQuery {
+            listener,
+            host,
+            path,
+            query: None,
+            method: b"GET",
+            fields: &Fields,
+        })
     }
 
     /// A text is read the same whatever was read before; `taken`: how many of its routes were not
@@ -448,7 +485,7 @@ mod tests {
         let kept = read(before, &Kept::default()).expect("valid").known.kept;
         let whole = format!("{TOP}{text}");
         let cut = Cut::new("x", &Source::new(0, std::path::Path::new(""), whole), &kept);
-        let found = cut.taken().count();
+        let found = cut.taken(&kept).count();
         assert_eq!(found, taken, "{text}");
         match (read(text, &kept), read(text, &Kept::default())) {
             (Ok(again), Ok(anew)) => {
@@ -489,6 +526,71 @@ mod tests {
         reads_alike(&all, &format!("[[route]]\nid = \"b\"\nupstream = \"u\"\n{A}{B}"), 2);
     }
 
+    /// Change after change, each on top of what is kept of the one before.
+    #[test]
+    fn a_row_of_changes_ends_where_one_reading_does() {
+        let route = |id: usize, kind: usize, priority: usize| {
+            let matching = match kind % 5 {
+                0 => format!("path = \"/{id}\""),
+                1 => format!("path_prefix = \"/{}\"", ["a", "b", "b/x"][id % 3]),
+                2 => format!("path = \"/{{x}}/{}\"\nhosts = [\"*.test\", \"c.test\"]", id % 9),
+                3 => format!("path_regex = \"^/{}\"\nmethods = [\"GET\"]", id % 9),
+                _ => format!("path = \"/b/{{*rest}}\"\nheaders = {{ x-{id} = \"~[0-9]\" }}"),
+            };
+            format!(
+                "[[route]]\nid = \"r{id}\"\n{matching}\npriority = {priority}\nupstream = \"u\"\n"
+            )
+        };
+        let mut routes: Vec<String> = (0..40).map(|id| route(id, id, id % 4)).collect();
+        let mut kept = read(&routes.concat(), &Kept::default()).expect("valid").known.kept;
+        let mut random = 5_usize;
+        let mut below = |bound: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % bound
+        };
+        for round in 0..60 {
+            let (at, id) = (below(routes.len()), 40 + round);
+            match below(4) {
+                0 => routes.insert(at, route(id, below(5), below(4))),
+                1 => routes[at] = route(id, below(5), below(4)),
+                2 => {
+                    let moved = routes.remove(at);
+                    routes.insert(below(routes.len()), moved);
+                }
+                _ => drop(routes.remove(at)),
+            }
+            let text = routes.concat();
+            let anew = read(&text, &Kept::default());
+            let again = read(&text, &kept);
+            match (again, anew) {
+                (Ok(again), Ok(anew)) => {
+                    assert_eq!(shown(&again), shown(&anew), "{text}");
+                    kept = again.known.kept;
+                }
+                (again, anew) => {
+                    assert_eq!(again.map(|_| ()), anew.map(|_| ()), "{text}");
+                    routes.remove(at.min(routes.len() - 1));
+                }
+            }
+        }
+    }
+
+    /// What it leads to is decided by the mode of its listeners too: no table is shared then.
+    #[test]
+    fn a_route_for_other_listeners_is_another_one() {
+        let tcp = "[[listener]]\nname = \"tcp\"\nmode = \"tcp\"\naddress = \"127.0.0.1:8081\"\n";
+        let of = |key: &str| {
+            format!("{tcp}{A}[[route]]\nid = \"n\"\n{key} = [\"n.test\"]\nupstream = \"u\"\n")
+        };
+        let first = read(&of("sni"), &Kept::default()).expect("valid");
+        let again = read(&of("hosts"), &first.known.kept).expect("valid");
+        let anew = read(&of("hosts"), &Kept::default()).expect("valid");
+        let asks = |loaded: &Loaded| {
+            [0, 1].map(|listener| loaded.config.table.asks_for_names(ListenerIndex(listener)))
+        };
+        assert_eq!((asks(&again), asks(&first)), (asks(&anew), [false, true]));
+    }
+
     #[test]
     fn headers_that_are_written_in_other_ways_are_seen() {
         let odd = format!("{A}[ route.query ]\nq = \"1\"\n{B}");
@@ -518,7 +620,7 @@ mod tests {
         let inner = kept.0.as_ref().expect("something");
         let readings: Vec<_> = inner.table.readings.iter().map(Arc::downgrade).collect();
         kept.clone().let_go();
-        assert!(readings.iter().all(|one| one.strong_count() == 2)); // its text, and its place among all
+        assert!(readings.iter().all(|one| one.strong_count() == 1));
         kept.let_go();
         assert!(readings.len() == 200 && readings.iter().all(|one| one.strong_count() == 0));
     }

@@ -10,6 +10,7 @@
 mod access;
 mod admin;
 mod balance;
+mod built;
 pub mod canonical;
 mod client_tls;
 mod cors;
@@ -21,6 +22,7 @@ mod files;
 mod guards;
 mod health_check;
 mod hedge;
+mod host_header;
 mod interpolate;
 mod kept;
 mod keys;
@@ -321,7 +323,7 @@ fn read_config(
     report: &Report,
 ) -> Option<Read> {
     let mut aside = Vec::new();
-    let added = beside(overlay, &trees, cuts, &mut aside, report);
+    let added = beside(overlay, &trees, cuts, before, &mut aside, report);
     let added = added.map(|source| {
         let cut = Cut::new(overlay.name(), &source, before);
         (source, cut)
@@ -364,7 +366,7 @@ fn read_config(
         listeners: listeners.complete()?.into_iter().map(|(listener, _)| listener).collect(),
         routes,
         upstreams: upstreams.complete()?,
-        table: Arc::clone(&table.table),
+        table: Arc::clone(&table.built.table),
         dns: dns?,
         rollouts,
         files: Vec::new(),
@@ -380,6 +382,7 @@ fn beside(
     overlay: &Overlay,
     trees: &[(&Source, Spanned<DeTable<'_>>)],
     cuts: &[Cut],
+    before: &Kept,
     aside: &mut Vec<(Kind, Box<str>)>,
     report: &Report,
 ) -> Option<Source> {
@@ -393,7 +396,7 @@ fn beside(
         }
     }
     for cut in cuts {
-        owned.extend(cut.names().map(|name| (Kind::Route, name.to_owned())));
+        owned.extend(cut.names(before).map(|name| (Kind::Route, name.to_owned())));
     }
     let is_aside = |kind: Kind, name: &str| owned.contains(&(kind, name.to_owned()));
     let text = overlay.to_toml(is_aside);

@@ -6,18 +6,18 @@ use std::{
 };
 
 use super::{
-    cors, endpoint,
+    built::Built,
+    cors,
     errors::{Place, Report},
-    hedge,
-    kept::{Cut, Fit, Kept, KeptTable, Matching, Reading},
+    hedge, host_header,
+    kept::{Cut, Fit, Kept, KeptTable, Matching, Reading, Taken},
     links::{self, Named},
     matching::Keys,
-    mirror, names, retry, split,
+    mirror, retry, split,
     table::Table,
     tcp,
     text::Source,
     upstream::UpstreamConfig,
-    value::Value,
 };
 use crate::{
     base::{
@@ -27,10 +27,10 @@ use crate::{
     policy::{
         key::RequestKey,
         overload::Importance,
-        route::{Conflict, PathSpec, TableBuilder, TargetRule},
+        route::{Conflict, PathSpec, RouteNumber, TableBuilder, TargetRule},
     },
     snapshot::{
-        HostHeader, Listener, Mode, RouteExtra,
+        Listener, Mode, RouteExtra,
         split::{Split, Sticky},
     },
 };
@@ -95,7 +95,9 @@ struct Reader<'a> {
     listeners: &'a Listeners,
     upstreams: &'a Named<UpstreamConfig>,
     cores: usize,
+    /// Of those that were read now, and the number it gave to each.
     builder: TableBuilder,
+    numbers: Vec<RouteNumber>,
     /// Those that the builder took, by the index it was told.
     routes: Vec<RouteConfig>,
     /// Where the header of each stands.
@@ -130,6 +132,7 @@ pub(super) fn read(
         upstreams,
         cores,
         builder,
+        numbers: Vec::new(),
         routes: Vec::with_capacity(known),
         starts: Vec::with_capacity(known),
         ids: HashMap::new(),
@@ -160,23 +163,24 @@ impl<'a> Reader<'a> {
     /// Reads the routes of one file, those that were read before in between.
     fn read_file(&mut self, root: &Table<'a>, cut: Option<(&'a Source, &'a Cut)>, report: &Report) {
         let (whole, cut) = cut.map_or((root.source, None), |(whole, cut)| (whole, Some(cut)));
-        let mut taken = cut.into_iter().flat_map(Cut::taken).peekable();
+        let before = self.before.kept;
+        let mut taken = cut.into_iter().flat_map(|cut| cut.taken(before)).peekable();
         for table in root.tables("route") {
             let here = table.source.in_file(table.start());
-            while let Some((start, reading)) = taken.next_if(|(start, _)| *start < here) {
-                self.take((whole, start), reading, report);
+            while let Some(route) = taken.next_if(|route| route.start < here) {
+                self.take(whole, &route, report);
             }
-            match taken.next_if(|(start, _)| *start == here) {
-                Some((start, reading)) => {
-                    self.take((whole, start), reading, report);
+            match taken.next_if(|route| route.start == here) {
+                Some(route) => {
+                    self.take(whole, &route, report);
                     // What is in it belongs to one of those that the parser does not see.
                     self.flawed |= !table.is_empty();
                 }
                 None => self.read_route(&table, cut, report),
             }
         }
-        for (start, reading) in taken {
-            self.take((whole, start), reading, report);
+        for route in taken {
+            self.take(whole, &route, report);
         }
     }
 
@@ -194,8 +198,9 @@ impl<'a> Reader<'a> {
 
     /// Takes a route as it was read before. Whatever does not go together with the rest any more is
     /// a flaw, and no message: the files are read again as a whole then.
-    fn take(&mut self, start: (&'a Source, usize), reading: &'a Arc<Reading>, report: &Report) {
-        if self.is_one_too_many(start, report) {
+    fn take(&mut self, whole: &'a Source, route: &Taken<'a>, report: &Report) {
+        let Taken { start, reading, position } = *route;
+        if self.is_one_too_many((whole, start), report) {
             return;
         }
         let id = reading.id.clone().unwrap_or_else(|| self.number());
@@ -206,7 +211,8 @@ impl<'a> Reader<'a> {
         };
         let extra = reading.extra.clone();
         self.routes.push(RouteConfig { id, upstream, extra, mode: reading.fit.mode });
-        self.starts.push(start);
+        self.starts.push((whole, start));
+        position.set(Some(self.readings.len() as u32));
         self.readings.push(Arc::clone(reading));
     }
 
@@ -274,7 +280,7 @@ impl<'a> Reader<'a> {
         };
         let split = split.ok().flatten();
         let mirror = mirror::read(table, self.upstreams);
-        let host_header = table.get("host_header").map(|value| host_header(&value));
+        let host_header = table.get("host_header").map(|value| host_header::read(&value));
         let timeout = table.duration_opt("timeout");
         let early_data = table.boolean("early_data");
         let importance = match table.choice("importance") {
@@ -343,7 +349,7 @@ impl<'a> Reader<'a> {
         // What depends on another table is read again each time.
         let is_clean = table.report.problem_count() == problems_before && !asks_for_others;
         if let Some(cut) = cut.filter(|_| is_clean) {
-            cut.keep(table.source.in_file(table.start()), &reading);
+            cut.keep(table.source.in_file(table.start()), self.readings.len());
         }
         self.readings.push(reading);
     }
@@ -368,6 +374,7 @@ impl<'a> Reader<'a> {
         let route = RouteIndex(self.routes.len() as u32);
         match self.builder.add(route, &spec) {
             Ok(target) => {
+                self.numbers.push(self.builder.last_number());
                 self.flawed |= !complete;
                 if !known || table.may_say_more() {
                     self.builder.set_aside();
@@ -543,26 +550,54 @@ impl<'a> Reader<'a> {
             .map(|(name, _, (listener, _))| (name.into(), listener.merge_slashes, listener.mode))
             .collect();
         self.flawed |= self.repeats_an_id();
-        let known = self.before.kept.table_of(&self.readings, &listeners);
-        if known.is_none() && !self.before.kept.is_empty() {
-            self.build_again();
-        }
-        let (table, conflicts) = match known {
-            Some((table, conflicts)) => (Some(table), conflicts),
-            None => (None, self.builder.conflicts().into()),
+        let built = match self.before.kept.table() {
+            Some(old) => self.build_again(old, &listeners),
+            None => Some(self.build()),
         };
-        self.report_conflicts(&conflicts, report);
+        let Some(built) = built else { return self.without_table() };
+        self.report_conflicts(&built.conflicts, report);
         if !report.is_incomplete() {
             self.report_unused(report);
         }
         if self.flawed || report.has_errors() {
-            let Self { routes, written, .. } = self;
-            return Routes { routes, written, table: None };
+            return self.without_table();
         }
-        let Self { routes, written, readings, builder, .. } = self;
-        let table = table.unwrap_or_else(|| Arc::new(builder.build()));
-        let table = Some(KeptTable { readings, listeners, table, conflicts });
-        Routes { routes, written, table }
+        let Self { routes, written, readings, .. } = self;
+        Routes { routes, written, table: Some(KeptTable { readings, listeners, built }) }
+    }
+
+    fn without_table(self) -> Routes {
+        let Self { routes, written, .. } = self;
+        Routes { routes, written, table: None }
+    }
+
+    /// Builds the table of routes all of which were read now.
+    fn build(&mut self) -> Arc<Built> {
+        let none = TableBuilder::new(0);
+        let builder = std::mem::replace(&mut self.builder, none);
+        Arc::new(Built::new(builder, std::mem::take(&mut self.numbers)))
+    }
+
+    /// Builds the table by the one that there was before; `None` if a route is flawed.
+    fn build_again(
+        &mut self,
+        old: &KeptTable,
+        listeners: &[(Box<str>, bool, Mode)],
+    ) -> Option<Arc<Built>> {
+        if self.flawed {
+            return None;
+        }
+        let same_listeners = old.listeners == listeners;
+        if same_listeners && old.is_of(&self.readings) {
+            return Some(Arc::clone(&old.built));
+        }
+        let listeners_of = |fit: &Fit| self.listeners_of(fit).unwrap_or_default();
+        let built = if same_listeners && !old.built.is_sparse() {
+            Built::again(old, &self.readings, listeners_of)
+        } else {
+            Built::anew(new_builder(self.listeners), &self.readings, listeners_of)
+        };
+        built.map(Arc::new)
     }
 
     /// Whether one of the routes that were taken has the id of another.
@@ -572,21 +607,6 @@ impl<'a> Reader<'a> {
         }
         let mut seen = HashSet::with_capacity(self.readings.len());
         self.readings.iter().filter_map(|one| one.id.as_ref()).any(|id| !seen.insert(id))
-    }
-
-    /// The builder has what was read now: gives it all routes, in their order.
-    fn build_again(&mut self) {
-        self.builder = new_builder(self.listeners);
-        if self.flawed {
-            return;
-        }
-        for (position, reading) in self.readings.iter().enumerate() {
-            pace::step();
-            let listeners = self.listeners_of(&reading.fit).unwrap_or_default();
-            let (route, matching) = (RouteIndex(position as u32), &reading.matching);
-            let spec = matching.spec(listeners);
-            self.flawed |= !self.builder.add_again(route, &spec, matching.groups);
-        }
     }
 
     fn report_conflicts(&self, conflicts: &[Conflict], report: &Report) {
@@ -636,61 +656,6 @@ impl<'a> Reader<'a> {
             };
             let message = format!("no route is for the listener \"{name}\": {does}");
             report.warning(place, "listener", message, "name it in the listeners of a route");
-        }
-    }
-}
-
-/// `"preserve"`, `"upstream"`, or a host with or without a port.
-fn host_header(value: &Value<'_>) -> Option<HostHeader> {
-    let text = value.text()?;
-    match &*text {
-        "preserve" => return Some(HostHeader::Preserve),
-        "upstream" => return Some(HostHeader::Upstream),
-        _ => {}
-    }
-    let shown = value.shown(&text);
-    if let Some(word) = names::nearest(&text, ["preserve", "upstream"]) {
-        value.error(format!("\"{shown}\" is not known here"), format!("did you mean \"{word}\"?"));
-        return None;
-    }
-    if !is_authority(&text) {
-        value.error(
-            format!("\"{shown}\" is not a host"),
-            "write \"preserve\", \"upstream\", or a host such as \"example.com\" or \"example.com:8080\"",
-        );
-        return None;
-    }
-    Some(HostHeader::Literal((*text).into()))
-}
-
-pub(super) fn is_authority(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let port_ok = port.is_none_or(|port| {
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0)
-    });
-    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let host_ok = match address {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => endpoint::is_name(host),
-    };
-    port_ok && host_ok
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_that_may_be_sent() {
-        for host in ["example.com", "example.com:8080", "[::1]", "[::1]:80", "127.0.0.1", "my_app"]
-        {
-            assert!(is_authority(host), "{host}");
-        }
-        for host in ["", "a b", "a:", "a:0", "a:99999", "http://a", "a/b", "a\r\nb", "::1", ":80"] {
-            assert!(!is_authority(host), "{host}");
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    builder::{GUARD_NONE, GuardKey, TableBuilder},
+    builder::TableBuilder,
     condition::{Check, Guard, MethodBits, Source, Want},
     error::{Problem, RouteError},
+    guards::{GUARD_NONE, GuardKey},
     host::HostPattern,
     pattern::{Pattern, Segment, Segments, Tail},
     regexes::{self, Purpose},
@@ -197,6 +198,7 @@ fn check_conditions(
     errors: &mut Vec<RouteError>,
 ) -> u32 {
     if spec.methods.is_empty() && spec.headers.is_empty() && spec.query.is_empty() {
+        builder.guards.hold(GUARD_NONE);
         return GUARD_NONE;
     }
     let methods = check_methods(builder, spec, errors);
@@ -206,7 +208,7 @@ fn check_conditions(
     conditions.sort_by(|(a, _), (b, _)| a.cmp(b));
     let (keys, mut checks): (Vec<_>, Vec<_>) = conditions.into_iter().unzip();
     let key = GuardKey { methods, checks: keys.into() };
-    builder.guard(key, || {
+    builder.guards.intern(key, &mut builder.regexes, || {
         checks.sort_by_key(|check| matches!(check.want, Want::Regex(_))); // quick ones first
         Guard { methods, checks: checks.into() }
     })

@@ -3,171 +3,135 @@
 use super::{
     builder::TableBuilder,
     captures::Span,
-    hash::{Index, Interner, NONE, hash},
-    rank::{RANK_LAST, Rank, RankKey, mirror_priority},
+    hash::{Index, NONE, hash},
+    interner::Interner,
+    layout::Layout,
+    rank::{RANK_LAST, Rank},
     regexes,
     table::{Entry, Exact, ListenerSet, Node, RegexEdge, RegexNode, RouteTable, Scope, Search},
-    tree::{SPACE_ANY, SPACE_EXACT, SPACES, Tree},
+    tree::{By, LeafKind, SPACE_ANY, SPACE_EXACT, SPACES, Tree},
 };
+use crate::base::pace;
 
 /// Compiles all that was added.
-pub(super) fn compile(builder: TableBuilder) -> RouteTable {
-    let ranked = rank_entries(&builder);
-    let (entries, leaves) = lay_out_entries(&builder, &ranked);
-    let TableBuilder { merges, sets, regexes, guards, methods, tree, .. } = builder;
-    let regexes = regexes.into_list();
+pub(super) fn compile(layout: &Layout<'_>) -> RouteTable {
+    let builder = layout.builder;
+    let tree = &builder.tree;
+    let entries = copy_entries(layout);
+    let (regexes, regex_places) = builder.regexes.list();
     let mut flattener = Flattener {
-        tree: &tree,
-        regexes: &regexes,
+        layout,
+        tree,
+        regex_places: &regex_places,
         entries: &entries,
-        leaves: &leaves,
         labels: Interner::default(),
         label_starts: Vec::new(),
-        label_bytes: 0,
-        nodes: Vec::new(),
+        label_texts: Vec::new(),
+        nodes: Vec::with_capacity(tree.nodes.len()),
         regex_nodes: Vec::new(),
         literal_nodes: Vec::new(),
         regex_edges: Vec::new(),
         searches: Vec::new(),
     };
-    let mut scopes = make_scopes(&tree, &ranked);
-    for (number, scope) in tree.scopes.iter().enumerate() {
-        if scope.root != NONE {
-            scopes[number].root = flattener.flatten(scope.root, NONE, (0, 0));
+    let (mut scopes, host_names) = make_scopes(layout);
+    for number in tree.scope_keys.numbers() {
+        let root = tree.scopes[number as usize].root;
+        if root != NONE {
+            scopes[number as usize].root = flattener.flatten(root, NONE, (0, 0));
         }
     }
-    let Flattener { labels, nodes, regex_nodes, literal_nodes, regex_edges, searches, .. } =
+    let Flattener { label_texts, nodes, regex_nodes, literal_nodes, regex_edges, searches, .. } =
         flattener;
-    let sets_of_listener = make_sets(merges.len(), &sets, &scopes);
-    let spaces_and_names = scopes.iter().enumerate().map(|(number, scope)| {
-        (hash(scope.space, tree.scope_keys.get(number as u32)), number as u32)
-    });
-    let host_index = Index::build(spaces_and_names);
-    let exact_count = tree.exact_leaves.len() as u32;
-    let exact_hashes = (0..exact_count)
-        .map(|key| (hash(tree.exact_keys.seed(key), tree.exact_keys.get(key)), key));
-    let exact_index = Index::build(exact_hashes);
-    let exact_scopes: Vec<u32> = (0..exact_count).map(|key| tree.exact_keys.seed(key)).collect();
-    let (host_names, _) = tree.scope_keys.into_keys();
-    let (exact_paths, spans) = tree.exact_keys.into_keys();
-    let exacts = spans
-        .zip(exact_scopes)
-        .zip(&tree.exact_leaves)
-        .map(|((path, scope), leaf)| Exact { scope, path, entries: leaves[*leaf as usize] })
-        .collect();
+    let sets_of_listener = make_sets(builder, &scopes);
+    let hosts: Vec<(u64, u32)> =
+        tree.scope_keys.numbers().map(|number| (tree.scope_keys.hash(number), number)).collect();
+    let (exacts, exact_paths, exact_index) = copy_exacts(layout);
     RouteTable {
         sets_of_listener,
-        host_index,
+        host_index: Index::build(hosts.into_iter()),
         host_names,
-        scopes: scopes.into(),
+        scopes,
         exact_index,
         exact_paths,
         exacts,
         node_index: Index::build(literal_nodes.into_iter()),
-        labels: labels.into_keys().0,
+        labels: label_texts.into(),
         nodes: nodes.into(),
         regex_nodes: regex_nodes.into(),
         regex_edges: regex_edges.into(),
         searches: searches.into(),
         entries,
-        guards: guards.into(),
+        guards: builder.guards.list(),
         regexes,
-        methods: methods.into(),
+        methods: builder.methods.clone().into(),
     }
 }
 
-/// The numbers of all entries of the tree, the first candidate first.
-pub(super) fn rank_entries(builder: &TableBuilder) -> Vec<u32> {
-    let places = shape_places(&builder.shapes);
-    let mut keyed: Vec<(RankKey, u32)> = (0..builder.tree.entries.len() as u32)
-        .map(|number| (rank_key(builder, &places, number), number))
-        .collect();
-    keyed.sort_unstable();
-    keyed.into_iter().map(|(_, number)| number).collect()
-}
-
-/// The place of each shape among all shapes.
-fn shape_places(shapes: &Interner) -> Vec<u32> {
-    let mut sorted: Vec<u32> = (0..shapes.len() as u32).collect();
-    sorted.sort_unstable_by_key(|shape| shapes.get(*shape));
-    let mut places = vec![0; sorted.len().max(1)]; // regexes have no shape: 0
-    for (place, shape) in sorted.into_iter().enumerate() {
-        places[shape as usize] = place as u32;
-    }
-    places
-}
-
-fn rank_key(builder: &TableBuilder, shape_places: &[u32], number: u32) -> RankKey {
-    let entry = &builder.tree.entries[number as usize];
-    let route = &builder.routes[entry.route as usize];
-    RankKey {
-        priority: mirror_priority(route.priority),
-        host: builder.tree.scopes[entry.scope as usize].host,
-        class: entry.class,
-        shape: shape_places[entry.shape as usize],
-        conditions: u32::MAX - route.conditions,
-        order: entry.route,
-    }
-}
-
-/// Puts the entries of each leaf together, by rank; also says where each leaf begins.
-fn lay_out_entries(builder: &TableBuilder, ranked: &[u32]) -> (Box<[Entry]>, Vec<u32>) {
-    let tree = &builder.tree;
-    let mut sizes = vec![0_u32; tree.leaves.len()];
-    for entry in &tree.entries {
-        sizes[entry.leaf as usize] += 1;
-    }
-    let mut starts = Vec::with_capacity(sizes.len());
-    let mut total = 0;
-    for size in &sizes {
-        starts.push(total);
-        total += size;
-    }
-    let mut next = starts.clone();
-    let mut places = vec![(0, 0); ranked.len()];
-    for (rank, number) in ranked.iter().enumerate() {
-        let slot = &mut next[tree.entries[*number as usize].leaf as usize];
-        places[*slot as usize] = (rank as Rank, *number);
-        *slot += 1;
-    }
-    let entries = places.iter().enumerate().map(|(place, (rank, number))| {
+/// The entries of all leaves, those of each together, by rank.
+fn copy_entries(layout: &Layout<'_>) -> Box<[Entry]> {
+    let TableBuilder { tree, routes, .. } = layout.builder;
+    let items = layout.entries.items();
+    let leaf_of = |number: u32| tree.entries[number as usize].leaf;
+    let entries = items.iter().enumerate().map(|(place, number)| {
+        pace::step();
         let entry = &tree.entries[*number as usize];
-        let route = &builder.routes[entry.route as usize];
-        let leaf = entry.leaf as usize;
+        let route = &routes[entry.route as usize];
+        let next = items.get(place + 1);
         Entry {
-            rank: *rank,
+            rank: layout.ranks[*number as usize],
             route: route.index,
             guard: route.guard,
-            last: place as u32 + 1 == starts[leaf] + sizes[leaf],
+            last: next.is_none_or(|next| leaf_of(*next) != entry.leaf),
             rest: entry.rest,
             groups: route.groups,
         }
     });
-    (entries.collect(), starts)
+    entries.collect()
 }
 
-fn make_scopes(tree: &Tree, ranked: &[u32]) -> Vec<Scope> {
-    let mut start = 0;
-    let mut scopes: Vec<Scope> = (0..tree.scopes.len() as u32)
-        .map(|number| {
-            let end = start + tree.scope_keys.get(number).len() as u32;
-            let name = (std::mem::replace(&mut start, end), end);
-            let space = tree.scope_keys.seed(number);
-            Scope { space, name, root: NONE, rank_min: RANK_LAST, exacts: false }
-        })
-        .collect();
-    for (rank, number) in ranked.iter().enumerate() {
+/// The scopes by their number in the tree, and the names of their hosts.
+fn make_scopes(layout: &Layout<'_>) -> (Box<[Scope]>, Box<[u8]>) {
+    let tree = &layout.builder.tree;
+    let keys = &tree.scope_keys;
+    let mut names = Vec::new();
+    let none = Scope { space: 0, name: (0, 0), root: NONE, rank_min: RANK_LAST, exacts: false };
+    let mut scopes = vec![none; keys.bound()];
+    for number in keys.numbers() {
+        let start = names.len() as u32;
+        names.extend_from_slice(keys.get(number));
+        let (space, name) = (keys.seed(number), (start, names.len() as u32));
+        scopes[number as usize] = Scope { space, name, ..none };
+    }
+    for (rank, number) in layout.ranked.iter().enumerate() {
         let scope = &mut scopes[tree.entries[*number as usize].scope as usize];
         scope.rank_min = scope.rank_min.min(rank as Rank);
     }
-    for exact in 0..tree.exact_leaves.len() as u32 {
+    for exact in tree.exact_keys.numbers() {
         scopes[tree.exact_keys.seed(exact) as usize].exacts = true;
     }
-    scopes
+    (scopes.into(), names.into())
 }
 
-fn make_sets(listeners: usize, sets: &[Box<[u16]>], scopes: &[Scope]) -> Box<[Box<[ListenerSet]>]> {
-    let mut described: Vec<ListenerSet> = (0..sets.len() as u32)
+/// The paths without parameters, their texts, and the way to them.
+fn copy_exacts(layout: &Layout<'_>) -> (Box<[Exact]>, Box<[u8]>, Index) {
+    let tree = &layout.builder.tree;
+    let keys = &tree.exact_keys;
+    let (mut paths, mut hashes) = (Vec::new(), Vec::with_capacity(keys.len()));
+    let exacts = keys.numbers().enumerate().map(|(place, number)| {
+        pace::step();
+        let start = paths.len() as u32;
+        paths.extend_from_slice(keys.get(number));
+        hashes.push((keys.hash(number), place as u32));
+        let entries = layout.entries.start(tree.exact_leaves[number as usize]);
+        Exact { scope: keys.seed(number), path: (start, paths.len() as u32), entries }
+    });
+    let exacts = exacts.collect();
+    pace::long_step();
+    (exacts, paths.into(), Index::build(hashes.into_iter()))
+}
+
+fn make_sets(builder: &TableBuilder, scopes: &[Scope]) -> Box<[Box<[ListenerSet]>]> {
+    let mut described: Vec<ListenerSet> = (0..builder.sets.bound() as u32)
         .map(|number| ListenerSet {
             number,
             rank_min: RANK_LAST,
@@ -176,22 +140,23 @@ fn make_sets(listeners: usize, sets: &[Box<[u16]>], scopes: &[Scope]) -> Box<[Bo
             any: NONE,
         })
         .collect();
-    for (number, scope) in scopes.iter().enumerate() {
+    for number in builder.tree.scope_keys.numbers() {
+        let scope = &scopes[number as usize];
         let set = &mut described[(scope.space / SPACES) as usize];
         set.rank_min = set.rank_min.min(scope.rank_min);
         match scope.space % SPACES {
             SPACE_EXACT => set.exact_hosts = true,
-            SPACE_ANY => set.any = number as u32,
+            SPACE_ANY => set.any = number,
             _ => {
                 let bytes = (scope.name.1 - scope.name.0) as u16; // at most 253
                 set.wildcard_bytes_max = set.wildcard_bytes_max.max(bytes);
             }
         }
     }
-    let mut of_listener = vec![Vec::new(); listeners];
-    for (set, members) in described.iter().zip(sets).filter(|(set, _)| set.rank_min < RANK_LAST) {
-        for listener in members {
-            of_listener[usize::from(*listener)].push(*set);
+    let mut of_listener = vec![Vec::new(); builder.merges.len()];
+    for set in described.iter().filter(|set| set.rank_min < RANK_LAST) {
+        for listener in builder.listeners(set.number) {
+            of_listener[usize::from(listener)].push(*set);
         }
     }
     for sets in &mut of_listener {
@@ -202,14 +167,15 @@ fn make_sets(listeners: usize, sets: &[Box<[u16]>], scopes: &[Scope]) -> Box<[Bo
 
 /// Copies the tree into flat nodes, and joins segments between which nothing branches.
 struct Flattener<'t> {
+    layout: &'t Layout<'t>,
     tree: &'t Tree,
-    regexes: &'t [std::sync::Arc<regex::bytes::Regex>],
+    /// By number in the tree.
+    regex_places: &'t [u32],
     entries: &'t [Entry],
-    leaves: &'t [u32],
     /// Equal labels are kept once.
     labels: Interner,
     label_starts: Vec<u32>,
-    label_bytes: u32,
+    label_texts: Vec<u8>,
     nodes: Vec<Node>,
     regex_nodes: Vec<RegexNode>,
     /// The nodes behind literals, by hash of parent and first segment.
@@ -221,14 +187,15 @@ struct Flattener<'t> {
 impl Flattener<'_> {
     /// Copies a node and all below it; `label` is its place in the labels. Yields its number.
     fn flatten(&mut self, from: u32, parent: u32, label: (u32, u16)) -> u32 {
+        pace::step();
         let number = self.nodes.len() as u32;
         let source = &self.tree.nodes[from as usize];
         let (end, tail) = (self.leaf(source.end), self.leaf(source.tail));
-        let searches = self.copy_searches(source.searches);
+        let searches = self.copy_searches(from);
         self.nodes.push(Node {
             label: label.0,
             label_bytes: label.1,
-            literals: source.literals != NONE,
+            literals: false,
             parent,
             rank_min: RANK_LAST,
             any: NONE,
@@ -240,40 +207,45 @@ impl Flattener<'_> {
         for search in searches.0..searches.1 {
             rank_min = rank_min.min(self.rank(self.searches[search as usize].entries));
         }
-        let mut at = source.literals;
-        while at != NONE {
-            let child = self.flatten_literal(at, number);
-            rank_min = rank_min.min(self.nodes[child as usize].rank_min);
-            at = self.tree.literal_edges[at as usize].next;
+        let (mut any, mut literals, mut edges) = (NONE, false, Vec::new());
+        let layout = self.layout;
+        for child in layout.children.of(from) {
+            let copy = match self.tree.nodes[*child as usize].by {
+                By::Literal(key) => {
+                    literals = true;
+                    self.flatten_literal(key, *child, number)
+                }
+                By::Regex(regex) => {
+                    let child = self.flatten(*child, number, (0, 0));
+                    edges.push(RegexEdge { regex: self.regex_places[regex as usize], child });
+                    child
+                }
+                By::Any | By::Root(_) => {
+                    any = self.flatten(*child, number, (0, 0));
+                    any
+                }
+            };
+            rank_min = rank_min.min(self.nodes[copy as usize].rank_min);
         }
-        let edges = self.flatten_regexes(source.regexes, number);
-        for edge in edges.0..edges.1 {
-            let child = self.regex_edges[edge as usize].child;
-            rank_min = rank_min.min(self.nodes[child as usize].rank_min);
-        }
-        let mut any = NONE;
-        if source.any != NONE {
-            any = self.flatten(source.any, number, (0, 0));
-            rank_min = rank_min.min(self.nodes[any as usize].rank_min);
-        }
+        let edges = self.keep_edges(edges);
         let mut regexes = NONE;
-        if source.regexes != NONE || source.searches != NONE {
+        if edges.0 < edges.1 || searches.0 < searches.1 {
             regexes = self.regex_nodes.len() as u32;
             self.regex_nodes.push(RegexNode { edges, searches });
         }
         let node = &mut self.nodes[number as usize];
-        (node.any, node.regexes, node.rank_min) = (any, regexes, rank_min);
+        (node.any, node.literals, node.regexes, node.rank_min) = (any, literals, regexes, rank_min);
         number
     }
 
-    fn flatten_literal(&mut self, edge: u32, parent: u32) -> u32 {
-        let first = self.tree.literal_keys.get(edge);
+    fn flatten_literal(&mut self, key: u32, child: u32, parent: u32) -> u32 {
+        let (tree, mut child) = (self.tree, child);
+        let first = tree.literal_keys.get(key);
         let mut label = first.to_vec();
-        let mut child = self.tree.literal_edges[edge as usize].child;
-        while let Some(next) = self.only_way_on(child) {
+        while let Some((next, key)) = self.only_way_on(child) {
             label.push(b'/');
-            label.extend_from_slice(self.tree.literal_keys.get(next));
-            child = self.tree.literal_edges[next as usize].child;
+            label.extend_from_slice(tree.literal_keys.get(key));
+            child = next;
         }
         let place = self.label(&label);
         let node = self.flatten(child, parent, place);
@@ -281,44 +253,33 @@ impl Flattener<'_> {
         node
     }
 
-    /// The only literal edge of a node at which nothing else begins or ends.
-    fn only_way_on(&self, node: u32) -> Option<u32> {
-        let node = &self.tree.nodes[node as usize];
-        let others = [node.any, node.regexes, node.end, node.tail, node.searches];
-        if node.literals == NONE || others.iter().any(|link| *link != NONE) {
-            return None;
+    /// The only child of a node at which nothing else begins or ends, if a literal leads there.
+    fn only_way_on(&self, node: u32) -> Option<(u32, u32)> {
+        let leads_on = self.tree.nodes[node as usize].leads_on();
+        let child = *self.layout.children.of(node).first().filter(|_| leads_on)?;
+        match self.tree.nodes[child as usize].by {
+            By::Literal(key) => Some((child, key)),
+            By::Regex(_) | By::Any | By::Root(_) => None,
         }
-        let single = self.tree.literal_edges[node.literals as usize].next == NONE;
-        single.then_some(node.literals)
     }
 
-    fn flatten_regexes(&mut self, first: u32, parent: u32) -> Span {
-        let mut edges = Vec::new();
-        let mut at = first;
-        while at != NONE {
-            let edge = &self.tree.regex_edges[at as usize];
-            edges.push(RegexEdge {
-                regex: edge.regex,
-                child: self.flatten(edge.child, parent, (0, 0)),
-            });
-            at = edge.next;
-        }
+    fn keep_edges(&mut self, mut edges: Vec<RegexEdge>) -> Span {
         let start = self.regex_edges.len() as u32;
         edges.sort_by_key(|edge| self.nodes[edge.child as usize].rank_min);
         self.regex_edges.append(&mut edges);
         (start, self.regex_edges.len() as u32)
     }
 
-    fn copy_searches(&mut self, first: u32) -> Span {
-        let start = self.searches.len();
-        let mut at = first;
-        while at != NONE {
-            let search = &self.tree.searches[at as usize];
-            let text = self.regexes[search.regex as usize].as_str();
+    fn copy_searches(&mut self, node: u32) -> Span {
+        let (layout, start) = (self.layout, self.searches.len());
+        for leaf in layout.searches.of(node) {
+            let LeafKind::Search { regex, .. } = self.tree.leaves[*leaf as usize].kind else {
+                continue;
+            };
+            let text = layout.builder.regexes.get(regex).as_str();
             let (prefix, prefix_bytes) = self.label(&regexes::required_prefix(text));
-            let entries = self.leaf(search.leaf);
-            self.searches.push(Search { regex: search.regex, prefix, prefix_bytes, entries });
-            at = search.next;
+            let regex = self.regex_places[regex as usize];
+            self.searches.push(Search { regex, prefix, prefix_bytes, entries: self.leaf(*leaf) });
         }
         let entries = self.entries;
         self.searches[start..].sort_by_key(|search| entries[search.entries as usize].rank);
@@ -329,14 +290,14 @@ impl Flattener<'_> {
     fn label(&mut self, bytes: &[u8]) -> (u32, u16) {
         let (key, new) = self.labels.intern(0, bytes);
         if new {
-            self.label_starts.push(self.label_bytes);
-            self.label_bytes += bytes.len() as u32;
+            self.label_starts.push(self.label_texts.len() as u32);
+            self.label_texts.extend_from_slice(bytes);
         }
         (self.label_starts[key as usize], bytes.len() as u16)
     }
 
     fn leaf(&self, leaf: u32) -> u32 {
-        if leaf == NONE { NONE } else { self.leaves[leaf as usize] }
+        if leaf == NONE { NONE } else { self.layout.entries.start(leaf) }
     }
 
     fn rank(&self, entries: u32) -> Rank {

@@ -9,13 +9,13 @@ use super::request::{FieldSource, RouteQuery};
 /// Methods as bits: those of a route, or the one of a request. Which bit is which, the table knows.
 pub(super) type MethodBits = u64;
 
-/// The conditions of one or many routes (equal ones are kept once).
-#[derive(Debug)]
+/// The conditions of one or many routes (equal ones are kept once). Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Guard {
     /// 0 for all.
     pub(super) methods: MethodBits,
     /// Quick ones first.
-    pub(super) checks: Box<[Check]>,
+    pub(super) checks: Arc<[Check]>,
 }
 
 /// One condition on a field or query key.
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(&*words(literal("b")), "header x is \"a\", must be \"b\"");
         let missing = check(Source::Query, "q", Want::Present).failure(&query(&fields, None));
         assert_eq!(&*missing, "query key q is missing, must be present");
-        let guard = Guard { methods: 0b11, checks: Box::new([]) };
+        let guard = Guard { methods: 0b11, checks: Arc::new([]) };
         let names: Vec<Box<[u8]>> = vec![b"POST".as_slice().into(), b"PUT".as_slice().into()];
         assert_eq!(
             guard.failure(&query(&fields, None), 0, &names).as_deref(),

@@ -3,17 +3,19 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    builder::{BuiltRoute, TableBuilder},
+    affected,
+    builder::{BuiltRoute, RouteNumber, TableBuilder},
     check::{NAME_END, PRESENT},
-    compile::rank_entries,
     hash::NONE,
+    layout::Layout,
     pattern::Tail,
-    rank::{PathClass, Rank},
-    tree::{By, Leaf, SPACE_ANY, SPACE_WILDCARD, SPACES, TreeNode},
+    rank::PathClass,
+    tree::{By, LeafKind, SPACE_ANY, SPACE_WILDCARD, SPACES, Tree, TreeNode},
 };
 use crate::base::{
     ids::RouteIndex,
     limits::{SHADOW_ENTRIES_MAX, SHADOW_NODES_MAX, SHADOW_SETS_MAX},
+    pace,
 };
 
 /// Two routes that get in each other's way.
@@ -36,12 +38,33 @@ pub enum Conflict {
 }
 
 /// All conflicts, in the order of the routes that lose.
-pub(super) fn find(builder: &TableBuilder) -> Vec<Conflict> {
-    let alike = find_alike(builder);
-    let shadows = Shadows::new(builder);
+pub(super) fn find(layout: &Layout<'_>) -> Vec<Conflict> {
+    among(layout, layout.builder.routes.iter().map(|(number, _)| number as u32))
+}
+
+/// The same where `new` routes were added, and some removed, since `shadowed` ones were those that
+/// never match, and none was the same as another.
+pub(super) fn find_again(
+    layout: &Layout<'_>,
+    new: &[RouteNumber],
+    shadowed: &[RouteNumber],
+) -> Vec<Conflict> {
+    match affected::routes(layout, new) {
+        Some(routes) => among(layout, routes.chain(shadowed.iter().map(|route| route.0))),
+        None => find(layout),
+    }
+}
+
+/// The conflicts that some routes lose, or those that are alike.
+fn among(layout: &Layout<'_>, routes: impl Iterator<Item = u32>) -> Vec<Conflict> {
+    let builder = layout.builder;
+    let routes = all_alike(builder, routes);
+    let alike = find_alike(builder, &routes);
+    let shadows = Shadows::new(layout);
     let mut conflicts = Vec::new();
-    for (number, route) in builder.routes.iter().enumerate().filter(|(_, route)| !route.set_aside) {
-        if let Some(first) = alike.get(&(number as u32)) {
+    for (number, route) in routes {
+        pace::step();
+        if let Some(first) = alike.get(&number) {
             let first = builder.routes[*first as usize].index;
             conflicts.push(Conflict::Same { first, second: route.index });
         } else if let Some(by) = shadows.of(route) {
@@ -52,45 +75,50 @@ pub(super) fn find(builder: &TableBuilder) -> Vec<Conflict> {
     conflicts
 }
 
+/// Some routes and those with the same hosts and path, in their order. Not those that are set aside.
+fn all_alike(builder: &TableBuilder, routes: impl Iterator<Item = u32>) -> Vec<(u32, &BuiltRoute)> {
+    let mut asked = vec![false; builder.likeness.bound()];
+    for number in routes {
+        asked[builder.routes[number as usize].alike as usize] = true;
+    }
+    let all = builder.routes.iter().map(|(number, route)| (number as u32, route));
+    let mut found: Vec<(u32, &BuiltRoute)> =
+        all.filter(|(_, route)| asked[route.alike as usize] && !route.set_aside).collect();
+    found.sort_unstable_by_key(|(_, route)| route.index.0);
+    found
+}
+
 /// From each route to the first that is like it on a listener they share.
-fn find_alike(builder: &TableBuilder) -> HashMap<u32, u32> {
+fn find_alike(builder: &TableBuilder, routes: &[(u32, &BuiltRoute)]) -> HashMap<u32, u32> {
     let mut firsts: HashMap<(u32, u32, i64), Vec<(u32, u32)>> = HashMap::new();
     let mut alike = HashMap::new();
-    for (number, route) in builder.routes.iter().enumerate().filter(|(_, route)| !route.set_aside) {
+    for (number, route) in routes {
         let group = firsts.entry((route.alike, route.guard, route.priority)).or_default();
-        let set = &builder.sets[route.set as usize];
         let shares = |other: u32| {
-            other == route.set || builder.sets[other as usize].iter().any(|one| contains(set, *one))
+            let mut others = builder.listeners(other);
+            other == route.set || others.any(|one| builder.listeners(route.set).any(|l| l == one))
         };
         if let Some((_, first)) = group.iter().find(|(other, _)| shares(*other)) {
-            alike.insert(number as u32, *first);
+            alike.insert(*number, *first);
         } else {
-            group.push((route.set, number as u32)); // one for each set without a listener in common
+            group.push((route.set, *number)); // one for each set without a listener in common
         }
     }
     alike
 }
 
-/// Whether a sorted list has `one`.
-fn contains(list: &[u16], one: u16) -> bool {
-    list.binary_search(&one).is_ok()
-}
-
 /// Finds routes that never match, entry by entry: an entry is covered if an earlier one matches
 /// every request that it matches.
 struct Shadows<'b> {
+    layout: &'b Layout<'b>,
     builder: &'b TableBuilder,
-    /// By entry.
-    ranks: Vec<Rank>,
-    /// The entries of each leaf, by rank.
-    leaves: Vec<Vec<u32>>,
     /// The sets that hold all listeners of each set.
     supersets: Vec<Vec<u32>>,
 }
 
 /// What one step of a pattern takes.
 #[derive(Clone, Copy)]
-enum Step<'b> {
+pub(super) enum Step<'b> {
     Literal(&'b [u8]),
     Regex(u32),
     Any,
@@ -104,24 +132,19 @@ struct Covered<'b> {
 }
 
 impl<'b> Shadows<'b> {
-    fn new(builder: &'b TableBuilder) -> Self {
-        let ranked = rank_entries(builder);
-        let mut ranks = vec![0; ranked.len()];
-        let mut leaves = vec![Vec::new(); builder.tree.leaves.len()];
-        for (rank, entry) in ranked.iter().enumerate() {
-            ranks[*entry as usize] = rank as Rank;
-            leaves[builder.tree.entries[*entry as usize].leaf as usize].push(*entry);
-        }
-        Self { builder, ranks, leaves, supersets: supersets(&builder.sets) }
+    fn new(layout: &'b Layout<'b>) -> Self {
+        let builder = layout.builder;
+        Self { layout, builder, supersets: supersets(builder) }
     }
 
     /// A route that takes requests of `route`, if all are taken.
     fn of(&self, route: &BuiltRoute) -> Option<u32> {
-        let (first, last) = route.entries;
         let mut by = None;
-        for entry in first..last {
+        let mut entry = route.entries;
+        while entry != NONE {
             let coverer = self.coverer(entry)?;
             by = by.or(Some(coverer));
+            entry = self.builder.tree.entries[entry as usize].next;
         }
         by
     }
@@ -135,26 +158,7 @@ impl<'b> Shadows<'b> {
     fn describe(&self, entry: u32) -> Covered<'b> {
         let tree = &self.builder.tree;
         let source = &tree.entries[entry as usize];
-        let leaf = tree.leaves[source.leaf as usize];
-        let mut steps = Vec::new();
-        if let Leaf::Exact(key) = leaf {
-            let segments = tree.exact_keys.get(key).split(|byte| *byte == b'/').skip(1);
-            steps.extend(segments.map(Step::Literal));
-        }
-        if let Leaf::End(node) | Leaf::Tail(node) = leaf {
-            let mut node = node;
-            while node != NONE {
-                let TreeNode { parent, by, .. } = tree.nodes[node as usize];
-                match by {
-                    By::Root => {}
-                    By::Literal(key) => steps.push(Step::Literal(tree.literal_keys.get(key))),
-                    By::Regex(regex) => steps.push(Step::Regex(regex)),
-                    By::Any => steps.push(Step::Any),
-                }
-                node = parent;
-            }
-            steps.reverse();
-        }
+        let steps = steps(tree, tree.leaves[source.leaf as usize].kind);
         let tail = match source.class {
             PathClass::Exact | PathClass::Parameters => Tail::End,
             PathClass::Regex => Tail::Rest, // it matches below the root
@@ -188,13 +192,10 @@ impl<'b> Shadows<'b> {
         let tree = &self.builder.tree;
         let source = &tree.entries[covered.entry as usize];
         let same = source.scope == scope;
-        let leaf = match tree.leaves[source.leaf as usize] {
-            Leaf::Exact(key) => {
-                let key = tree.exact_keys.find(scope, tree.exact_keys.get(key));
-                key.map(|key| tree.exact_leaves[key as usize])
-            }
-            Leaf::Search => same.then_some(source.leaf),
-            Leaf::End(_) | Leaf::Tail(_) => None, // the walk comes by
+        let leaf = match tree.leaves[source.leaf as usize].kind {
+            LeafKind::Exact(key) => tree.find_exact(scope, tree.exact_keys.get(key)),
+            LeafKind::Search { .. } => same.then_some(source.leaf),
+            LeafKind::End(_) | LeafKind::Tail(_) => None, // the walk comes by
         };
         let root = tree.scopes[scope as usize].root;
         let in_leaf = leaf.and_then(|leaf| self.coverer_of(leaf, covered, true));
@@ -232,18 +233,17 @@ impl<'b> Shadows<'b> {
             children.extend(tree.find_literal(number, segment));
         }
         if !matches!(step, Step::Literal(segment) if segment.is_empty()) {
-            let mut at = node.regexes;
-            while at != NONE && children.len() < SHADOW_NODES_MAX {
-                let edge = &tree.regex_edges[at as usize];
+            for child in self.layout.children.of(number) {
+                let By::Regex(regex) = tree.nodes[*child as usize].by else { continue };
+                if children.len() >= SHADOW_NODES_MAX {
+                    break;
+                }
                 let takes = match step {
-                    Step::Literal(segment) => {
-                        self.builder.regexes.get(edge.regex).is_match(segment)
-                    }
-                    Step::Regex(regex) => *regex == edge.regex,
+                    Step::Literal(segment) => self.builder.regexes.get(regex).is_match(segment),
+                    Step::Regex(other) => *other == regex,
                     Step::Any => false,
                 };
-                children.extend(takes.then_some(edge.child));
-                at = edge.next;
+                children.extend(takes.then_some(*child));
             }
             children.extend((node.any != NONE).then_some(node.any));
         }
@@ -255,10 +255,10 @@ impl<'b> Shadows<'b> {
         let (tree, routes) = (&self.builder.tree, &self.builder.routes);
         let entry = &tree.entries[covered.entry as usize];
         let guard = routes[entry.route as usize].guard;
-        let earlier = self.leaves[leaf as usize]
-            .iter()
-            .take(SHADOW_ENTRIES_MAX)
-            .take_while(|other| self.ranks[**other as usize] < self.ranks[covered.entry as usize]);
+        let ranks = &self.layout.ranks;
+        let earlier = self.layout.entries.of(leaf).iter().take(SHADOW_ENTRIES_MAX);
+        let earlier =
+            earlier.take_while(|other| ranks[**other as usize] < ranks[covered.entry as usize]);
         for other in earlier {
             let other = &tree.entries[*other as usize];
             let takes = goes_on || !other.rest;
@@ -275,8 +275,8 @@ impl<'b> Shadows<'b> {
 
     /// Whether all requests that pass the guard `strict` pass `loose`.
     fn asks_no_more(&self, loose: u32, strict: u32) -> bool {
-        let keys = &self.builder.guard_keys;
-        let (loose, strict) = (&keys[loose as usize], &keys[strict as usize]);
+        let guards = &self.builder.guards;
+        let (loose, strict) = (guards.key(loose), guards.key(strict));
         let methods =
             loose.methods == 0 || (strict.methods != 0 && strict.methods & !loose.methods == 0);
         methods && loose.checks.iter().all(|check| asks_as_much(&strict.checks, check))
@@ -291,18 +291,46 @@ fn asks_as_much(strict: &[Box<[u8]>], loose: &[u8]) -> bool {
         })
 }
 
+/// What a path takes, step by step.
+pub(super) fn steps(tree: &Tree, leaf: LeafKind) -> Vec<Step<'_>> {
+    let mut node = match leaf {
+        LeafKind::Exact(key) => {
+            let segments = tree.exact_keys.get(key).split(|byte| *byte == b'/').skip(1);
+            return segments.map(Step::Literal).collect();
+        }
+        LeafKind::Search { .. } => return Vec::new(),
+        LeafKind::End(node) | LeafKind::Tail(node) => node,
+    };
+    let mut steps = Vec::new();
+    while node != NONE {
+        let TreeNode { parent, by, .. } = tree.nodes[node as usize];
+        match by {
+            By::Root(_) => {}
+            By::Literal(key) => steps.push(Step::Literal(tree.literal_keys.get(key))),
+            By::Regex(regex) => steps.push(Step::Regex(regex)),
+            By::Any => steps.push(Step::Any),
+        }
+        node = parent;
+    }
+    steps.reverse();
+    steps
+}
+
 /// For each set those that hold all its listeners. With very many sets only itself: this is a
 /// check of habits, not worth a quadratic wait.
-fn supersets(sets: &[Box<[u16]>]) -> Vec<Vec<u32>> {
-    let numbers = || 0..sets.len() as u32;
-    if sets.len() > SHADOW_SETS_MAX {
-        return numbers().map(|number| vec![number]).collect();
+fn supersets(builder: &TableBuilder) -> Vec<Vec<u32>> {
+    let mut supersets = vec![Vec::new(); builder.sets.bound()];
+    let members: Vec<(u32, HashSet<u16>)> =
+        builder.sets.numbers().map(|set| (set, builder.listeners(set).collect())).collect();
+    for (set, listeners) in &members {
+        if members.len() > SHADOW_SETS_MAX {
+            supersets[*set as usize].push(*set);
+            continue;
+        }
+        let holding = members.iter().filter(|(_, other)| listeners.is_subset(other));
+        supersets[*set as usize].extend(holding.map(|(number, _)| *number));
     }
-    let members: Vec<HashSet<u16>> = sets.iter().map(|set| set.iter().copied().collect()).collect();
-    let holds = |number: &u32, set: &[u16]| {
-        set.iter().all(|listener| members[*number as usize].contains(listener))
-    };
-    sets.iter().map(|set| numbers().filter(|number| holds(number, set)).collect()).collect()
+    supersets
 }
 
 #[cfg(test)]
@@ -394,12 +422,31 @@ mod tests {
         }
     }
 
+    /// A route is shadowed by another from when that is added until it is removed.
+    fn comes_and_goes(other: &RouteSpec<'_>, route: &RouteSpec<'_>) {
+        let mut builder = TableBuilder::new(3);
+        // Another host, and a listener of its own, so that there is more to look at.
+        let (listeners, hosts) = (vec![ListenerIndex(2)], vec!["c.test"]);
+        let aside = RouteSpec { listeners, hosts, priority: 9, ..path("/") };
+        builder.add(RouteIndex(2), &aside).unwrap();
+        builder.add(RouteIndex(1), route).unwrap();
+        let route = builder.last_number();
+        builder.add(RouteIndex(0), other).unwrap();
+        let other = builder.last_number();
+        let with = builder.lay_out().conflicts_again(&[other], &[]);
+        builder.remove(other);
+        let without = builder.lay_out().conflicts_again(&[], &[route]);
+        assert_eq!((with, without), (vec![shadowed(1, 0)], Vec::new()), "{other:?}");
+    }
+
     #[test]
     fn routes_that_others_shadow_are_named() {
         let first = |spec| RouteSpec { priority: 1, ..spec };
         let get = |spec| RouteSpec { methods: vec!["GET"], ..spec };
         let hosts = |spec, hosts| RouteSpec { hosts, ..spec };
         let header = |spec, value| RouteSpec { headers: vec![("x-a", value)], ..spec };
+        let on = |spec, one| RouteSpec { listeners: vec![ListenerIndex(one)], ..spec };
+        let both = |spec| RouteSpec { methods: vec!["GET", "POST"], ..spec };
         let one = ValueSpec::Literal("1");
         for (a, b) in [
             (first(RouteSpec::default()), path("/a")),
@@ -419,8 +466,26 @@ mod tests {
             (first(path("/a")), hosts(path("/a"), vec!["a.test", "*.b.test"])),
             (first(hosts(path("/a"), vec!["*.test"])), hosts(path("/a"), vec!["*.a.test"])),
             (hosts(path("/a"), vec!["a.test", "b.test"]), hosts(path("/a"), vec!["a.test"])),
+            (
+                hosts(both(path("/a")), vec!["a.test", "b.test"]),
+                on(hosts(get(path("/a")), vec!["a.test"]), 1),
+            ),
+            (
+                hosts(both(path("/a/{x}/b")), vec!["a.test", "b.test"]),
+                on(hosts(get(path("/a/{y}/b")), vec!["a.test"]), 1),
+            ),
+            (
+                hosts(both(path("/{x:a}/b")), vec!["a.test", "b.test"]),
+                on(hosts(get(path("/{y:a}/b")), vec!["a.test"]), 1),
+            ),
+            (
+                hosts(both(prefix("/a")), vec!["a.test", "b.test"]),
+                on(hosts(get(prefix("/a")), vec!["a.test"]), 1),
+            ),
+            (first(hosts(path("/a"), vec!["a.test"])), on(hosts(path("/a"), vec!["a.test"]), 1)),
         ] {
             assert_eq!(conflicts(&[a.clone(), b.clone()]), [shadowed(1, 0)], "{a:?} {b:?}");
+            comes_and_goes(&a, &b);
         }
     }
 

@@ -81,102 +81,12 @@ impl Index {
 }
 
 /// Spreads the high half of the hash over `slots`, without a division.
-fn first_slot(hash: u64, slots: usize) -> usize {
+pub(super) fn first_slot(hash: u64, slots: usize) -> usize {
     (((hash >> 32) * slots as u64) >> 32) as usize
 }
 
-fn next_slot(at: usize, slots: usize) -> usize {
+pub(super) fn next_slot(at: usize, slots: usize) -> usize {
     if at + 1 == slots { 0 } else { at + 1 }
-}
-
-/// Gives equal keys the same number, counting from 0. For building only.
-#[derive(Debug, Default)]
-pub(super) struct Interner {
-    bytes: Vec<u8>,
-    /// Where each key ends in `bytes`, and its key space.
-    keys: Vec<(u32, u32)>,
-    slots: Vec<u32>,
-}
-
-impl Interner {
-    /// The number of the key `bytes` in the key space `seed`, and whether it is new.
-    pub(super) fn intern(&mut self, seed: u32, bytes: &[u8]) -> (u32, bool) {
-        if self.keys.len() * 2 >= self.slots.len() {
-            self.grow();
-        }
-        let mut at = first_slot(hash(seed, bytes), self.slots.len());
-        while self.slots[at] != NONE {
-            let key = self.slots[at];
-            if self.is(key, seed, bytes) {
-                return (key, false);
-            }
-            at = next_slot(at, self.slots.len());
-        }
-        let key = self.keys.len() as u32;
-        self.slots[at] = key;
-        self.bytes.extend_from_slice(bytes);
-        self.keys.push((self.bytes.len() as u32, seed));
-        (key, true)
-    }
-
-    /// The number of a key that was interned before.
-    pub(super) fn find(&self, seed: u32, bytes: &[u8]) -> Option<u32> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        let mut at = first_slot(hash(seed, bytes), self.slots.len());
-        while self.slots[at] != NONE {
-            let key = self.slots[at];
-            if self.is(key, seed, bytes) {
-                return Some(key);
-            }
-            at = next_slot(at, self.slots.len());
-        }
-        None
-    }
-
-    /// Whether a key is this one. Nothing is compared with nothing by its length alone: what an empty slice
-    /// points at may be no memory, and there memcmp(3) takes some 200 ns, by profiles: it seems to fault in vain.
-    fn is(&self, key: u32, seed: u32, bytes: &[u8]) -> bool {
-        let known = self.get(key);
-        self.seed(key) == seed && known.len() == bytes.len() && (bytes.is_empty() || known == bytes)
-    }
-
-    /// The key with this number.
-    pub(super) fn get(&self, key: u32) -> &[u8] {
-        let start = key.checked_sub(1).map_or(0, |before| self.keys[before as usize].0);
-        &self.bytes[start as usize..self.keys[key as usize].0 as usize]
-    }
-
-    /// The key space of this key.
-    pub(super) fn seed(&self, key: u32) -> u32 {
-        self.keys[key as usize].1
-    }
-
-    /// All keys, one after the other, and where each begins and ends.
-    pub(super) fn into_keys(self) -> (Box<[u8]>, impl ExactSizeIterator<Item = (u32, u32)>) {
-        let mut start = 0;
-        let spans =
-            self.keys.into_iter().map(move |(end, _)| (std::mem::replace(&mut start, end), end));
-        (self.bytes.into(), spans)
-    }
-
-    /// How many keys there are.
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
-    }
-
-    fn grow(&mut self) {
-        let slots = (self.slots.len() * 2).max(16);
-        self.slots = vec![NONE; slots];
-        for key in 0..self.keys.len() as u32 {
-            let mut at = first_slot(hash(self.seed(key), self.get(key)), slots);
-            while self.slots[at] != NONE {
-                at = next_slot(at, slots);
-            }
-            self.slots[at] = key;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -207,20 +117,5 @@ mod tests {
             taken[first_slot(hash(0, key.as_bytes()), 150_000)] += 1;
         }
         assert!(taken.iter().all(|count| *count < 10));
-    }
-
-    #[test]
-    fn interned_keys_keep_their_number() {
-        let mut interner = Interner::default();
-        let numbers: Vec<_> =
-            (0..1_000_u32).map(|n| interner.intern(n % 3, format!("k{n}").as_bytes()).0).collect();
-        for n in 0..1_000_u32 {
-            let key = format!("k{n}");
-            assert_eq!(interner.intern(n % 3, key.as_bytes()), (numbers[n as usize], false));
-            assert_eq!(interner.find(n % 3, key.as_bytes()), Some(numbers[n as usize]));
-            assert_eq!(interner.find(n % 3 + 1, key.as_bytes()), None);
-            assert_eq!(interner.get(numbers[n as usize]), key.as_bytes());
-        }
-        assert_eq!(interner.len(), 1_000);
     }
 }

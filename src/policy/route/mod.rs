@@ -8,8 +8,9 @@
 //!
 //! The compiler (`controlplane::compile`) builds it with [`TableBuilder`], the data plane calls
 //! [`RouteTable::find`], `ringway explain` calls [`RouteTable::explain`], which walks the same code
-//! with another observer. `tests/routing_oracle.rs` compares it with a naive scan.
+//! with another observer. `tests/routing_oracle/main.rs` compares it with a naive scan.
 
+mod affected;
 mod builder;
 mod captures;
 mod check;
@@ -18,8 +19,11 @@ mod condition;
 mod conflict;
 mod error;
 mod explain;
+mod guards;
 mod hash;
 mod host;
+mod interner;
+mod layout;
 mod literal;
 mod pattern;
 mod rank;
@@ -31,11 +35,12 @@ mod target;
 mod tree;
 mod walk;
 
-pub use builder::TableBuilder;
+pub use builder::{RouteNumber, TableBuilder};
 pub use captures::Captures;
 pub use conflict::Conflict;
 pub use error::RouteError;
 pub use explain::Candidate;
+pub use layout::Layout;
 pub use request::{FieldSource, RouteMatch, RouteQuery};
 pub use spec::{PathSpec, RouteSpec, ValueSpec};
 pub use table::RouteTable;

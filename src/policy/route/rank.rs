@@ -30,19 +30,32 @@ pub(super) enum PathClass {
     Prefix,
 }
 
-/// What an entry is sorted by; smaller comes first.
+/// What an entry is sorted by, all but the order in the files; smaller comes first. Priority, host, class and shape in
+/// one number, then conditions, for quick comparisons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct RankKey {
-    /// The priority, mirrored so that higher is smaller.
-    pub(super) priority: i64,
-    pub(super) host: HostRank,
-    pub(super) class: PathClass,
-    /// The place of the path's [`shape`] among all shapes of the table.
-    pub(super) shape: u32,
-    /// The number of conditions, mirrored.
-    pub(super) conditions: u32,
-    /// The place in the files.
-    pub(super) order: u32,
+pub(super) struct RankKey(u128, u32);
+
+impl RankKey {
+    /// `shape` is the place of the path's [`shape`] among all shapes of the table.
+    pub(super) fn new(
+        priority: i64,
+        host: HostRank,
+        class: PathClass,
+        shape: u32,
+        conditions: u32,
+    ) -> Self {
+        let place = u64::from(host.0) << 48 | (class as u64) << 32 | u64::from(shape);
+        let first = u128::from(mirror_priority(priority)) << 64 | u128::from(place);
+        Self(first, u32::MAX - conditions)
+    }
+
+    /// The same for each key that is the same.
+    pub(super) fn to_bytes(self) -> [u8; 20] {
+        let mut bytes = [0; 20];
+        bytes[..16].copy_from_slice(&self.0.to_ne_bytes());
+        bytes[16..].copy_from_slice(&self.1.to_ne_bytes());
+        bytes
+    }
 }
 
 /// How specific a host pattern is; smaller comes first.
@@ -60,8 +73,8 @@ impl HostRank {
 }
 
 /// `priority` so that the highest is the smallest, for all values.
-pub(super) fn mirror_priority(priority: i64) -> i64 {
-    !priority
+fn mirror_priority(priority: i64) -> u64 {
+    !(priority as u64 ^ 1 << 63)
 }
 
 /// The kinds of the segments, which compare bytewise as the order asks.
@@ -115,5 +128,19 @@ mod tests {
     fn all_priorities_are_mirrored() {
         let sorted = [i64::MIN, -1, 0, 1, i64::MAX].map(mirror_priority);
         assert!(sorted.windows(2).all(|pair| pair[0] > pair[1]));
+    }
+
+    #[test]
+    fn what_comes_first_in_the_order_decides_first() {
+        let (any, exact) = (HostRank::ANY, HostRank::EXACT);
+        let sorted = [
+            RankKey::new(2, any, PathClass::Prefix, u32::MAX, 0),
+            RankKey::new(-1, exact, PathClass::Prefix, u32::MAX, 0),
+            RankKey::new(-1, any, PathClass::Regex, u32::MAX, 0),
+            RankKey::new(-1, any, PathClass::Prefix, 1, 0),
+            RankKey::new(-1, any, PathClass::Prefix, 2, 5),
+            RankKey::new(-1, any, PathClass::Prefix, 2, 4),
+        ];
+        assert!(sorted.windows(2).all(|pair| pair[0] < pair[1]));
     }
 }

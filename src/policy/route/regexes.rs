@@ -3,8 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use regex::bytes::{Regex, RegexBuilder};
+use slab::Slab;
 
-use super::error::Problem;
+use super::{error::Problem, hash::NONE, tree::bound};
 use crate::base::limits::{REGEX_BYTES_MAX, REGEX_CACHE_BYTES_MAX, REGEX_NESTING_MAX};
 
 /// What a regex is asked.
@@ -19,36 +20,66 @@ pub(super) enum Purpose {
 }
 
 /// All regexes of a table, each text once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Regexes {
     /// By purpose.
-    numbers: [HashMap<Box<str>, u32>; 3],
-    list: Vec<Arc<Regex>>,
+    numbers: [HashMap<Arc<str>, u32>; 3],
+    list: Slab<Known>,
+}
+
+#[derive(Clone, Debug)]
+struct Known {
+    regex: Arc<Regex>,
+    purpose: Purpose,
+    text: Arc<str>,
+    users: u32,
 }
 
 impl Regexes {
-    /// The number of the regex with this text and purpose.
+    /// The number of the regex with this text and purpose. Nobody uses it yet if it is new.
     pub(super) fn intern(&mut self, purpose: Purpose, text: &str) -> Result<u32, Problem> {
-        if let Some(number) = self.numbers[purpose as usize].get(text) {
-            return Ok(*number);
+        if let Some(number) = self.find(purpose, text) {
+            return Ok(number);
         }
-        let number = self.list.len() as u32;
-        self.list.push(Arc::new(compile(purpose, text)?));
-        self.numbers[purpose as usize].insert(text.into(), number);
+        let text: Arc<str> = text.into();
+        let regex = Arc::new(compile(purpose, &text)?);
+        let known = Known { regex, purpose, text: Arc::clone(&text), users: 0 };
+        let number = self.list.insert(known) as u32;
+        self.numbers[purpose as usize].insert(text, number);
         Ok(number)
     }
 
-    /// The number of a segment's regex that was interned before.
-    pub(super) fn segment(&self, text: &str) -> Option<u32> {
-        self.numbers[Purpose::Segment as usize].get(text).copied()
+    /// The number of one that was interned before.
+    pub(super) fn find(&self, purpose: Purpose, text: &str) -> Option<u32> {
+        self.numbers[purpose as usize].get(text).copied()
     }
 
     pub(super) fn get(&self, number: u32) -> &Arc<Regex> {
-        &self.list[number as usize]
+        &self.list[number as usize].regex
     }
 
-    pub(super) fn into_list(self) -> Box<[Arc<Regex>]> {
-        self.list.into()
+    /// One more uses it.
+    pub(super) fn hold(&mut self, number: u32) {
+        self.list[number as usize].users += 1;
+    }
+
+    /// One that used it does not any more; behind the last it is gone.
+    pub(super) fn release(&mut self, number: u32) {
+        let known = &mut self.list[number as usize];
+        known.users -= 1;
+        if known.users == 0 {
+            let Known { purpose, text, .. } = self.list.remove(number as usize);
+            self.numbers[purpose as usize].remove(&text);
+        }
+    }
+
+    /// All of them, and by the number of each its place there.
+    pub(super) fn list(&self) -> (Box<[Arc<Regex>]>, Vec<u32>) {
+        let mut places = vec![NONE; bound(&self.list)];
+        for (place, (number, _)) in self.list.iter().enumerate() {
+            places[number] = place as u32;
+        }
+        (self.list.iter().map(|(_, known)| Arc::clone(&known.regex)).collect(), places)
     }
 }
 
@@ -205,7 +236,15 @@ mod tests {
         let first = regexes.intern(Purpose::Segment, "[a-z]+").unwrap();
         assert_eq!(regexes.intern(Purpose::Segment, "[a-z]+"), Ok(first));
         assert_ne!(regexes.intern(Purpose::Path, "[a-z]+"), Ok(first));
-        assert_eq!(regexes.into_list().len(), 2);
+        assert_eq!(regexes.list().0.len(), 2);
+        for _ in 0..2 {
+            regexes.hold(first);
+        }
+        regexes.release(first);
+        assert_eq!(regexes.find(Purpose::Segment, "[a-z]+"), Some(first));
+        regexes.release(first);
+        assert_eq!(regexes.find(Purpose::Segment, "[a-z]+"), None);
+        assert_eq!(regexes.list().0.len(), 1);
     }
 
     #[test]
