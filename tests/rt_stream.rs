@@ -3,6 +3,7 @@
 
 mod rt_support;
 
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -67,6 +68,43 @@ fn receives_append_and_sends_consume() {
         drop(peer);
         let (received, buf) = stream.recv(buf).await;
         assert_eq!((received.unwrap(), buf.data()), (0, &b" world"[..]), "the end of the stream");
+    });
+}
+
+/// What is not asked for stays with the kernel, and what came before by itself is given first.
+#[test]
+fn receives_no_more_than_asked_for() {
+    on_core(|| async {
+        let (stream, mut peer) = pair();
+        let (pool, mut slot, max) = (pool(), None, Cell::new(4));
+        peer.write_all(b"before ").unwrap();
+        assert_eq!(stream.fill(&mut slot, &pool).await.unwrap(), 7);
+        stream.listen(&pool);
+        peer.write_all(b"by itself").unwrap();
+        while stream.is_quiet() {
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+        let mut got = Vec::new();
+        while got.len() < 9 {
+            let mut slot = None;
+            assert!((1..=4).contains(&stream.fill_at_most(&mut slot, &pool, &max).await.unwrap()));
+            got.extend_from_slice(slot.unwrap().data());
+        }
+        assert_eq!(got, b"by itself");
+        {
+            let mut slot = None;
+            let waiting = stream.fill_at_most(&mut slot, &pool, &max);
+            let pause = rt::sleep(Duration::from_millis(5));
+            assert!(matches!(rt::race(pin!(waiting), pin!(pause)).await, Either::Right(())));
+            assert!(slot.is_none(), "who waits holds no buffer");
+        }
+        peer.write_all(b"at the end").unwrap();
+        assert_eq!(stream.fill_at_most(&mut slot, &pool, &max).await.unwrap(), 4);
+        assert_eq!(slot.as_ref().unwrap().data(), b"before at t");
+        drop(peer);
+        assert_eq!(stream.fill(&mut slot, &pool).await.unwrap(), 6);
+        assert_eq!(slot.as_ref().unwrap().data(), b"before at the end");
+        assert_eq!(stream.fill_at_most(&mut slot, &pool, &max).await.unwrap(), 0);
     });
 }
 

@@ -208,6 +208,10 @@ pub const TUNNEL_IDLE_MAX: Duration = Duration::from_secs(3600);
 /// Beat of the deadlines, of the pool sweep and of the access log flush on each core.
 pub const TICK: Duration = Duration::from_millis(50);
 
+/// Deadlines that pass in one go: each ends a request or a connection, some 30 us of work, and what others wait for
+/// has its turn before the next ones.
+pub const DEADLINES_FIRED_AT_ONCE: usize = 64;
+
 /// Plaintext bytes of the records that follow a pause: one fits into a segment of an Ethernet.
 pub const TLS_SMALL_RECORD_BYTES: usize = 1_350;
 
@@ -308,6 +312,10 @@ pub const CONTEXT_BYTES_KEPT_MAX: usize = 4 * 1024;
 /// less than 100; each holds at most a buffer and what `H2_SEND_BYTES_MAX` allows.
 pub const H2_STREAMS_MAX: u32 = 128;
 
+/// Streams that one connection begins in one go, before others have their turn: with a connection to an endpoint for
+/// each that is some 2 ms of work.
+pub const H2_STREAMS_BEGUN_AT_ONCE: usize = 32;
+
 /// Largest `streams_max` a configuration may ask for.
 pub const H2_STREAMS_MAX_MAX: u32 = 4096;
 
@@ -334,6 +342,34 @@ pub const H2_SEND_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a piece of a body from which on its buffer is kept until it is sent; a smaller piece is
 /// copied, so that a full `H2_SEND_BYTES_MAX` holds at most eight buffers.
 pub const H2_POOLED_BYTES_MIN: usize = 8 * 1024;
+
+/// Bytes of bodies for which their streams have no window from which on, on one client's connection, no more is
+/// fetched from endpoints than there is window for: eight buffers. What came behind the head of a response in the same
+/// receive waits then, [`H2_FIRST_BYTES_PRESSED`] at most.
+pub const H2_HELD_BYTES_MUCH: usize = 256 * 1024;
+
+/// The same for all connections of a core.
+pub const H2_HELD_BYTES_MUCH_PER_CORE: usize = 8 * 1024 * 1024;
+
+/// Bytes by which a buffer for each stream of a connection may go beyond its window before responses are fetched in
+/// such small pieces from the first byte on. Where the windows of streams are narrow, [`H2_HELD_BYTES_MUCH`] says so.
+pub const H2_AHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024;
+
+/// Bytes that are received at once of a response, head included, where that much waits already: most heads fit.
+pub const H2_FIRST_BYTES_PRESSED: usize = 1024;
+
+/// Bytes of bodies that wait for windows on one connection from which on its further streams are refused. With
+/// endpoints whose answers come in pieces of their own size (records of TLS) it can be reached.
+pub const H2_HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The same for all connections of a core that hold some.
+pub const H2_HELD_BYTES_MAX_PER_CORE: usize = 64 * 1024 * 1024;
+
+/// Bytes left of a piece of a body that waits for the window up to which they are copied, and their buffer given back.
+pub const H2_WAITING_COPIED_MAX: usize = 16 * 1024;
+
+/// Bytes of the text of a message without a body that gets a buffer of one page in place of a large one.
+pub const SMALL_BUFFER_BYTES: usize = 4096 - BUFFER_HEADROOM_BYTES - BUFFER_TAILROOM_BYTES;
 
 /// Bytes of frames gathered for the next send of a connection.
 pub const H2_OUTBOX_BYTES_MAX: usize = 128 * 1024;

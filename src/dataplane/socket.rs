@@ -6,12 +6,13 @@
 mod tls;
 
 use std::{
+    cell::Cell,
     future::poll_fn,
-    io::ErrorKind,
+    io::{self, ErrorKind},
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -480,6 +481,59 @@ impl Socket {
         }
     }
 
+    /// As [`Socket::fill`], but no more than `max` says at that moment, as far as that is for us to
+    /// say: a record of TLS comes whole.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn fill_at_most(
+        &self,
+        slot: &mut Option<Buf>,
+        pool: &BufPool,
+        max: &Cell<usize>,
+    ) -> Result<usize, Broken> {
+        match &self.transport {
+            Transport::Tcp(wire, None) => {
+                wire.received(wire.stream.fill_at_most(slot, pool, max).await)
+            }
+            Transport::Tcp(wire, Some(tls)) => tls.fill(wire, slot).await,
+            Transport::Stream(stream) => stream.fill_at_most(slot, pool, max).await,
+        }
+    }
+
+    /// Whether the receiver took less than it was given, and what else it will take is not known.
+    pub fn is_stalled(&self) -> bool {
+        matches!(&self.transport, Transport::Stream(stream) if stream.is_stalled())
+    }
+
+    /// Whether so much waits for the receiver's connection, or for those of this core together, that
+    /// nothing more should be fetched that it may not take.
+    pub fn is_pressed(&self) -> bool {
+        matches!(&self.transport, Transport::Stream(stream) if stream.is_pressed())
+    }
+
+    /// How many bytes the receiver takes at once; waits until it takes some. They are kept for it
+    /// until [`Socket::leave_room`] or the next send.
+    ///
+    /// # Errors
+    /// [`Broken`], after which the socket is of no use.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        match &self.transport {
+            Transport::Tcp(..) => Poll::Ready(Ok(usize::MAX)),
+            Transport::Stream(stream) => stream.poll_room(cx),
+        }
+    }
+
+    /// Leaves to others what [`Socket::poll_room`] has found.
+    pub fn leave_room(&self) {
+        if let Transport::Stream(stream) = &self.transport {
+            stream.leave_room();
+        }
+    }
+
     /// Sends the first `count` bytes of `slot` and leaves the rest there.
     ///
     /// # Errors
@@ -536,7 +590,11 @@ impl Wire {
     }
 
     async fn fill(&self, slot: &mut Option<Buf>, pool: &BufPool) -> Result<usize, Broken> {
-        match self.stream.fill(slot, pool).await {
+        self.received(self.stream.fill(slot, pool).await)
+    }
+
+    fn received(&self, received: io::Result<usize>) -> Result<usize, Broken> {
+        match received {
             Ok(0) => match self.read_deadline.fired() {
                 Some(tag) => Err(Broken::Deadline(tag)),
                 None => Ok(0),

@@ -50,6 +50,8 @@ struct Shared {
     starved: Cell<u64>,
     /// Where [`Buf::enlarge`] finds room.
     larger: OnceCell<BufPool>,
+    /// Where [`BufPool::take_small`] takes.
+    smaller: OnceCell<BufPool>,
 }
 
 impl BufPool {
@@ -70,6 +72,7 @@ impl BufPool {
             lent: Cell::new(0),
             starved: Cell::new(0),
             larger: OnceCell::new(),
+            smaller: OnceCell::new(),
         };
         Self { shared: Rc::new(shared) }
     }
@@ -78,6 +81,17 @@ impl BufPool {
     pub fn with_larger(self, data_bytes: usize, count_max: usize) -> Self {
         let _ = self.shared.larger.set(Self::new(data_bytes, count_max)); // a pool has one of them
         self
+    }
+
+    /// Beside it another pool, of smaller buffers, for what is known to be little ([`BufPool::take_small`]).
+    pub fn with_smaller(self, data_bytes: usize, count_max: usize) -> Self {
+        let _ = self.shared.smaller.set(Self::new(data_bytes, count_max)); // a pool has one of them
+        self
+    }
+
+    /// An empty smaller buffer; `None` when all are in use, or there are none.
+    pub fn take_small(&self) -> Option<Buf> {
+        self.shared.smaller.get()?.take()
     }
 
     /// An empty buffer; `None` when `count_max` are in use or the machine has no memory left.
@@ -129,7 +143,8 @@ impl BufPool {
         let slots = shared.slots.borrow();
         free[from..to].iter().for_each(|slot| slots.release(*slot));
         shared.trimmed.set(to);
-        to - from + shared.larger.get().map_or(0, |larger| larger.trim(count_max))
+        let others = [&shared.larger, &shared.smaller].into_iter().filter_map(OnceCell::get);
+        to - from + others.map(|other| other.trim(count_max)).sum::<usize>()
     }
 
     /// How the pool is used right now.
@@ -245,6 +260,11 @@ impl Buf {
     /// Bytes [`Buf::prepend`] has room for.
     pub fn prepend_room(&self) -> usize {
         if self.is_empty() { self.slot_bytes() } else { self.start as usize }
+    }
+
+    /// Bytes of memory it takes, full or not.
+    pub fn room(&self) -> usize {
+        self.slot_bytes()
     }
 
     /// Whether there are larger buffers than this one.
@@ -446,6 +466,17 @@ mod tests {
         buf.reduce(&pool);
         assert_eq!((buf.data(), buf.spare()), (&[3][..], DATA - 1));
         assert!(other.enlarge());
+    }
+
+    #[test]
+    fn what_is_little_takes_little() {
+        let pool = BufPool::new(DATA, 3).with_smaller(10, 1);
+        let small = pool.take_small().expect("a small one");
+        assert_eq!((small.spare(), small.room() < pool.take().unwrap().room()), (10, true));
+        assert!(pool.take_small().is_none() && pool.stats().in_use == 0);
+        drop(small);
+        assert!(pool.take_small().is_some());
+        assert!(self::pool().take_small().is_none(), "there are none");
     }
 
     #[test]

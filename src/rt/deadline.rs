@@ -14,6 +14,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::base::limits;
+
 use super::latch::{Handle, Latch, Latches};
 use super::stream::Stream;
 
@@ -131,9 +133,10 @@ impl Deadlines {
     }
 
     /// Moves time to `now` and shuts down the sockets whose deadline is reached. To be called each
-    /// tick; a call later than that makes deadlines late, never early.
-    pub fn advance(&self, now: Instant) {
-        self.table.advance(now);
+    /// tick; a call later than that makes deadlines late, never early. At most
+    /// [`limits::DEADLINES_FIRED_AT_ONCE`] fire; whether there are more is said.
+    pub fn advance(&self, now: Instant) -> bool {
+        self.table.advance(now)
     }
 
     /// Ticks between the making of this table and the last [`Deadlines::advance`].
@@ -235,7 +238,7 @@ impl Table {
         self.due.borrow_mut()[index as usize] = NEVER;
     }
 
-    fn advance(&self, now: Instant) {
+    fn advance(&self, now: Instant) -> bool {
         let mut passed = now.saturating_duration_since(self.origin.get()).as_millis();
         if passed >= u128::from(NOW_MAX) {
             self.move_origin();
@@ -246,17 +249,24 @@ impl Table {
         self.now.set(now);
         self.tick.set(self.ticks_before_origin.get() + u64::from(now) / self.tick_millis);
         let mut due = self.due.borrow_mut();
+        let mut left = limits::DEADLINES_FIRED_AT_ONCE;
         for (chunk, due) in due.chunks_mut(SCAN_CHUNK).enumerate() {
-            if any_expired(due, now) {
-                self.fire(chunk * SCAN_CHUNK, due, now);
+            if any_expired(due, now) && !self.fire(chunk * SCAN_CHUNK, due, now, &mut left) {
+                return true;
             }
         }
+        false
     }
 
+    /// Fires what is due, `left` of them at most; whether that was all.
     #[cold]
-    fn fire(&self, first_index: usize, due: &mut [u32], now: u32) {
+    fn fire(&self, first_index: usize, due: &mut [u32], now: u32, left: &mut usize) -> bool {
         let (acts, mut slots) = (self.acts.borrow(), self.slots.borrow_mut());
         for (offset, due) in due.iter_mut().enumerate().filter(|(_, due)| **due <= now) {
+            if *left == 0 {
+                return false;
+            }
+            *left -= 1;
             *due = NEVER;
             let slot = &mut slots[first_index + offset];
             let Act { how, why, .. } = acts[first_index + offset];
@@ -265,6 +275,7 @@ impl Table {
                 self.latches.shut_handle(target, how);
             }
         }
+        true
     }
 
     /// Makes the time of the last advance the new origin.
@@ -306,6 +317,23 @@ mod tests {
 
     fn millis(n: u64) -> Duration {
         Duration::from_millis(n)
+    }
+
+    #[test]
+    fn a_crowd_fires_in_pieces() {
+        let deadlines = Deadlines::new(TICK);
+        let start = deadlines.table.origin.get();
+        let crowd: Vec<_> =
+            (0..limits::DEADLINES_FIRED_AT_ONCE * 2 + 1).map(|_| entry(&deadlines)).collect();
+        crowd.iter().for_each(|one| one.set(millis(10), Shut::Both, 1));
+        let fired = || crowd.iter().filter(|one| one.fired().is_some()).count();
+        assert!(!deadlines.advance(start), "none is due");
+        let mut steps = Vec::new();
+        while deadlines.advance(start + millis(20)) {
+            steps.push(fired());
+        }
+        let once = limits::DEADLINES_FIRED_AT_ONCE;
+        assert_eq!((steps, fired()), (vec![once, 2 * once], 2 * once + 1));
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Stream {
     async fn recv_queued(&self, mut buf: Buf) -> (io::Result<usize>, Buf) {
         let pool = buf.pool();
         let next = poll_fn(|cx| self.ring.poll_next(&pool, cx)).await;
-        let result = next.map(|next| next.map_or(0, |next| self.append(&mut buf, next)));
+        let result =
+            next.map(|next| next.map_or(0, |next| self.append(&mut buf, next, usize::MAX)));
         (result, buf)
     }
 
@@ -154,7 +155,7 @@ impl Stream {
             }
             self.ring.poll_next(pool, cx).map_ok(|next| match (next, &mut *slot) {
                 (None, _) => 0,
-                (Some(next), Some(buf)) if !buf.is_empty() => self.append(buf, next),
+                (Some(next), Some(buf)) if !buf.is_empty() => self.append(buf, next, usize::MAX),
                 (Some(next), slot) => slot.insert(next).len(),
             })
         })
@@ -222,9 +223,43 @@ impl Stream {
         self.ring.push_front(buf);
     }
 
-    /// Moves what fits from `next` to the end of `buf`; the rest is received next.
-    fn append(&self, buf: &mut Buf, mut next: Buf) -> usize {
-        let count = next.len().min(buf.spare());
+    /// As [`Stream::fill`], but takes no more than `max` says when bytes are there, and leaves the rest
+    /// with the kernel. Ends the receiving by itself, and costs a system call more.
+    ///
+    /// # Errors
+    /// As [`Stream::fill`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn fill_at_most(
+        &self,
+        slot: &mut Option<Buf>,
+        pool: &BufPool,
+        max: &Cell<usize>,
+    ) -> io::Result<usize> {
+        self.disarm().await;
+        loop {
+            self.readable().await?;
+            if slot.is_none() {
+                *slot = pool.take();
+            }
+            let Some(buf) = slot else { return Err(io::ErrorKind::OutOfMemory.into()) };
+            let received = self.try_recv_at_most(buf, max.get());
+            if buf.is_empty() {
+                *slot = None;
+            }
+            match received {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ring.note_blocked(Side::Read);
+                }
+                received => return received,
+            }
+        }
+    }
+
+    /// Moves what fits, up to `max` bytes, from `next` to the end of `buf`; the rest is received next.
+    fn append(&self, buf: &mut Buf, mut next: Buf, max: usize) -> usize {
+        let count = next.len().min(buf.spare()).min(max);
         buf.append(&next.data()[..count]);
         next.consume(count);
         if !next.is_empty() {
@@ -328,18 +363,24 @@ impl Stream {
     /// # Errors
     /// `WouldBlock` if there is nothing; `InvalidInput` if `buf` has no spare room; as recv(2).
     pub fn try_recv(&self, buf: &mut Buf) -> io::Result<usize> {
+        self.try_recv_at_most(buf, usize::MAX)
+    }
+
+    fn try_recv_at_most(&self, buf: &mut Buf, max: usize) -> io::Result<usize> {
         if buf.spare() == 0 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         if let Some(next) = self.ring.pop() {
-            return Ok(self.append(buf, next));
+            return Ok(self.append(buf, next, max));
         }
         match self.ring.arrived() {
             Some(end) => return end.map(usize::from),
             None if self.ring.is_armed() => return Err(io::ErrorKind::WouldBlock.into()),
             None => {}
         }
-        let received = (&*self.socket()).read(buf.spare_mut())?; // the socket is O_NONBLOCK
+        let room = buf.spare_mut();
+        let count = room.len().min(max);
+        let received = (&*self.socket()).read(&mut room[..count])?; // the socket is O_NONBLOCK
         buf.received(received);
         Ok(received)
     }

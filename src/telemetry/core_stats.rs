@@ -126,6 +126,8 @@ core_stats! {
     http2_streams: Counter;
     /// Streams that their client reset before the response had ended.
     http2_streams_reset: Counter;
+    /// Streams refused because too much waits for their client already.
+    http2_streams_refused: Counter;
     /// Streams refused because their request was malformed.
     http2_streams_malformed: Counter;
     /// Access log records dropped because the writer did not keep up.
@@ -144,6 +146,8 @@ core_stats! {
     snapshot_version: Gauge;
     /// Pooled buffers in use now.
     buffers_in_use: Gauge;
+    /// Bytes of response bodies that wait because HTTP/2 clients take nothing.
+    http2_held_bytes: Gauge;
 }
 
 impl CoreStats {

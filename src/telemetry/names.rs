@@ -177,6 +177,10 @@ metrics! {
         "HTTP/2 streams of clients begun.";
     HTTP2_STREAMS_RESET = "ringway_http2_streams_reset_total", Counter, ["core"],
         "HTTP/2 streams that their client reset before the response had ended.";
+    HTTP2_STREAMS_REFUSED = "ringway_http2_streams_refused_total", Counter, ["core"],
+        "HTTP/2 streams refused because too much waits for their client already.";
+    HTTP2_HELD_BYTES = "ringway_http2_held_bytes", Gauge, ["core"],
+        "Bytes of response bodies that wait because HTTP/2 clients take nothing.";
     HTTP2_STREAMS_MALFORMED = "ringway_http2_streams_malformed_total", Counter, ["core"],
         "HTTP/2 streams refused because their request was malformed.";
     PANICS = "ringway_panics_total", Counter, ["core"],

@@ -32,6 +32,7 @@ mod http2_rules;
 mod http2_tls;
 mod http2_upstream;
 mod http2_websocket;
+mod http2_windows;
 mod limits;
 mod listeners;
 mod memory;

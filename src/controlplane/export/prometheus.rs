@@ -347,6 +347,8 @@ fn per_core(out: &mut Exposition, state: &State) {
         (&names::HTTP2_VIOLATIONS, |c| c.http2_violations.get().into()),
         (&names::HTTP2_STREAMS, |c| c.http2_streams.get().into()),
         (&names::HTTP2_STREAMS_RESET, |c| c.http2_streams_reset.get().into()),
+        (&names::HTTP2_STREAMS_REFUSED, |c| c.http2_streams_refused.get().into()),
+        (&names::HTTP2_HELD_BYTES, |c| c.http2_held_bytes.get().into()),
         (&names::HTTP2_STREAMS_MALFORMED, |c| c.http2_streams_malformed.get().into()),
         (&names::PANICS, |c| c.panics.get().into()),
         (&names::BUFFERS, |c| c.buffers_in_use.get().into()),

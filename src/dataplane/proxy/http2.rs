@@ -5,7 +5,7 @@ use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
 
 use super::connection::{refuse, serve_request};
 use crate::{
-    base::ids::ListenerId,
+    base::{ids::ListenerId, limits},
     dataplane::{
         downstream::{Downstream, TlsFacts},
         shard::{Phase, Shard, Watch},
@@ -45,23 +45,37 @@ pub(super) async fn serve(
         input,
         &shard.buffers,
         &shard.deadlines,
+        &shard.held,
         carrier_limits(limits),
     );
     let Some(mut carrier) = opened.await else { return };
     shard.stats.http2_connections.inc();
     let random = || shard.random();
+    let mut begun = 0;
     let end = loop {
+        if begun == limits::H2_STREAMS_BEGUN_AT_ONCE {
+            begun = 0;
+            rt::yield_now().await;
+        }
         let next = poll_fn(|cx| {
             watch.wake_to_leave(cx);
             let is_idle = carrier.open_count() == 0;
             let phase = if is_idle { Phase::Idle } else { Phase::Carrying };
             watch.enter(phase, shard.deadlines.now_tick());
             let leaving = shard.is_draining() || watch.is_leaving();
-            carrier.poll_next(cx, leaving, &random)
+            let next = carrier.poll_next(cx, leaving, &random);
+            if next.is_pending() {
+                begun = 0;
+            }
+            next
         });
         match next.await {
-            Ok(Accepted::Stream(stream, guard)) => spawn(&carried, stream, guard),
+            Ok(Accepted::Stream(stream, guard)) => {
+                begun += 1;
+                spawn(&carried, stream, guard);
+            }
             Ok(Accepted::Malformed(_)) => shard.stats.http2_streams_malformed.inc(),
+            Ok(Accepted::Refused) => shard.stats.http2_streams_refused.inc(),
             Err(end) => break end,
         }
     };

@@ -1,6 +1,8 @@
 //! Moves one body from one socket to the other, in bounded memory: the next receive begins when the
 //! last send is done. The same loop serves uploads and downloads; what differs is in [`Ways`].
 
+use std::{cell::Cell, future::poll_fn, pin::pin, task::Poll};
+
 use super::piece::{Piece, Sink, Source, next_piece};
 use crate::{
     base::reason::Reason,
@@ -207,10 +209,55 @@ impl<W: Ways> Relay<'_, W> {
         {
             buf.compact(); // an unfinished chunk line at the very end of the buffer
         }
+        if self.to.is_stalled() || self.to.is_pressed() {
+            return Box::pin(self.fill_as_taken()).await; // it waits anyway
+        }
         self.ways.before_read();
         let received = self.from.fill(self.input, &self.shard.buffers).await;
         self.from.read_without_deadline(); // it is not its turn while the other side is written to
         received.map_err(|broken| self.ways.read_failed(broken))
+    }
+
+    /// As [`Relay::fill`] for a receiver that makes us wait: what it has no room for stays with the
+    /// sender. Room is kept only while bytes are there to fill it, as others may have a use for it.
+    #[cold]
+    async fn fill_as_taken(&mut self) -> Result<usize, Reason> {
+        #[derive(PartialEq)]
+        enum WaitsFor {
+            Nothing,
+            Room,
+            Bytes,
+        }
+        let Self { shard, from, to, input, ways, .. } = self;
+        let max = Cell::new(0);
+        let mut filling = pin!(from.fill_at_most(input, &shard.buffers, &max));
+        let mut waits_for = WaitsFor::Nothing;
+        let filled = poll_fn(|cx| {
+            match to.poll_room(cx) {
+                Poll::Ready(Ok(room)) => max.set(room),
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(ways.write_failed(broken))),
+                Poll::Pending => {
+                    if std::mem::replace(&mut waits_for, WaitsFor::Room) != WaitsFor::Room {
+                        from.read_without_deadline();
+                        ways.before_write();
+                    }
+                    return Poll::Pending;
+                }
+            }
+            let filled = filling.as_mut().poll(cx);
+            if filled.is_pending() {
+                to.leave_room();
+                if std::mem::replace(&mut waits_for, WaitsFor::Bytes) != WaitsFor::Bytes {
+                    to.write_without_deadline();
+                    ways.before_read();
+                }
+            }
+            filled.map_err(|broken| ways.read_failed(broken))
+        });
+        let filled = filled.await;
+        from.read_without_deadline();
+        to.write_without_deadline();
+        filled
     }
 
     async fn end_by_close(&mut self) -> Result<(), Reason> {

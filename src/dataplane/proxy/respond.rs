@@ -163,7 +163,10 @@ impl Respond<'_> {
             }
             self.before_head();
             self.upload.head_is_awaited.set(true);
-            let received = self.endpoint.fill(input, &self.shard.buffers).await;
+            let received = match self.client.is_pressed() {
+                false => self.endpoint.fill(input, &self.shard.buffers).await,
+                true => Box::pin(self.fill_little(input)).await,
+            };
             self.upload.head_is_awaited.set(false);
             self.endpoint.read_without_deadline();
             match received {
@@ -175,6 +178,13 @@ impl Respond<'_> {
                 Err(broken) => return Err(self.head_failed(broken)),
             }
         }
+    }
+
+    /// As little as there may be behind the head: it has to wait for a window, as much else does.
+    #[cold]
+    async fn fill_little(&self, input: &mut Option<Buf>) -> Result<usize, Broken> {
+        let max = Cell::new(limits::H2_FIRST_BYTES_PRESSED);
+        self.endpoint.fill_at_most(input, &self.shard.buffers, &max).await
     }
 
     /// The endpoint's time for its head begins when it has the whole request, or all it will take.

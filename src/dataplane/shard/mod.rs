@@ -34,7 +34,7 @@ pub use turns::{Turn, Turns};
 pub use upstream_state::{Lease, Now, UpstreamState, Wish};
 pub use upstreams::Upstreams;
 
-use super::context::ContextPool;
+use super::{context::ContextPool, streams::HeldByCore};
 use crate::{
     base::{
         clock,
@@ -58,6 +58,8 @@ pub struct Shard {
     pub connections_max: usize,
     /// Buffers for heads and bodies.
     pub buffers: BufPool,
+    /// What waits for HTTP/2 clients that take nothing.
+    pub held: Rc<HeldByCore>,
     /// Memory for the futures that serve requests.
     pub futures: FuturePool,
     /// The same for those whose body arrives while their response may.
@@ -118,10 +120,13 @@ impl Shard {
         Self {
             core: settings.core,
             connections_max: settings.connections_max,
-            buffers: BufPool::new(data_bytes, settings.buffers_max).with_larger(
-                limits::TLS_LARGE_MESSAGE_BYTES,
-                limits::TLS_LARGE_MESSAGES_MAX_PER_CORE,
-            ),
+            buffers: BufPool::new(data_bytes, settings.buffers_max)
+                .with_larger(
+                    limits::TLS_LARGE_MESSAGE_BYTES,
+                    limits::TLS_LARGE_MESSAGES_MAX_PER_CORE,
+                )
+                .with_smaller(limits::SMALL_BUFFER_BYTES, settings.buffers_max),
+            held: Rc::default(),
             futures: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             uploads: FuturePool::new(limits::CONTEXTS_KEPT_MAX),
             contexts: ContextPool::default(),

@@ -18,6 +18,7 @@ use http::{Method, Request};
 
 use super::{
     chunk::Chunk,
+    held::{Held, HeldByCore},
     io::{Io, ReadEnd, Shared, send_all},
     stream::Stream,
 };
@@ -61,6 +62,8 @@ pub enum Accepted {
     Stream(Rc<Stream>, StreamGuard),
     /// It broke the rules; its stream was reset.
     Malformed(Malformed),
+    /// Too much waits for the client already; its stream was refused.
+    Refused,
 }
 
 /// What a connection waits for.
@@ -115,6 +118,7 @@ pub struct Carrier {
     socket: Rc<Socket>,
     shared: Rc<Shared>,
     open: Rc<Open>,
+    held: Rc<Held>,
     deadlines: Deadlines,
     limits: CarrierLimits,
     ping: Option<PingPong>,
@@ -136,6 +140,7 @@ impl Carrier {
         input: Option<Buf>,
         pool: &BufPool,
         deadlines: &Deadlines,
+        held: &Rc<HeldByCore>,
         limits: CarrierLimits,
     ) -> Option<Self> {
         const PREFACE_BYTES: usize = 24;
@@ -163,6 +168,7 @@ impl Carrier {
             socket,
             shared,
             open: Rc::default(),
+            held: Held::new(held),
             deadlines: deadlines.clone(),
             limits,
             silence: Box::pin(rt::sleep(limits::H2_SILENCE_MAX)),
@@ -218,6 +224,7 @@ impl Carrier {
         self.poll_writer(cx);
         self.poll_silence(cx);
         self.note_waits();
+        self.learn_windows();
         if leaving && !self.is_leaving {
             self.is_leaving = true;
             //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
@@ -232,6 +239,10 @@ impl Carrier {
             self.connection.abrupt_shutdown(reason);
         }
         self.open.waker.set(Some(cx.waker().clone()));
+    }
+
+    fn learn_windows(&self) {
+        self.held.learn(self.shared.windows.get(), self.open_count());
     }
 
     fn is_violated(&self) -> bool {
@@ -305,6 +316,14 @@ impl Carrier {
         mut respond: SendResponse<Chunk>,
         random: &dyn Fn() -> u64,
     ) -> Accepted {
+        if self.held.is_full() {
+            //= https://www.rfc-editor.org/rfc/rfc9113#section-8.7
+            //# The REFUSED_STREAM error code can be included in a RST_STREAM
+            //# frame to indicate that the stream is being closed prior to any
+            //# processing having occurred.
+            respond.send_reset(Reason::REFUSED_STREAM);
+            return Accepted::Refused;
+        }
         let (parts, body) = request.into_parts();
         let protocol = parts.extensions.get::<Protocol>();
         let protocol = protocol.map(|protocol| protocol.as_str().as_bytes());
@@ -315,8 +334,10 @@ impl Carrier {
                 let framing = if written.is_tunnel { Framing::UntilClose } else { written.framing };
                 let to_head = parts.method == Method::HEAD;
                 let ends = (body, respond);
-                let stream = Stream::served(text, framing, to_head, ends, &self.deadlines);
+                let held = Rc::clone(&self.held);
+                let stream = Stream::served(text, framing, to_head, ends, held, &self.deadlines);
                 self.open.count.set(self.open.count.get() + 1);
+                self.learn_windows();
                 Accepted::Stream(Rc::new(stream), StreamGuard { open: Rc::clone(&self.open) })
             }
             Err(malformed) => {

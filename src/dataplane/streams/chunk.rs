@@ -29,6 +29,26 @@ impl Chunk {
     }
 }
 
+impl Chunk {
+    /// What it has in memory of its own, if that is much less than it holds.
+    pub(super) fn shrunk(self) -> Self {
+        match self {
+            Self::Pooled(buf) if buf.len() <= limits::H2_WAITING_COPIED_MAX => {
+                Self::Copied(Bytes::copy_from_slice(buf.data()))
+            }
+            chunk => chunk,
+        }
+    }
+
+    /// Bytes of memory it holds.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Pooled(buf) => buf.room(),
+            Self::Copied(bytes) => bytes.len(),
+        }
+    }
+}
+
 impl bytes::Buf for Chunk {
     fn remaining(&self) -> usize {
         match self {

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     base::limits,
     dataplane::socket::{Broken, Socket},
-    proto::h2::{FrameMeter, Refusal},
+    proto::h2::{FrameMeter, Refusal, Windows},
     rt::{Buf, BufPool, Deadlines},
 };
 
@@ -63,6 +63,8 @@ pub(super) struct Shared {
     pub(super) has_begun: Cell<bool>,
     /// The header block that has begun and is not here as a whole.
     pub(super) unfinished_head: Cell<Option<u32>>,
+    /// What the peer takes.
+    pub(super) windows: Cell<Windows>,
 }
 
 impl Shared {
@@ -182,6 +184,7 @@ impl Io {
         let passed = self.meter.pass(buf.data_mut(), self.deadlines.now_tick());
         self.shared.has_begun.set(self.meter.has_begun());
         self.shared.unfinished_head.set(self.meter.unfinished_head());
+        self.shared.windows.set(self.meter.windows());
         self.ends_after_input = passed.refusal.map(ReadEnd::Refused);
         buf.truncate(passed.kept);
         if buf.is_empty() {

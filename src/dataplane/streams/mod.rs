@@ -9,6 +9,7 @@
 
 mod carrier;
 mod chunk;
+mod held;
 mod io;
 mod link;
 mod reading;
@@ -16,5 +17,6 @@ mod stream;
 mod writing;
 
 pub use carrier::{Accepted, Carrier, CarrierEnd, CarrierLimits, StreamGuard};
+pub use held::HeldByCore;
 pub use link::{Link, LinkDriver, Room};
 pub use stream::Stream;

@@ -9,6 +9,7 @@ use ::h2::{RecvStream, client::ResponseFuture};
 use bytes::Bytes;
 
 use crate::{
+    base::limits,
     proto::{
         h1::{Framing, LAST_CHUNK, write_chunk_size},
         h2::{Tunnel, write_response, write_trailers, write_upgrade},
@@ -135,12 +136,13 @@ impl Reading {
         self.last_chunk.as_deref()
     }
 
-    /// Fills `slot` with what there is; waits without a buffer. 0 at the end.
+    /// Fills `slot` with what there is, up to `max` bytes; waits without a buffer. 0 at the end.
     pub(super) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
         slot: &mut Option<Buf>,
         pool: &BufPool,
+        max: usize,
     ) -> Poll<Result<usize, ReadFailure>> {
         let mut filled = 0;
         loop {
@@ -168,11 +170,14 @@ impl Reading {
                     Poll::Pending => return Poll::Pending,
                 }
             }
+            if filled == max {
+                return Poll::Ready(Ok(filled));
+            }
             if slot.is_none() {
-                *slot = pool.take();
+                *slot = self.take_buffer(pool);
             }
             let Some(buf) = slot else { return Poll::Ready(Err(ReadFailure::NoBuffer)) };
-            let count = self.copy_to(buf);
+            let count = self.copy_to(buf, max - filled);
             filled += count;
             if count == 0 {
                 return Poll::Ready(Ok(filled)); // full
@@ -180,11 +185,19 @@ impl Reading {
         }
     }
 
-    /// Moves what fits.
-    fn copy_to(&mut self, buf: &mut Buf) -> usize {
+    /// A buffer: of one page for a message that is nothing but a short head.
+    fn take_buffer(&self, pool: &BufPool) -> Option<Buf> {
+        let is_small = matches!(self.from, From::End)
+            && self.text.len() - self.text_at <= limits::SMALL_BUFFER_BYTES;
+        if is_small && let Some(buf) = pool.take_small() { Some(buf) } else { pool.take() }
+    }
+
+    /// Moves what fits, up to `max` bytes.
+    fn copy_to(&mut self, buf: &mut Buf, max: usize) -> usize {
+        let room = buf.spare().min(max);
         let text = &self.text[self.text_at..];
         if !text.is_empty() {
-            let count = text.len().min(buf.spare());
+            let count = text.len().min(room);
             buf.append(&text[..count]);
             self.text_at += count;
             if self.text_at == self.text.len() {
@@ -193,7 +206,7 @@ impl Reading {
             }
             return count;
         }
-        let count = self.data.len().min(buf.spare());
+        let count = self.data.len().min(room);
         buf.append(&self.data[..count]);
         bytes::Buf::advance(&mut self.data, count);
         // Only now the peer may send as much again.

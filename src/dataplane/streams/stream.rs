@@ -1,7 +1,7 @@
 //! A stream as a socket: what reads as HTTP/1 text, and takes it.
 
 use std::{
-    cell::{Ref, RefCell},
+    cell::{Cell, Ref, RefCell},
     future::poll_fn,
     rc::{Rc, Weak},
     task::{Context, Poll},
@@ -11,6 +11,7 @@ use ::h2::{RecvStream, client::SendRequest, server::SendResponse};
 
 use super::{
     chunk::Chunk,
+    held::Held,
     link::LinkGuard,
     reading::{ReadFailure, Reading},
     writing::{Text, WriteFailure, Writing},
@@ -60,13 +61,14 @@ impl Stream {
         framing: Framing,
         to_head: bool,
         (body, respond): (RecvStream, SendResponse<Chunk>),
+        held: Rc<Held>,
         deadlines: &Deadlines,
     ) -> Self {
         let reading = match framing {
             Framing::UntilClose => Reading::of_tunnel(text, body),
             framing => Reading::of_request(text, framing, body),
         };
-        Self::new(reading, Writing::response(respond, to_head), None, deadlines)
+        Self::new(reading, Writing::response(respond, to_head, held), None, deadlines)
     }
 
     /// A request to an endpoint that is yet to be written.
@@ -152,22 +154,72 @@ impl Stream {
     /// # Cancel safety
     /// Cancel safe: what has arrived is there for the next call.
     pub async fn fill(&self, slot: &mut Option<Buf>, pool: &BufPool) -> Result<usize, Broken> {
-        poll_fn(|cx| {
-            if self.latch.is_read_shut() {
-                return Poll::Ready(
-                    self.read_deadline.fired().map_or(Ok(0), |tag| Err(Broken::Deadline(tag))),
-                );
-            }
-            let filled = self.reading.borrow_mut().poll_fill(cx, slot, pool);
-            if filled.is_pending() {
-                self.latch.wait(cx);
-            }
-            filled.map_err(|failure| match failure {
-                ReadFailure::NoBuffer => Broken::NoBuffer,
-                ReadFailure::Reset => Broken::Reset,
-            })
+        poll_fn(|cx| self.poll_fill(cx, slot, pool, usize::MAX)).await
+    }
+
+    /// As [`crate::dataplane::socket::Socket::fill_at_most`].
+    ///
+    /// # Cancel safety
+    /// As [`Stream::fill`].
+    pub async fn fill_at_most(
+        &self,
+        slot: &mut Option<Buf>,
+        pool: &BufPool,
+        max: &Cell<usize>,
+    ) -> Result<usize, Broken> {
+        poll_fn(|cx| self.poll_fill(cx, slot, pool, max.get())).await
+    }
+
+    fn poll_fill(
+        &self,
+        cx: &mut Context<'_>,
+        slot: &mut Option<Buf>,
+        pool: &BufPool,
+        max: usize,
+    ) -> Poll<Result<usize, Broken>> {
+        if self.latch.is_read_shut() {
+            return Poll::Ready(
+                self.read_deadline.fired().map_or(Ok(0), |tag| Err(Broken::Deadline(tag))),
+            );
+        }
+        let filled = self.reading.borrow_mut().poll_fill(cx, slot, pool, max);
+        if filled.is_pending() {
+            self.latch.wait(cx);
+        }
+        filled.map_err(|failure| match failure {
+            ReadFailure::NoBuffer => Broken::NoBuffer,
+            ReadFailure::Reset => Broken::Reset,
         })
-        .await
+    }
+
+    /// As [`crate::dataplane::socket::Socket::is_stalled`].
+    pub fn is_stalled(&self) -> bool {
+        self.writing.borrow().is_stalled()
+    }
+
+    /// As [`crate::dataplane::socket::Socket::is_pressed`].
+    pub fn is_pressed(&self) -> bool {
+        self.writing.borrow().is_pressed()
+    }
+
+    /// As [`crate::dataplane::socket::Socket::poll_room`].
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        if self.latch.is_write_shut() {
+            return Poll::Ready(Err(self.broken_write()));
+        }
+        let room = self.writing.borrow_mut().poll_room(cx);
+        if room.is_pending() {
+            self.latch.wait(cx);
+        }
+        room.map_err(|WriteFailure| {
+            self.writing.borrow_mut().fail();
+            self.broken_write()
+        })
+    }
+
+    /// As [`crate::dataplane::socket::Socket::leave_room`].
+    pub fn leave_room(&self) {
+        self.writing.borrow_mut().leave_room();
     }
 
     /// As [`crate::dataplane::socket::Socket::send`].

@@ -3,7 +3,8 @@
 
 use std::{
     ops::Range,
-    task::{Context, Poll},
+    rc::Rc,
+    task::{Context, Poll, ready},
 };
 
 use ::h2::{
@@ -13,8 +14,9 @@ use ::h2::{
 };
 use bytes::{Buf as _, Bytes};
 
-use super::chunk::Chunk;
+use super::{chunk::Chunk, held::Held};
 use crate::{
+    base::limits,
     proto::h2::{Frames, Side, Tunnel, Unframer},
     rt::Buf,
 };
@@ -46,6 +48,11 @@ pub(super) struct Writing {
     send: Option<SendStream<Chunk>>,
     /// Data that waits for the window, and whether it is the last.
     waiting: Option<(Chunk, bool)>,
+    /// Bytes of memory that it is counted with in `held`, where that is done.
+    held_bytes: usize,
+    held: Option<Rc<Held>>,
+    /// The last piece had to wait for the window, and since then there was none for a buffer.
+    is_stalled: bool,
     is_failed: bool,
     /// What the peer is told if the message is given up before its end.
     give_up: Reason,
@@ -53,8 +60,11 @@ pub(super) struct Writing {
 
 impl Writing {
     /// The response to a request.
-    pub(super) fn response(respond: SendResponse<Chunk>, to_head: bool) -> Self {
-        Self::new(Role::Serve(respond), Side::Server { to_head }, Reason::INTERNAL_ERROR)
+    pub(super) fn response(respond: SendResponse<Chunk>, to_head: bool, held: Rc<Held>) -> Self {
+        let mut writing =
+            Self::new(Role::Serve(respond), Side::Server { to_head }, Reason::INTERNAL_ERROR);
+        writing.held = Some(held);
+        writing
     }
 
     /// A request.
@@ -64,7 +74,17 @@ impl Writing {
 
     fn new(role: Role, side: Side, give_up: Reason) -> Self {
         let unframer = Unframer::new(side);
-        Self { role, unframer, send: None, waiting: None, is_failed: false, give_up }
+        Self {
+            role,
+            unframer,
+            send: None,
+            waiting: None,
+            held_bytes: 0,
+            held: None,
+            is_stalled: false,
+            is_failed: false,
+            give_up,
+        }
     }
 
     /// The message ends with these trailers even if its length is told.
@@ -129,6 +149,14 @@ impl Writing {
 
     /// Hands what waits to the connection as the window allows.
     pub(super) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFailure>> {
+        let handed = self.poll_hand_over(cx);
+        if handed.is_ready() {
+            self.count(0);
+        }
+        handed
+    }
+
+    fn poll_hand_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFailure>> {
         let Some((mut chunk, ended)) = self.waiting.take() else { return Poll::Ready(Ok(())) };
         let Some(send) = &mut self.send else { return Poll::Ready(Err(WriteFailure)) };
         loop {
@@ -140,6 +168,9 @@ impl Writing {
                 send.reserve_capacity(wanted);
             }
             let window = send.capacity();
+            if let Some(held) = &self.held {
+                held.note_sent(window.min(wanted));
+            }
             if window >= wanted {
                 return Poll::Ready(send.send_data(chunk, ended).map_err(|_| WriteFailure));
             }
@@ -155,10 +186,65 @@ impl Writing {
                 Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(WriteFailure)),
                 Poll::Pending => {
-                    self.waiting = Some((chunk, ended));
+                    self.stall(chunk, ended);
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// There is no window for what is here: it may wait for long.
+    #[cold]
+    fn stall(&mut self, chunk: Chunk, ended: bool) {
+        self.is_stalled = true;
+        // A copy is counted as it was made, however much of it was sent since.
+        let is_new = self.held_bytes == 0 || matches!(chunk, Chunk::Pooled(_));
+        let chunk = chunk.shrunk();
+        if is_new {
+            self.count(chunk.held_bytes());
+        }
+        self.waiting = Some((chunk, ended));
+    }
+
+    fn count(&mut self, bytes: usize) {
+        if self.held_bytes != bytes
+            && let Some(held) = &self.held
+        {
+            held.change(std::mem::replace(&mut self.held_bytes, bytes), bytes);
+        }
+    }
+
+    /// Whether the last piece had to wait for the window, and it is not known to be wide since.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
+    /// Whether so much waits elsewhere that nothing should be added that may have to.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.is_much())
+    }
+
+    /// How many bytes there is window for; waits until there is some. It is kept for this stream.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, WriteFailure>> {
+        let Some(send) = &mut self.send else { return Poll::Ready(Err(WriteFailure)) };
+        send.reserve_capacity(limits::BUFFER_BYTES);
+        loop {
+            let room = send.capacity();
+            if room > 0 {
+                self.is_stalled = room < limits::BUFFER_BYTES;
+                return Poll::Ready(Ok(room));
+            }
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(WriteFailure)),
+            }
+        }
+    }
+
+    /// Others may have the window.
+    pub(super) fn leave_room(&mut self) {
+        if let Some(send) = &mut self.send {
+            send.reserve_capacity(0);
         }
     }
 
@@ -186,12 +272,14 @@ impl Writing {
     pub(super) fn fail(&mut self) {
         self.is_failed = true;
         self.waiting = None;
+        self.count(0);
     }
 }
 
 impl Drop for Writing {
     /// A message that did not end must not look as if it had.
     fn drop(&mut self) {
+        self.count(0);
         let is_whole = self.unframer.is_done() && self.waiting.is_none() && !self.is_failed;
         if is_whole {
             return;

@@ -28,7 +28,11 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             let busy = rt::clock::thread_micros();
             shard.stats.busy_micros.add(busy.saturating_sub(shard.stats.busy_micros.get()));
             last = now;
-            shard.deadlines.advance(now);
+            let mut now = now;
+            while shard.deadlines.advance(now) {
+                rt::yield_now().await; // who is woken by these has work to do, and others have, too
+                now = Instant::now();
+            }
             shard.advance_clock();
             shard.connections.cancel_gone(shard.deadlines.now_tick());
             shard.end_leaving();
@@ -39,6 +43,8 @@ pub(super) fn spawn(shard: Rc<Shard>, reports: ReportSender) {
             shard.tick_log();
             let in_use = i64::try_from(shard.buffers.stats().in_use).unwrap_or(i64::MAX);
             shard.stats.buffers_in_use.set(in_use);
+            let held = i64::try_from(shard.held.bytes()).unwrap_or(i64::MAX);
+            shard.stats.http2_held_bytes.set(held);
             until_sweep -= 1;
             if until_sweep == 0 {
                 until_sweep = SWEEP_TICKS;

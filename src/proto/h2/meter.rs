@@ -103,6 +103,26 @@ pub struct FrameMeter {
     setting: [u8; SETTING_BYTES],
     setting_bytes: usize,
     is_settings: bool,
+    /// The payload that passes opens the window of the connection; as much of it as has come.
+    is_opening: bool,
+    opening: u32,
+    windows: Windows,
+}
+
+/// What a peer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Bytes on each of its streams, to begin with.
+    pub of_stream: u32,
+    /// Bytes on all of them together, since the connection began.
+    pub in_all: u64,
+}
+
+impl Default for Windows {
+    /// Source: RFC 9113 §6.9.2.
+    fn default() -> Self {
+        Self { of_stream: 65_535, in_all: 65_535 }
+    }
 }
 
 impl FrameMeter {
@@ -127,12 +147,20 @@ impl FrameMeter {
             setting: [0; SETTING_BYTES],
             setting_bytes: 0,
             is_settings: false,
+            is_opening: false,
+            opening: 0,
+            windows: Windows::default(),
         }
     }
 
     /// Whether the first frame has come.
     pub fn has_begun(&self) -> bool {
         self.has_begun
+    }
+
+    /// What the peer takes, as far as it has said.
+    pub fn windows(&self) -> Windows {
+        self.windows
     }
 
     /// The number of the header block that has begun and is not here as a whole.
@@ -192,6 +220,13 @@ impl FrameMeter {
         if self.is_settings {
             return piece.iter().try_for_each(|byte| self.take_setting(*byte));
         }
+        if self.is_opening {
+            piece.iter().for_each(|byte| self.opening = self.opening << 8 | u32::from(*byte));
+            if self.payload_left == 0 {
+                self.windows.in_all += u64::from(std::mem::take(&mut self.opening));
+            }
+            return Ok(());
+        }
         if !self.payload_is_head || self.last_stream.is_none() {
             return Ok(());
         }
@@ -204,16 +239,15 @@ impl FrameMeter {
         self.setting[self.setting_bytes] = byte;
         self.setting_bytes = (self.setting_bytes + 1) % SETTING_BYTES;
         let [a, b, value @ ..] = self.setting;
-        let is_window = u16::from_be_bytes([a, b]) == INITIAL_WINDOW_SIZE;
+        if self.setting_bytes > 0 || u16::from_be_bytes([a, b]) != INITIAL_WINDOW_SIZE {
+            return Ok(());
+        }
+        self.windows.of_stream = u32::from_be_bytes(value);
         //= https://www.rfc-editor.org/rfc/rfc9113#section-6.5.2
         //# Values above the maximum flow-control window size of 2^31-1 MUST
         //# be treated as a connection error (Section 5.4.1) of type
         //# FLOW_CONTROL_ERROR.
-        let is_over = u32::from_be_bytes(value) > u32::MAX >> 1;
-        match self.setting_bytes == 0 && is_window && is_over {
-            true => Err(Refusal::Window),
-            false => Ok(()),
-        }
+        if self.windows.of_stream > u32::MAX >> 1 { Err(Refusal::Window) } else { Ok(()) }
     }
 
     /// Whether the frame passes whose header is here.
@@ -237,6 +271,7 @@ impl FrameMeter {
             self.head_goes_on = flags & END_HEADERS == 0;
         }
         let id = u32::from_be_bytes(id) & (u32::MAX >> 1);
+        self.is_opening = kind == WINDOW_UPDATE && id == 0;
         if matches!(kind, DATA | HEADERS) {
             self.take_message(flags, id)?;
         }

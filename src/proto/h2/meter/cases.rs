@@ -193,6 +193,24 @@ fn nothing_follows_the_end_of_a_message() {
     assert_eq!(of_endpoint.1, None, "its streams are the crate's");
 }
 
+/// The last setting counts, and of the updates those of the whole connection.
+#[test]
+fn what_the_peer_takes_is_known_however_it_is_cut() {
+    let mut settings = frame(4, &[0, 4, 0, 1, 0, 0, 0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 1, 2]);
+    settings[8] = 0;
+    let mut of_all = frame(8, &[0, 1, 0, 5]);
+    of_all[8] = 0;
+    let of_one = frame(8, &[0, 0, 0, 7]);
+    let bytes = [&b"preface"[..], &settings, &of_all, &of_one, &of_all].concat();
+    for step in 1..bytes.len() {
+        let mut meter = FrameMeter::new(7, 0);
+        assert_eq!(meter.windows(), Windows { of_stream: 65_535, in_all: 65_535 });
+        assert_eq!(meter.passes_cut(&bytes, step).1, None);
+        let in_all = 65_535 + 2 * 0x1_0005;
+        assert_eq!(meter.windows(), Windows { of_stream: 0x102, in_all }, "cut every {step}");
+    }
+}
+
 #[test]
 fn what_is_wrong_with_a_frame_is_called_by_its_name() {
     let window = |value: u32| [&[0, 4], &value.to_be_bytes()[..]].concat();
