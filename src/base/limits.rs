@@ -394,6 +394,10 @@ pub const H2_EMPTY_FRAMES_MAX: u32 = 1000;
 /// by its name: it comes at once, or the client is broken in other ways too.
 pub const H2_ENDED_STREAMS_KEPT: usize = 16;
 
+/// Streams of a connection to an endpoint of which it is remembered that their response has begun: all that may be open,
+/// and some that ringway has reset, of which nothing else is heard.
+pub const H2_ANSWERED_KEPT: usize = 2 * H2_LINK_STREAMS_MAX as usize;
+
 /// How many of those empty DATA frames the `h2` crate is shown in the life of a connection: the 101st ends it there. It
 /// checks that their streams are open, the rest is taken out before it.
 pub const H2_EMPTY_DATA_SHOWN: u32 = 64;

@@ -368,6 +368,11 @@ impl Socket {
         }
     }
 
+    /// Whether the peer's message breaks rules of HTTP/2 that its text does not show.
+    pub fn is_malformed(&self) -> bool {
+        matches!(&self.transport, Transport::Stream(stream) if stream.is_malformed())
+    }
+
     /// Where the peer connected to; `None` of a stream.
     pub fn local_address(&self) -> Option<SocketAddr> {
         match &self.transport {

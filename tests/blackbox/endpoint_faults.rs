@@ -4,12 +4,12 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
+    sync::{Arc, mpsc},
 };
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway,
-    frames::{fields, frame},
+    frames::{END_HEADERS, END_STREAM, Frame, RST_STREAM, fields, frame},
     wire::End,
 };
 
@@ -122,6 +122,117 @@ fn endpoints_that_speak_http2_badly() {
         assert_fails(&proxy, what);
         assert_eq!(proxy.metric("ringway_panics_total", ""), 0.0, "{what}");
     }
+}
+
+/// Answers the nth request of a connection with the nth of these, whose stream is put in; the streams that were
+/// reset meanwhile and why.
+fn one_after_the_other(answers: Vec<Vec<Frame>>) -> (SocketAddr, mpsc::Receiver<(u32, u32)>) {
+    let (tell, told) = mpsc::channel();
+    let deed: Deed = Arc::new(move |stream| {
+        let _ = stream.write_all(&frame(SETTINGS, 0, 0, &[]));
+        let _ = stream.read_exact(&mut [0; 24]); // the preface
+        let (mut answers, mut head) = (answers.iter(), [0; 9]);
+        while stream.read_exact(&mut head).is_ok() {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            let mut payload = vec![0; length as usize];
+            let _ = stream.read_exact(&mut payload);
+            match head[3] {
+                HEADERS => {
+                    let Some(answer) = answers.next() else { return };
+                    let put = |one: &Frame| frame(one.kind, one.flags, id, &one.payload);
+                    let _ = stream.write_all(&answer.iter().flat_map(put).collect::<Vec<u8>>());
+                }
+                RST_STREAM => {
+                    let code = u32::from_be_bytes(payload.try_into().expect("a code"));
+                    let _ = tell.send((id, code));
+                }
+                _ => {}
+            }
+        }
+    });
+    (endpoint(&deed), told)
+}
+
+/// Pseudo-fields where no response has them: 502, or a cut where the head has gone, and a reset of that
+/// stream alone; the connection goes on.
+#[test]
+fn pseudo_fields_of_responses_are_where_they_belong() {
+    let head = |flags: u8, block: Vec<u8>| Frame {
+        kind: HEADERS,
+        flags: flags | END_HEADERS,
+        stream: 0,
+        payload: block,
+    };
+    let data =
+        |flags, bytes: &[u8]| Frame { kind: DATA, flags, stream: 0, payload: bytes.to_vec() };
+    let ok = |more: &[(&str, &str)]| fields(&[&[(":status", "200")], more].concat());
+    let trailers = |block| vec![head(0, ok(&[])), data(0, b"ok"), head(END_STREAM, block)];
+    let bad: Vec<(&str, Vec<Frame>)> = vec![
+        ("a path", vec![head(END_STREAM, ok(&[(":path", "/")]))]),
+        ("a path by its index", vec![head(END_STREAM, vec![0x88, 0x84])]),
+        ("a path before more to come", vec![head(0, ok(&[(":path", "/")]))]),
+        ("a method first", vec![head(END_STREAM, vec![0x82, 0x88])]),
+        (
+            "an authority and a body",
+            vec![head(0, ok(&[(":authority", "a")])), data(END_STREAM, b"ok")],
+        ),
+        ("a protocol", vec![head(0, ok(&[(":scheme", "http")])), data(END_STREAM, b"ok")]),
+        (
+            "a path in an interim",
+            vec![head(0, fields(&[(":status", "103"), (":path", "/")])), head(END_STREAM, ok(&[]))],
+        ),
+        ("an interim that ends", vec![head(END_STREAM, fields(&[(":status", "103")]))]),
+        ("no status", vec![head(END_STREAM, fields(&[("x", "y")]))]),
+        ("two of them", vec![head(END_STREAM, vec![0x88, 0x88])]),
+        (
+            "a status behind a field",
+            vec![head(END_STREAM, fields(&[("x", "y"), (":status", "200")]))],
+        ),
+        ("a status in trailers", trailers(ok(&[]))),
+        ("the same by its index", trailers(vec![0x88])),
+        ("a path in trailers", trailers(fields(&[("x", "y"), (":path", "/")]))),
+        ("a head behind the head", vec![head(0, ok(&[])), head(END_STREAM, ok(&[]))]),
+    ];
+    let good: Vec<(&str, Vec<Frame>)> = vec![
+        ("a plain one", vec![head(0, ok(&[])), data(END_STREAM, b"ok")]),
+        ("trailers", trailers(fields(&[("x", ":path")]))),
+        (
+            "interim ones, in the table of the sender",
+            vec![
+                head(0, vec![0x48, 3, b'1', b'0', b'3']),
+                head(0, vec![0xbe]),
+                head(0, vec![0x48, 0x82, 0x10, 0x01]), // 200 in the Huffman code, newest in the table
+                data(0, b"ok"),
+                head(END_STREAM, fields(&[("x", "y")])),
+            ],
+        ),
+        ("the same again", vec![head(0, vec![0xbf]), head(0, vec![0xbe]), data(END_STREAM, b"ok")]),
+    ];
+    let answers = good.iter().chain(&bad).chain(&good[..2]).map(|(_, frames)| frames.clone());
+    let (address, resets) = one_after_the_other(answers.collect());
+    let proxy = Ringway::start(&Conf::to(address).one_core().upstream("http = \"h2\""));
+    let names = good.iter().map(|one| (one.0, true)).chain(bad.iter().map(|one| (one.0, false)));
+    for (n, (name, is_good)) in names.chain([("a plain one", true), ("trailers", true)]).enumerate()
+    {
+        let answer = proxy.connect().fetch("/x");
+        let is_whole = answer.end == End::Complete && answer.status() == 200;
+        assert_eq!(is_whole, is_good, "{name}: {} {}", answer.status(), answer.text());
+        if is_good {
+            assert_eq!(answer.text(), "ok", "{name}");
+            continue;
+        }
+        assert!(
+            answer.status() == 502 || answer.end != End::Complete,
+            "{name}: {}",
+            answer.status()
+        );
+        if name.ends_with("to come") {
+            assert_eq!(resets.recv_timeout(PATIENCE), Ok((2 * n as u32 + 1, 1)), "{name}");
+        }
+    }
+    let invalid = proxy.metric("ringway_answers_total", "reason=\"upstream_invalid\"");
+    assert!(invalid >= 8.0, "{invalid} are counted");
 }
 
 #[test]

@@ -201,7 +201,11 @@ impl Respond<'_> {
     }
 
     fn closed(&self) -> Reason {
-        if self.watch.is_gone() { Reason::ClientGone } else { Reason::UpstreamClosed }
+        match () {
+            () if self.watch.is_gone() => Reason::ClientGone,
+            () if self.endpoint.is_malformed() => Reason::UpstreamInvalid,
+            () => Reason::UpstreamClosed,
+        }
     }
 
     fn head_failed(&self, broken: Broken) -> Reason {

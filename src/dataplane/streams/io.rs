@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) unfinished_head: Cell<Option<u32>>,
     /// What the peer takes.
     pub(super) windows: Cell<Windows>,
+    /// Streams whose response is malformed in a way that the crate does not see.
+    pub(super) malformed: RefCell<Vec<u32>>,
 }
 
 impl Shared {
@@ -78,6 +80,18 @@ impl Shared {
         if let Some(waker) = self.crate_side.take() {
             waker.wake();
         }
+    }
+
+    #[cold]
+    fn note_malformed(&self, stream: u32) {
+        let mut malformed = self.malformed.borrow_mut();
+        if malformed.contains(&stream) {
+            return;
+        }
+        if malformed.len() == limits::H2_LINK_STREAMS_MAX as usize {
+            malformed.remove(0); // its stream has ended long ago
+        }
+        malformed.push(stream);
     }
 
     /// Whether all that was written has been sent, or never will be.
@@ -185,6 +199,9 @@ impl Io {
         self.shared.has_begun.set(self.meter.has_begun());
         self.shared.unfinished_head.set(self.meter.unfinished_head());
         self.shared.windows.set(self.meter.windows());
+        while let Some(stream) = self.meter.take_malformed() {
+            self.shared.note_malformed(stream);
+        }
         self.ends_after_input = passed.refusal.map(ReadEnd::Refused);
         buf.truncate(passed.kept);
         if buf.is_empty() {

@@ -41,6 +41,7 @@ struct State {
     has_settings: Cell<bool>,
     /// Those who wait for that.
     settings: Room,
+    shared: Rc<Shared>,
 }
 
 /// A connection that takes requests. Dropped by its pool and all of its streams, it ends in order.
@@ -83,6 +84,12 @@ impl Room {
 }
 
 impl LinkGuard {
+    /// Whether a response of the connection is malformed: that of the stream of this number.
+    pub(super) fn is_malformed(&self, stream: impl FnOnce() -> Option<u32>) -> bool {
+        let malformed = self.state.shared.malformed.borrow();
+        !malformed.is_empty() && stream().is_some_and(|stream| malformed.contains(&stream))
+    }
+
     /// Waits until the endpoint has said what it takes, or the connection has ended.
     pub(super) async fn has_settings(&self) {
         poll_fn(|cx| {
@@ -145,6 +152,7 @@ impl Link {
             born_tick: deadlines.now_tick(),
             has_settings: Cell::new(false),
             settings: Room::default(),
+            shared: Rc::clone(&shared),
         });
         let writing = send_all(Rc::clone(&socket), Rc::clone(&shared), write_within, TAG_WRITE);
         let driver = LinkDriver {

@@ -63,6 +63,8 @@ pub(super) struct Reading {
     pub(super) is_refused: bool,
     /// Whether the endpoint has reset the stream otherwise.
     pub(super) is_reset: bool,
+    /// Whether what came breaks the rules.
+    pub(super) is_malformed: bool,
 }
 
 impl Reading {
@@ -108,6 +110,7 @@ impl Reading {
             last_chunk: None,
             is_refused: false,
             is_reset: false,
+            is_malformed: false,
         }
     }
 
@@ -124,6 +127,17 @@ impl Reading {
     /// Whether it has no end but that of the stream.
     pub(super) fn is_tunnel(&self) -> bool {
         self.framing == Framing::UntilClose
+    }
+
+    /// What came breaks the rules: nothing of it that is still here is given out.
+    #[cold]
+    pub(super) fn refuse(&mut self) {
+        self.is_malformed = true;
+        self.from = From::Failed;
+        self.awaits_end = false;
+        self.text.clear();
+        self.text_at = 0;
+        self.data = Bytes::new();
     }
 
     /// Whether a response may come.
@@ -307,6 +321,9 @@ impl Reading {
             Poll::Ready(Some(Ok(interim))) => {
                 let (parts, ()) = interim.into_parts();
                 let written = write_response(&mut self.text, &parts, false, to_head);
+                if written.is_err() {
+                    self.refuse();
+                }
                 return Poll::Ready(written.map(drop).map_err(|_| ReadFailure::Reset));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.failed(&error))),
@@ -328,7 +345,10 @@ impl Reading {
                 self.begin(framing, body);
                 Poll::Ready(Ok(()))
             }
-            Err(_) => Poll::Ready(Err(ReadFailure::Reset)),
+            Err(_) => {
+                self.refuse();
+                Poll::Ready(Err(ReadFailure::Reset))
+            }
         }
     }
 
@@ -342,6 +362,7 @@ impl Reading {
         // The crate gives the error of a GOAWAY only to streams that are beyond its last one.
         self.is_refused |= error.reason() == Some(::h2::Reason::REFUSED_STREAM)
             || (error.is_go_away() && error.is_remote());
+        self.is_malformed |= error.is_library() && error.is_reset();
         self.is_reset |= error.is_reset() && error.is_remote() && !self.is_refused;
         ReadFailure::Reset
     }

@@ -128,6 +128,11 @@ impl Stream {
         self.reading.borrow().is_reset
     }
 
+    /// Whether the endpoint's response breaks the rules.
+    pub fn is_malformed(&self) -> bool {
+        self.reading.borrow().is_malformed
+    }
+
     /// Whether the endpoint takes extended CONNECT; waits until it has said what it takes.
     ///
     /// # Cancel safety
@@ -181,6 +186,12 @@ impl Stream {
             return Poll::Ready(
                 self.read_deadline.fired().map_or(Ok(0), |tag| Err(Broken::Deadline(tag))),
             );
+        }
+        if let Some(guard) = &self.guard
+            && guard.is_malformed(|| self.writing.borrow().number())
+        {
+            self.writing.borrow_mut().refuse();
+            self.reading.borrow_mut().refuse();
         }
         let filled = self.reading.borrow_mut().poll_fill(cx, slot, pool, max);
         if filled.is_pending() {

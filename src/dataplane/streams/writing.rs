@@ -259,6 +259,20 @@ impl Writing {
         reset.map(drop)
     }
 
+    /// The number of the stream, once it has one.
+    pub(super) fn number(&self) -> Option<u32> {
+        self.send.as_ref().map(|send| send.stream_id().as_u32())
+    }
+
+    /// The peer's message is malformed.
+    #[cold]
+    pub(super) fn refuse(&mut self) {
+        if let Some(send) = &mut self.send {
+            send.send_reset(Reason::PROTOCOL_ERROR);
+        }
+        self.fail();
+    }
+
     /// Ends a tunnel in order.
     pub(super) fn end(&mut self) {
         if self.unframer.end_tunnel()

@@ -2,8 +2,8 @@
 //! (pseudo-fields in trailers, a fragment in `:path`) or blames on another rule (broken compression).
 //!
 //! Nothing is decoded but lengths and indices, and Huffman-coded strings as far as it takes to know that they
-//! can be. Of each entry of the sender's dynamic table one thing is
-//! remembered: whether it is a pseudo-field.
+//! can be. Of each entry of the sender's dynamic table is remembered whether it is a pseudo-field, and of an
+//! endpoint's which one.
 //!
 //! Source: RFC 7541 §2.3, §5 and §6, RFC 9113 §8.1 and §8.3.
 
@@ -36,6 +36,18 @@ pub(super) struct Blocks {
     is_fresh: bool,
     is_trailers: bool,
     huffman: Huffman,
+    /// The blocks are those of responses.
+    is_of_responses: bool,
+    /// The field is put into the table.
+    is_kept: bool,
+    /// The first bytes of the name that is being read, as they came, and how many there are.
+    name: [u8; NAME_BYTES],
+    name_bytes: usize,
+    field: Field,
+    found: Found,
+    /// Which entries of the dynamic table are `:status`, and of these which are interim: as `pseudo`.
+    status: u128,
+    interim: u128,
     /// The entries of the dynamic table, the newest in bit 0. What was evicted has an index that the crate
     /// refuses, so that sizes don't matter.
     pseudo: u128,
@@ -44,6 +56,32 @@ pub(super) struct Blocks {
     before: u8,
     is_padded: bool,
     padding: usize,
+}
+
+/// As much of a name as it takes to know `:status`.
+const NAME_BYTES: usize = 8;
+
+/// What a field is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Regular,
+    /// A pseudo-field, but not of responses.
+    Pseudo,
+    /// `:status`, of an interim response or not.
+    Status {
+        is_interim: bool,
+    },
+}
+
+/// What a block of a response has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// A pseudo-field that no response has.
+    pub(super) is_foreign: bool,
+    /// `:status`.
+    pub(super) has_status: bool,
+    /// The status is one of an interim response.
+    pub(super) is_interim: bool,
 }
 
 /// What the next byte is.
@@ -87,6 +125,14 @@ impl Blocks {
             is_fresh: true,
             is_trailers: false,
             huffman: Huffman::default(),
+            is_of_responses: false,
+            is_kept: false,
+            name: [0; NAME_BYTES],
+            name_bytes: 0,
+            field: Field::Regular,
+            found: Found::default(),
+            status: 0,
+            interim: 0,
             pseudo: 0,
             entries: 0,
             before: 0,
@@ -105,6 +151,18 @@ impl Blocks {
         self.next = Next::Entry;
         self.is_fresh = true;
         self.is_trailers = is_trailers;
+    }
+
+    /// A HEADERS frame of a response begins, or of its trailers.
+    pub(super) fn begin_response(&mut self, flags: u8) {
+        self.begin(flags, false);
+        self.is_of_responses = true;
+        self.found = Found::default();
+    }
+
+    /// What the block of a response had.
+    pub(super) fn found(&self) -> Found {
+        self.found
     }
 
     /// A CONTINUATION begins.
@@ -222,11 +280,20 @@ impl Blocks {
             }
             Entry::Indexed => {
                 self.take_name(self.is_pseudo_at(self.number)?)?;
+                if self.is_of_responses {
+                    let field = self.field_at(self.number);
+                    self.note(field);
+                }
                 Next::Entry
             }
-            Entry::Literal if self.number == 0 => Next::Length(Text::Name),
+            Entry::Literal if self.number == 0 => {
+                self.name_bytes = 0;
+                Next::Length(Text::Name)
+            }
             Entry::Literal => {
+                let field = self.field_at(self.number);
                 self.take_name(self.is_pseudo_at(self.number)?)?;
+                self.begin_field(field);
                 Next::Length(Text::Value)
             }
         };
@@ -244,10 +311,77 @@ impl Blocks {
         }
     }
 
+    /// What lies at an index that is valid.
+    fn field_at(&self, index: usize) -> Field {
+        const STATUS: std::ops::RangeInclusive<usize> = 8..=STATIC_PSEUDO_MAX;
+        let is = |table: u128, at: usize| at < 128 && table >> at & 1 != 0;
+        match index.checked_sub(STATIC_ENTRIES + 1) {
+            None if STATUS.contains(&index) => Field::Status { is_interim: false },
+            None if index <= STATIC_PSEUDO_MAX => Field::Pseudo,
+            None => Field::Regular,
+            Some(at) if is(self.status, at) => Field::Status { is_interim: is(self.interim, at) },
+            Some(at) if is(self.pseudo, at) => Field::Pseudo,
+            Some(_) => Field::Regular,
+        }
+    }
+
+    /// A field whose value follows; `:status` is known by it.
+    fn begin_field(&mut self, field: Field) {
+        if !self.is_of_responses {
+            return;
+        }
+        self.field = field;
+        if self.is_kept {
+            let is_status = matches!(field, Field::Status { .. });
+            self.status = self.status << 1 | u128::from(is_status);
+            self.interim <<= 1; // its value will say
+        }
+        if !matches!(field, Field::Status { .. }) {
+            self.note(field);
+        }
+    }
+
+    fn note(&mut self, field: Field) {
+        match field {
+            Field::Regular => {}
+            Field::Pseudo => self.found.is_foreign = true,
+            Field::Status { is_interim } => {
+                self.found.has_status = true;
+                self.found.is_interim = is_interim;
+            }
+        }
+    }
+
+    /// The first byte of a status is here.
+    fn note_status(&mut self, first: u8) {
+        /// The digit 1 in the Huffman code, of five bits.
+        const ONE: u8 = 0b00001;
+        let is_interim = if self.is_huffman { first >> 3 == ONE } else { first == b'1' };
+        if self.is_kept {
+            self.interim |= u128::from(is_interim);
+        }
+        self.note(Field::Status { is_interim });
+    }
+
+    /// What the field is whose name was read.
+    fn named(&self) -> Field {
+        let name = self.name.get(..self.name_bytes).unwrap_or_default();
+        let is_status = match self.is_huffman {
+            true => name == [0xb8, 0x84, 0x8d, 0x36, 0xa3],
+            false => name == b":status",
+        };
+        match (is_status, self.is_pseudo) {
+            (true, _) => Field::Status { is_interim: false },
+            (false, true) => Field::Pseudo,
+            (false, false) => Field::Regular,
+        }
+    }
+
     /// The name of an entry is known.
     fn take_name(&mut self, is_pseudo: bool) -> Result<(), Refusal> {
         self.is_pseudo = is_pseudo;
-        if std::mem::take(&mut self.is_indexing) {
+        self.is_kept = std::mem::take(&mut self.is_indexing);
+        if self.is_kept {
             self.pseudo = self.pseudo << 1 | u128::from(is_pseudo);
             self.entries = (self.entries + 1).min(TABLE_ENTRIES);
         }
@@ -282,10 +416,23 @@ impl Blocks {
                 let is_colon = if self.is_huffman { first >> 1 == COLON } else { *first == b':' };
                 self.take_name(is_colon)?;
             }
+            if self.is_of_responses {
+                let more = bytes.len().min(NAME_BYTES - self.name_bytes);
+                self.name[self.name_bytes..][..more].copy_from_slice(&bytes[..more]);
+                self.name_bytes += more;
+            }
             if self.left == 0 {
+                self.begin_field(self.named());
                 self.next = Next::Length(Text::Value);
             }
             return Ok(());
+        }
+        if is_first
+            && self.is_of_responses
+            && matches!(self.field, Field::Status { .. })
+            && let [first, ..] = bytes
+        {
+            self.note_status(*first);
         }
         if self.left == 0 {
             self.next = Next::Entry;
@@ -295,133 +442,9 @@ impl Blocks {
                 true => self.huffman.has_hash,
                 false => bytes.contains(&b'#'),
             };
-        if has_hash { Err(Refusal::Fragment) } else { Ok(()) }
+        if has_hash && !self.is_of_responses { Err(Refusal::Fragment) } else { Ok(()) }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn literal(first: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
-        let mut entry = vec![first];
-        for text in [name, value] {
-            if text.len() < 127 {
-                entry.push(text.len() as u8);
-            } else {
-                let rest = text.len() - 127;
-                entry.extend([127, (rest % 128) as u8 | 0x80, (rest / 128) as u8]);
-            }
-            entry.extend_from_slice(text);
-        }
-        entry
-    }
-
-    /// What is found in `block` behind `start`, however it is cut.
-    fn found(start: &Blocks, is_trailers: bool, block: &[u8]) -> Result<(), Refusal> {
-        let mut results = (1..=block.len()).map(|step| {
-            let mut blocks = start.clone();
-            blocks.begin(0, is_trailers);
-            let mut left = block.len();
-            for piece in block.chunks(step) {
-                left -= piece.len();
-                blocks.take(piece, left)?;
-            }
-            blocks.end()
-        });
-        let first = results.next().unwrap();
-        assert!(results.all(|result| result == first), "{block:02x?}");
-        first
-    }
-
-    /// A sender that has put `entries` into its table.
-    fn sender(entries: &[(&[u8], &[u8])]) -> Blocks {
-        let mut blocks = Blocks::new();
-        for (name, value) in entries {
-            blocks.take(&literal(0x40, name, value), 0).unwrap();
-        }
-        blocks
-    }
-
-    #[test]
-    fn pseudo_fields_in_trailers_are_found_wherever_they_are() {
-        let long = vec![b':'; 5_000];
-        let mut before = Vec::new();
-        before.extend([0x3f, 0xe1, 0x1f]); // a size
-        before.extend(literal(0x40, b"x-t", &long));
-        before.extend(literal(0x40, b"x-u", b"v"));
-        before.extend(literal(0, b"grpc-status", b":0#"));
-        before.extend(literal(0x10, b"", b"")); // nonsense, but well-formed
-        before.extend([0x0f, 0x11, 1, b':', 0x7f, 0x00, 0, 0xbe, 0x9f]); // names by index
-        assert_eq!(found(&Blocks::new(), true, &before), Ok(()));
-        let known = sender(&[(b":path", b"/x"), (b"x", b":y")]);
-        assert_eq!(found(&known, true, &[0xbe]), Ok(()));
-        for field in [
-            vec![0x84],          // :path /
-            vec![0x44, 1, b'/'], // :path by its index
-            literal(0, b":path", b"/"),
-            literal(0x40, b":x", b""),
-            vec![0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 0],
-            vec![0xbf],                // what the table has
-            vec![0x7f, 0x00, 1, b'z'], // another value for it
-        ] {
-            let block = [&literal(0, b"x-t", &long), &field[..]].concat();
-            assert_eq!(found(&known, true, &block), Err(Refusal::PseudoTrailers), "{field:02x?}");
-            assert_eq!(found(&known, false, &block), Ok(()), "{field:02x?}");
-        }
-    }
-
-    #[test]
-    fn entries_move_up_in_the_table() {
-        let mut blocks = sender(&[(b":path", b"/x")]);
-        for _ in 1..TABLE_ENTRIES {
-            blocks.take(&literal(0x40, b"x", b""), 0).unwrap();
-        }
-        let at = |index: usize| vec![0xff, (index - 127) as u8 | 0x80, ((index - 127) >> 7) as u8];
-        let last = STATIC_ENTRIES + TABLE_ENTRIES as usize;
-        assert_eq!(found(&blocks, true, &at(last - 1)), Ok(()));
-        assert_eq!(found(&blocks, true, &at(last)), Err(Refusal::PseudoTrailers));
-        assert_eq!(found(&blocks, true, &at(last + 1)), Err(Refusal::Compression));
-    }
-
-    #[test]
-    fn broken_compression_is_told() {
-        for block in [
-            &[0x80][..],                        // index 0
-            &[0xbe],                            // nothing there
-            &[0xff, 0xff, 0xff, 0xff, 0x0f],    // far beyond
-            &[0xff, 0x80, 0x80, 0x80, 0x80, 1], // too long
-            &[0x3f, 0xe2, 0x1f],                // a larger table
-            &[0x82, 0x20],                      // a size behind a field
-            &[0x00, 1, b'a', 2, b'b'],          // ends in a value
-            &[0x00, 3, b'a'],                   // ends in a name
-            &[0x40],
-            &[0x00, 1, b'a', 0x7f],
-            &[0x00, 1, b'x', 0x84, 0xff, 0xff, 0xff, 0xff], // a string that ends itself
-            &[0x00, 0x82, 0xf3, 0xff, 1, b'x'],             // a name with too much padding
-        ] {
-            assert_eq!(
-                found(&Blocks::new(), false, block),
-                Err(Refusal::Compression),
-                "{block:02x?}"
-            );
-        }
-        assert_eq!(found(&Blocks::new(), false, &[0x20, 0x3f, 0xe1, 0x1f, 0x82]), Ok(()));
-    }
-
-    #[test]
-    fn fragments_are_found() {
-        let known = sender(&[(b":path", b"/x")]);
-        let huffman = [0x60, 0x7f, 0xf4, 0x3f]; // `/a#a`
-        for field in [
-            &[0x44, 4, b'/', b'a', b'#', b'o'][..],
-            &[0x7e, 1, b'#'],
-            &literal(0, b":authority", b"a.test#"),
-            &[&[0x04, 0x84][..], &huffman].concat(),
-        ] {
-            assert_eq!(found(&known, false, field), Err(Refusal::Fragment), "{field:02x?}");
-        }
-        assert_eq!(found(&known, false, &literal(0, b"x", b"#")), Ok(()));
-        assert_eq!(found(&known, false, &[0x44, 3, b'/', b'a', b'?']), Ok(()));
-    }
-}
+mod cases;

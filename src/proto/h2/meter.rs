@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use super::block::Blocks;
+use super::{block::Blocks, responses::Responses};
 use crate::base::limits;
 
 /// Why a frame is not let through.
@@ -107,6 +107,8 @@ pub struct FrameMeter {
     is_opening: bool,
     opening: u32,
     windows: Windows,
+    /// What endpoints answer.
+    responses: Responses,
 }
 
 /// What a peer takes.
@@ -150,6 +152,7 @@ impl FrameMeter {
             is_opening: false,
             opening: 0,
             windows: Windows::default(),
+            responses: Responses::default(),
         }
     }
 
@@ -161,6 +164,11 @@ impl FrameMeter {
     /// What the peer takes, as far as it has said.
     pub fn windows(&self) -> Windows {
         self.windows
+    }
+
+    /// A stream on which the endpoint has sent pseudo-fields that do not belong there; each is told once.
+    pub fn take_malformed(&mut self) -> Option<u32> {
+        self.responses.malformed.pop()
     }
 
     /// The number of the header block that has begun and is not here as a whole.
@@ -227,11 +235,18 @@ impl FrameMeter {
             }
             return Ok(());
         }
-        if !self.payload_is_head || self.last_stream.is_none() {
+        if !self.payload_is_head {
             return Ok(());
         }
         self.blocks.take(piece, self.payload_left)?;
-        if self.payload_left == 0 && !self.head_goes_on { self.blocks.end() } else { Ok(()) }
+        if self.payload_left > 0 || self.head_goes_on {
+            return Ok(());
+        }
+        self.blocks.end()?;
+        if self.last_stream.is_none() {
+            self.responses.take_block(self.blocks.found());
+        }
+        Ok(())
     }
 
     fn take_setting(&mut self, byte: u8) -> Result<(), Refusal> {
@@ -281,6 +296,12 @@ impl FrameMeter {
                 self.blocks.begin(flags, id <= *last);
                 *last = id.max(*last);
             }
+            (HEADERS, None) => {
+                self.blocks.begin_response(flags);
+                self.responses.begin(id, flags & END_STREAM != 0);
+            }
+            (DATA, None) if flags & END_STREAM != 0 => self.responses.end(id),
+            (RST_STREAM, None) => self.responses.end(id),
             (CONTINUATION, _) => self.blocks.go_on(),
             _ => {}
         }

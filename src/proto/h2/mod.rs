@@ -13,6 +13,7 @@ mod from_request;
 mod from_response;
 mod huffman;
 mod meter;
+mod responses;
 mod unframe;
 
 pub use fields::{Malformed, write_trailers};

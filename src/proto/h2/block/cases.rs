@@ -1,0 +1,177 @@
+//! What is found in header blocks.
+
+use super::*;
+
+fn literal(first: u8, name: &[u8], value: &[u8]) -> Vec<u8> {
+    let mut entry = vec![first];
+    for text in [name, value] {
+        if text.len() < 127 {
+            entry.push(text.len() as u8);
+        } else {
+            let rest = text.len() - 127;
+            entry.extend([127, (rest % 128) as u8 | 0x80, (rest / 128) as u8]);
+        }
+        entry.extend_from_slice(text);
+    }
+    entry
+}
+
+/// What is found in `block` behind `start`, however it is cut.
+fn found(start: &Blocks, is_trailers: bool, block: &[u8]) -> Result<(), Refusal> {
+    let mut results = (1..=block.len()).map(|step| {
+        let mut blocks = start.clone();
+        blocks.begin(0, is_trailers);
+        let mut left = block.len();
+        for piece in block.chunks(step) {
+            left -= piece.len();
+            blocks.take(piece, left)?;
+        }
+        blocks.end()
+    });
+    let first = results.next().unwrap();
+    assert!(results.all(|result| result == first), "{block:02x?}");
+    first
+}
+
+/// A sender that has put `entries` into its table.
+fn sender(entries: &[(&[u8], &[u8])]) -> Blocks {
+    let mut blocks = Blocks::new();
+    for (name, value) in entries {
+        blocks.take(&literal(0x40, name, value), 0).unwrap();
+    }
+    blocks
+}
+
+#[test]
+fn pseudo_fields_in_trailers_are_found_wherever_they_are() {
+    let long = vec![b':'; 5_000];
+    let mut before = Vec::new();
+    before.extend([0x3f, 0xe1, 0x1f]); // a size
+    before.extend(literal(0x40, b"x-t", &long));
+    before.extend(literal(0x40, b"x-u", b"v"));
+    before.extend(literal(0, b"grpc-status", b":0#"));
+    before.extend(literal(0x10, b"", b"")); // nonsense, but well-formed
+    before.extend([0x0f, 0x11, 1, b':', 0x7f, 0x00, 0, 0xbe, 0x9f]); // names by index
+    assert_eq!(found(&Blocks::new(), true, &before), Ok(()));
+    let known = sender(&[(b":path", b"/x"), (b"x", b":y")]);
+    assert_eq!(found(&known, true, &[0xbe]), Ok(()));
+    for field in [
+        vec![0x84],          // :path /
+        vec![0x44, 1, b'/'], // :path by its index
+        literal(0, b":path", b"/"),
+        literal(0x40, b":x", b""),
+        vec![0x00, 0x84, 0xb9, 0x58, 0xd3, 0x3f, 0],
+        vec![0xbf],                // what the table has
+        vec![0x7f, 0x00, 1, b'z'], // another value for it
+    ] {
+        let block = [&literal(0, b"x-t", &long), &field[..]].concat();
+        assert_eq!(found(&known, true, &block), Err(Refusal::PseudoTrailers), "{field:02x?}");
+        assert_eq!(found(&known, false, &block), Ok(()), "{field:02x?}");
+    }
+}
+
+#[test]
+fn entries_move_up_in_the_table() {
+    let mut blocks = sender(&[(b":path", b"/x")]);
+    for _ in 1..TABLE_ENTRIES {
+        blocks.take(&literal(0x40, b"x", b""), 0).unwrap();
+    }
+    let at = |index: usize| vec![0xff, (index - 127) as u8 | 0x80, ((index - 127) >> 7) as u8];
+    let last = STATIC_ENTRIES + TABLE_ENTRIES as usize;
+    assert_eq!(found(&blocks, true, &at(last - 1)), Ok(()));
+    assert_eq!(found(&blocks, true, &at(last)), Err(Refusal::PseudoTrailers));
+    assert_eq!(found(&blocks, true, &at(last + 1)), Err(Refusal::Compression));
+}
+
+/// What `block` of a response has behind `start`, however it is cut.
+fn found_in_response(start: &Blocks, block: &[u8]) -> (Found, Blocks) {
+    let mut results = (1..=block.len()).map(|step| {
+        let mut blocks = start.clone();
+        blocks.begin_response(0);
+        let mut left = block.len();
+        for piece in block.chunks(step) {
+            left -= piece.len();
+            blocks.take(piece, left).unwrap();
+        }
+        blocks.end().unwrap();
+        blocks
+    });
+    let first = results.next().unwrap();
+    assert!(results.all(|one| one.found() == first.found()), "{block:02x?}");
+    (first.found(), first)
+}
+
+#[test]
+fn pseudo_fields_of_responses_are_told_apart() {
+    let has = |is_foreign, has_status, is_interim| Found { is_foreign, has_status, is_interim };
+    let huffman_status = [0x00, 0x85, 0xb8, 0x84, 0x8d, 0x36, 0xa3];
+    for (block, expected) in [
+        (vec![0x88], has(false, true, false)),
+        (vec![0x8e], has(false, true, false)),
+        (vec![0x84], has(true, false, false)),
+        (vec![0x88, 0x44, 1, b'#'], has(true, true, false)),
+        (vec![0x48, 3, b'1', b'0', b'3'], has(false, true, true)),
+        (vec![0x48, 0x82, 0x08, 0x19], has(false, true, true)), // 103 in the Huffman code
+        (vec![0x48, 0x82, 0x10, 0x01], has(false, true, false)), // 200
+        (literal(0, b":status", b"103"), has(false, true, true)),
+        (literal(0x10, b":status", b"404"), has(false, true, false)),
+        (literal(0, b":status2", b"103"), has(true, false, false)),
+        (literal(0, b":statu", b"103"), has(true, false, false)),
+        ([&huffman_status[..], &[1, b'1']].concat(), has(false, true, true)),
+        (literal(0, b"x-status", b"103"), has(false, false, false)),
+    ] {
+        assert_eq!(found_in_response(&Blocks::new(), &block).0, expected, "{block:02x?}");
+    }
+    let mut block = literal(0x40, b":status", b"103");
+    block.extend(literal(0x40, b"x", b"y"));
+    block.extend([0x48, 3, b'2', b'0', b'6']);
+    block.extend(literal(0x40, b":path", b"/"));
+    let known = found_in_response(&Blocks::new(), &block).1;
+    for (index, expected) in [
+        (0xbe, has(true, false, false)),
+        (0xbf, has(false, true, false)),
+        (0xc0, has(false, false, false)),
+        (0xc1, has(false, true, true)),
+    ] {
+        assert_eq!(found_in_response(&known, &[index]).0, expected, "{index:02x}");
+    }
+    let other_value = [0x7f, 0x00, 1, b'1']; // `:status` as it lies there
+    assert_eq!(found_in_response(&known, &other_value).0, has(false, true, true));
+}
+
+#[test]
+fn broken_compression_is_told() {
+    for block in [
+        &[0x80][..],                        // index 0
+        &[0xbe],                            // nothing there
+        &[0xff, 0xff, 0xff, 0xff, 0x0f],    // far beyond
+        &[0xff, 0x80, 0x80, 0x80, 0x80, 1], // too long
+        &[0x3f, 0xe2, 0x1f],                // a larger table
+        &[0x82, 0x20],                      // a size behind a field
+        &[0x00, 1, b'a', 2, b'b'],          // ends in a value
+        &[0x00, 3, b'a'],                   // ends in a name
+        &[0x40],
+        &[0x00, 1, b'a', 0x7f],
+        &[0x00, 1, b'x', 0x84, 0xff, 0xff, 0xff, 0xff], // a string that ends itself
+        &[0x00, 0x82, 0xf3, 0xff, 1, b'x'],             // a name with too much padding
+    ] {
+        assert_eq!(found(&Blocks::new(), false, block), Err(Refusal::Compression), "{block:02x?}");
+    }
+    assert_eq!(found(&Blocks::new(), false, &[0x20, 0x3f, 0xe1, 0x1f, 0x82]), Ok(()));
+}
+
+#[test]
+fn fragments_are_found() {
+    let known = sender(&[(b":path", b"/x")]);
+    let huffman = [0x60, 0x7f, 0xf4, 0x3f]; // `/a#a`
+    for field in [
+        &[0x44, 4, b'/', b'a', b'#', b'o'][..],
+        &[0x7e, 1, b'#'],
+        &literal(0, b":authority", b"a.test#"),
+        &[&[0x04, 0x84][..], &huffman].concat(),
+    ] {
+        assert_eq!(found(&known, false, field), Err(Refusal::Fragment), "{field:02x?}");
+    }
+    assert_eq!(found(&known, false, &literal(0, b"x", b"#")), Ok(()));
+    assert_eq!(found(&known, false, &[0x44, 3, b'/', b'a', b'?']), Ok(()));
+}
