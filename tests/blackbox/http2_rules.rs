@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Method, Response};
 
 use crate::support::{
-    Conf, Origin, PATIENCE, Ringway,
+    Conf, Origin, PATIENCE, Ringway, eventually,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS,
         endpoint, fields, frame, get,
@@ -85,6 +85,29 @@ fn trailers_have_no_pseudo_fields() {
     assert_eq!(raw.outcome(1), 200);
 }
 
+/// Values of trailers are those of fields: no space at either end, wherever the trailers go.
+#[test]
+fn values_of_trailers_have_no_spaces_around_them() {
+    let origin = Origin::echo();
+    let proxy = start(&origin);
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a.test"), (":path", "/")];
+    for length in [None, Some(("content-length", "3"))] {
+        let head = fields(&head.into_iter().chain(length).collect::<Vec<_>>());
+        for (value, outcome) in
+            [(" v", -1), ("v ", -1), ("\tv", -1), ("v\t", -1), (" ", -1), ("v v", 200)]
+        {
+            let mut raw = Raw::connect(proxy.address());
+            raw.frame(HEADERS, END_HEADERS, 1, &head);
+            raw.frame(DATA, 0, 1, b"abc");
+            raw.frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&[("x", value)]));
+            assert_eq!(raw.outcome(1), outcome, "{value:?} {length:?}");
+        }
+    }
+    let malformed = || proxy.metric("ringway_http2_streams_malformed_total", "");
+    eventually("all to be counted", PATIENCE, || (malformed() >= 10.0).then_some(()));
+    drop(origin.take_garbage());
+}
+
 #[test]
 fn what_is_wrong_is_called_by_its_name() {
     let origin = Origin::echo();
@@ -94,6 +117,7 @@ fn what_is_wrong_is_called_by_its_name() {
         [&[0x82, 0x86, 0x41, 1, b'a'][..], &[0x44, 0x84, 0x60, 0x7f, 0xf4, 0x3f]].concat();
     for (bytes, code) in [
         (frame(PING, 0, 0, b"1234567"), 6),
+        ([frame(HEADERS, END_STREAM, 1, &[0x82]), frame(DATA, END_STREAM, 1, b"x")].concat(), 1),
         (frame(SETTINGS, 0, 0, b"12345"), 6),
         (frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), 3),
         (hello(&[0x80]), 9),

@@ -132,7 +132,9 @@ async fn serve_stream(carried: Rc<Carried>, stream: Rc<Stream>, guard: StreamGua
             Poll::Pending
         })
         .await;
-        if is_reset {
+        if stream.is_malformed() {
+            shard.stats.http2_streams_malformed.inc();
+        } else if is_reset {
             shard.stats.http2_streams_reset.inc();
         }
     }

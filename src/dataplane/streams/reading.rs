@@ -273,7 +273,11 @@ impl Reading {
         };
         if self.framing == Framing::Chunked {
             match trailers {
-                Some(fields) => write_trailers(&mut self.text, &fields),
+                Some(fields) if write_trailers(&mut self.text, &fields).is_err() => {
+                    self.refuse();
+                    return Poll::Ready(Err(ReadFailure::Reset));
+                }
+                Some(_) => {}
                 None => self.text.extend_from_slice(LAST_CHUNK),
             }
         }
@@ -298,7 +302,10 @@ impl Reading {
         match ready!(body.poll_trailers(cx)) {
             Ok(Some(fields)) => {
                 let mut last_chunk = Vec::new();
-                write_trailers(&mut last_chunk, &fields);
+                if write_trailers(&mut last_chunk, &fields).is_err() {
+                    self.refuse();
+                    return Poll::Ready(Err(ReadFailure::Reset));
+                }
                 self.last_chunk = Some(last_chunk.into());
                 Poll::Ready(Ok(()))
             }

@@ -128,7 +128,7 @@ impl Stream {
         self.reading.borrow().is_reset
     }
 
-    /// Whether the endpoint's response breaks the rules.
+    /// Whether what the peer has sent breaks the rules.
     pub fn is_malformed(&self) -> bool {
         self.reading.borrow().is_malformed
     }
@@ -190,12 +190,14 @@ impl Stream {
         if let Some(guard) = &self.guard
             && guard.is_malformed(|| self.writing.borrow().number())
         {
-            self.writing.borrow_mut().refuse();
             self.reading.borrow_mut().refuse();
         }
         let filled = self.reading.borrow_mut().poll_fill(cx, slot, pool, max);
         if filled.is_pending() {
             self.latch.wait(cx);
+        }
+        if filled == Poll::Ready(Err(ReadFailure::Reset)) && self.is_malformed() {
+            self.writing.borrow_mut().refuse();
         }
         filled.map_err(|failure| match failure {
             ReadFailure::NoBuffer => Broken::NoBuffer,

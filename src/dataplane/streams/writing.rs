@@ -267,10 +267,17 @@ impl Writing {
     /// The peer's message is malformed.
     #[cold]
     pub(super) fn refuse(&mut self) {
-        if let Some(send) = &mut self.send {
-            send.send_reset(Reason::PROTOCOL_ERROR);
-        }
+        self.give_up = Reason::PROTOCOL_ERROR;
         self.fail();
+        self.reset();
+    }
+
+    fn reset(&mut self) {
+        match (&mut self.send, &mut self.role) {
+            (Some(send), _) => send.send_reset(self.give_up),
+            (None, Role::Serve(respond)) => respond.send_reset(self.give_up),
+            (None, Role::Ask(_)) => {}
+        }
     }
 
     /// Ends a tunnel in order.
@@ -295,13 +302,8 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.count(0);
         let is_whole = self.unframer.is_done() && self.waiting.is_none() && !self.is_failed;
-        if is_whole {
-            return;
-        }
-        match (&mut self.send, &mut self.role) {
-            (Some(send), _) => send.send_reset(self.give_up),
-            (None, Role::Serve(respond)) => respond.send_reset(self.give_up),
-            (None, Role::Ask(_)) => {}
+        if !is_whole {
+            self.reset();
         }
     }
 }

@@ -49,12 +49,7 @@ pub(super) fn write_fields(
     let mut facts = Facts::default();
     for (name, value) in fields {
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-        //= https://www.rfc-editor.org/rfc/rfc9113#section-8.2.1
-        //# A field value MUST NOT start or end with an ASCII whitespace
-        //# character (ASCII SP or HTAB, 0x20 or 0x09).
-        if [value.first(), value.last()].iter().flatten().any(|byte| matches!(byte, b' ' | b'\t')) {
-            return Err(Malformed::FieldValue);
-        }
+        check_value(value)?;
         match name {
             //= https://www.rfc-editor.org/rfc/rfc9113#section-8.2.2
             //# An endpoint MUST NOT generate an HTTP/2 message containing
@@ -114,13 +109,29 @@ fn write_cookies(out: &mut Vec<u8>, fields: &HeaderMap) {
 }
 
 /// Appends the last chunk with these trailers. What must not be in them is sorted out where they are
-/// read; lines that speak about the connection are left out here.
-pub fn write_trailers(out: &mut Vec<u8>, fields: &HeaderMap) {
+/// read.
+///
+/// # Errors
+/// When one of them has a value that is malformed.
+pub fn write_trailers(out: &mut Vec<u8>, fields: &HeaderMap) -> Result<(), Malformed> {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in fields {
+        check_value(value.as_bytes())?;
         push_line(out, name.as_str().as_bytes(), value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+    Ok(())
+}
+
+fn check_value(value: &[u8]) -> Result<(), Malformed> {
+    //= https://www.rfc-editor.org/rfc/rfc9113#section-8.2.1
+    //# A field value MUST NOT start or end with an ASCII whitespace
+    //# character (ASCII SP or HTAB, 0x20 or 0x09).
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    match is_space(value.first()) || is_space(value.last()) {
+        true => Err(Malformed::FieldValue),
+        false => Ok(()),
+    }
 }
 
 pub(super) fn push_line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

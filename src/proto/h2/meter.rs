@@ -280,6 +280,8 @@ impl FrameMeter {
             return Err(Refusal::FrameSize);
         }
         self.is_settings = kind == SETTINGS;
+        // What may not come inside a header block is the crate's to refuse, whatever else is wrong with it.
+        let is_inside = self.head_goes_on && kind != CONTINUATION;
         self.payload_is_head = matches!(kind, HEADERS | CONTINUATION);
         if self.payload_is_head {
             self.heads = self.heads.wrapping_add(u32::from(kind == HEADERS));
@@ -287,7 +289,7 @@ impl FrameMeter {
         }
         let id = u32::from_be_bytes(id) & (u32::MAX >> 1);
         self.is_opening = kind == WINDOW_UPDATE && id == 0;
-        if matches!(kind, DATA | HEADERS) {
+        if matches!(kind, DATA | HEADERS) && !is_inside {
             self.take_message(flags, id)?;
         }
         match (kind, &mut self.last_stream) {
