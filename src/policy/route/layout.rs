@@ -1,5 +1,5 @@
 //! What is known of the routes of a builder only when all are there: their ranks, and what belongs
-//! together. Numbers and passes over them, no hashing: it is made anew for each table.
+//! together. It is made anew for each table, by passes over numbers: no text is looked at.
 
 use super::{
     builder::{RouteNumber, TableBuilder},
@@ -40,6 +40,7 @@ impl<'b> Layout<'b> {
         }
         let leaf = |entry: &u32| (tree.entries[*entry as usize].leaf, *entry);
         let entries = Groups::new(bound(&tree.leaves), ranked.iter().map(leaf));
+        pace::long_step();
         let nodes = bound(&tree.nodes);
         let child = |(number, node): (usize, &TreeNode)| {
             (node.parent != NONE).then_some((node.parent, number as u32))
