@@ -344,23 +344,20 @@ pub const H2_SEND_BYTES_MAX: usize = 64 * 1024;
 pub const H2_POOLED_BYTES_MIN: usize = 8 * 1024;
 
 /// Bytes of bodies for which their streams have no window from which on, on one client's connection, no more is
-/// fetched from endpoints than there is window for: eight buffers. What came behind the head of a response in the same
-/// receive waits then, [`H2_FIRST_BYTES_PRESSED`] at most.
-pub const H2_HELD_BYTES_MUCH: usize = 256 * 1024;
+/// fetched from endpoints than there is window for; from the first byte on where a buffer for each of its streams would be
+/// this much more than it takes. As much as 64 downloads hold whose client is slower than we are, which is nothing unusual
+/// and should cost them nothing.
+pub const H2_HELD_BYTES_MUCH: usize = 2 * 1024 * 1024;
 
 /// The same for all connections of a core.
-pub const H2_HELD_BYTES_MUCH_PER_CORE: usize = 8 * 1024 * 1024;
-
-/// Bytes by which a buffer for each stream of a connection may go beyond its window before responses are fetched in
-/// such small pieces from the first byte on. Where the windows of streams are narrow, [`H2_HELD_BYTES_MUCH`] says so.
-pub const H2_AHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024;
+pub const H2_HELD_BYTES_MUCH_PER_CORE: usize = 16 * 1024 * 1024;
 
 /// Bytes that are received at once of a response, head included, where that much waits already: most heads fit.
 pub const H2_FIRST_BYTES_PRESSED: usize = 1024;
 
 /// Bytes of bodies that wait for windows on one connection from which on its further streams are refused. With
 /// endpoints whose answers come in pieces of their own size (records of TLS) it can be reached.
-pub const H2_HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const H2_HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The same for all connections of a core that hold some.
 pub const H2_HELD_BYTES_MAX_PER_CORE: usize = 64 * 1024 * 1024;

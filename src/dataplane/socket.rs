@@ -509,11 +509,6 @@ impl Socket {
         }
     }
 
-    /// Whether the receiver took less than it was given, and what else it will take is not known.
-    pub fn is_stalled(&self) -> bool {
-        matches!(&self.transport, Transport::Stream(stream) if stream.is_stalled())
-    }
-
     /// Whether so much waits for the receiver's connection, or for those of this core together, that
     /// nothing more should be fetched that it may not take.
     pub fn is_pressed(&self) -> bool {

@@ -209,7 +209,7 @@ impl<W: Ways> Relay<'_, W> {
         {
             buf.compact(); // an unfinished chunk line at the very end of the buffer
         }
-        if self.to.is_stalled() || self.to.is_pressed() {
+        if self.to.is_pressed() {
             return Box::pin(self.fill_as_taken()).await; // it waits anyway
         }
         self.ways.before_read();
@@ -218,7 +218,7 @@ impl<W: Ways> Relay<'_, W> {
         received.map_err(|broken| self.ways.read_failed(broken))
     }
 
-    /// As [`Relay::fill`] for a receiver that makes us wait: what it has no room for stays with the
+    /// As [`Relay::fill`] for a receiver for which much waits: what it has no room for stays with the
     /// sender. Room is kept only while bytes are there to fill it, as others may have a use for it.
     #[cold]
     async fn fill_as_taken(&mut self) -> Result<usize, Reason> {

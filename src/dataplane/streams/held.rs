@@ -75,8 +75,8 @@ impl Held {
         let open = self.open.get();
         let missing = limits::BUFFER_BYTES.saturating_sub(of_stream as usize);
         let left = in_all.saturating_sub(self.sent.get());
-        open * missing > limits::H2_HELD_BYTES_MUCH
-            || (open * limits::BUFFER_BYTES) as u64 > left + limits::H2_AHEAD_BYTES_MAX
+        let much = limits::H2_HELD_BYTES_MUCH;
+        open * missing > much || (open * limits::BUFFER_BYTES) as u64 > left + much as u64
     }
 
     /// Whether nothing more may come.

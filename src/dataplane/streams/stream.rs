@@ -205,11 +205,6 @@ impl Stream {
         })
     }
 
-    /// As [`crate::dataplane::socket::Socket::is_stalled`].
-    pub fn is_stalled(&self) -> bool {
-        self.writing.borrow().is_stalled()
-    }
-
     /// As [`crate::dataplane::socket::Socket::is_pressed`].
     pub fn is_pressed(&self) -> bool {
         self.writing.borrow().is_pressed()

@@ -51,8 +51,6 @@ pub(super) struct Writing {
     /// Bytes of memory that it is counted with in `held`, where that is done.
     held_bytes: usize,
     held: Option<Rc<Held>>,
-    /// The last piece had to wait for the window, and since then there was none for a buffer.
-    is_stalled: bool,
     is_failed: bool,
     /// What the peer is told if the message is given up before its end.
     give_up: Reason,
@@ -81,7 +79,6 @@ impl Writing {
             waiting: None,
             held_bytes: 0,
             held: None,
-            is_stalled: false,
             is_failed: false,
             give_up,
         }
@@ -196,7 +193,6 @@ impl Writing {
     /// There is no window for what is here: it may wait for long.
     #[cold]
     fn stall(&mut self, chunk: Chunk, ended: bool) {
-        self.is_stalled = true;
         // A copy is counted as it was made, however much of it was sent since.
         let is_new = self.held_bytes == 0 || matches!(chunk, Chunk::Pooled(_));
         let chunk = chunk.shrunk();
@@ -214,11 +210,6 @@ impl Writing {
         }
     }
 
-    /// Whether the last piece had to wait for the window, and it is not known to be wide since.
-    pub(super) fn is_stalled(&self) -> bool {
-        self.is_stalled
-    }
-
     /// Whether so much waits elsewhere that nothing should be added that may have to.
     pub(super) fn is_pressed(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.is_much())
@@ -231,7 +222,6 @@ impl Writing {
         loop {
             let room = send.capacity();
             if room > 0 {
-                self.is_stalled = room < limits::BUFFER_BYTES;
                 return Poll::Ready(Ok(room));
             }
             match ready!(send.poll_capacity(cx)) {
