@@ -100,7 +100,8 @@ fn one_that_was_cleared_or_moved_does_not_fire_then() {
         let started = Instant::now();
         second.set(Duration::from_millis(1200), Shut::Both, 3);
         moved.readable().await.unwrap();
-        assert!(started.elapsed() >= Duration::from_millis(1200), "{:?}", started.elapsed());
+        // Points in time are whole milliseconds.
+        assert!(started.elapsed() > Duration::from_millis(1199), "{:?}", started.elapsed());
         assert_eq!((first.fired(), second.fired()), (None, Some(3)));
         assert_eq!(cleared.peek_state(), PeerState::Quiet);
     });

@@ -133,7 +133,8 @@ impl Deadlines {
     }
 
     /// Moves time to `now` and shuts down the sockets whose deadline is reached. To be called each
-    /// tick; a call later than that makes deadlines late, never early. At most
+    /// tick; a call later than that makes deadlines late. None is more than a millisecond early: points in time
+    /// are whole ones. At most
     /// [`limits::DEADLINES_FIRED_AT_ONCE`] fire; whether there are more is said.
     pub fn advance(&self, now: Instant) -> bool {
         self.table.advance(now)
@@ -147,7 +148,7 @@ impl Deadlines {
 
 impl Deadline {
     /// Starts the deadline, or moves it: `after` from now (rounded up to milliseconds, at most 12
-    /// days) the socket is shut down `how`, and [`Deadline::fired`] says `why`. Never early, at most
+    /// days) the socket is shut down `how`, and [`Deadline::fired`] says `why`. Not more than a millisecond early, at most
     /// two ticks late. A few stores: no clock is read, nothing allocated.
     pub fn set(&self, after: Duration, how: Shut, why: u8) {
         let part = u64::from(after.subsec_nanos().div_ceil(1_000_000));
