@@ -102,7 +102,8 @@ impl BufPool {
         };
         Some(Buf {
             base,
-            range: Range::new(BUFFER_HEADROOM_BYTES, BUFFER_HEADROOM_BYTES),
+            start: BUFFER_HEADROOM_BYTES as u32,
+            end: BUFFER_HEADROOM_BYTES as u32,
             shared: Rc::clone(&self.shared),
         })
     }
@@ -188,49 +189,31 @@ impl Shared {
 /// when dropped; dropping touches nothing but the free list.
 pub struct Buf {
     base: NonNull<u8>,
-    range: Range, // of the data, counted from `base`
+    start: u32, // first data byte, counted from `base`
+    end: u32,   // one past the last data byte
     shared: Rc<Shared>,
-}
-
-/// First byte and one past the last, in one word: a buffer is often moved right after it was written
-/// to, and to load a word of which a half was just stored has to wait for all stores before that.
-#[derive(Clone, Copy)]
-struct Range(u64);
-
-impl Range {
-    fn new(start: usize, end: usize) -> Self {
-        Self((end as u64) << 32 | u64::from(start as u32))
-    }
-
-    fn start(self) -> usize {
-        self.0 as u32 as usize
-    }
-
-    fn end(self) -> usize {
-        (self.0 >> 32) as usize
-    }
 }
 
 impl Buf {
     /// What was received or written and not consumed yet.
     pub fn data(&self) -> &[u8] {
-        &self.slot()[self.range.start()..self.range.end()]
+        &self.slot()[self.start as usize..self.end as usize]
     }
 
     /// The same, to change in place.
     pub fn data_mut(&mut self) -> &mut [u8] {
-        let (start, end) = (self.range.start(), self.range.end());
+        let (start, end) = (self.start as usize, self.end as usize);
         &mut self.slot_mut()[start..end]
     }
 
     /// Bytes of [`Buf::data`].
     pub fn len(&self) -> usize {
-        self.range.end() - self.range.start()
+        (self.end - self.start) as usize
     }
 
     /// Whether there is no data.
     pub fn is_empty(&self) -> bool {
-        self.range.start() == self.range.end()
+        self.start == self.end
     }
 
     /// Bytes a receive may still add. An empty buffer has all of its data part free, wherever the
@@ -239,7 +222,7 @@ impl Buf {
         if self.is_empty() {
             return self.shared.data_bytes;
         }
-        self.data_limit().saturating_sub(self.range.end())
+        self.data_limit().saturating_sub(self.end as usize)
     }
 
     /// Removes the first `n` bytes of the data.
@@ -248,34 +231,35 @@ impl Buf {
     /// If there are fewer.
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.len(), "consume({n}) of {} bytes", self.len());
-        self.range = Range::new(self.range.start() + n, self.range.end());
+        self.start += n as u32;
     }
 
     /// Keeps the first `n` bytes of the data; does nothing if there are fewer.
     pub fn truncate(&mut self, n: usize) {
-        let start = self.range.start();
-        self.range = Range::new(start, start + n.min(self.len()));
+        self.end = self.start + n.min(self.len()) as u32;
     }
 
     /// Removes all data.
     pub fn clear(&mut self) {
-        self.range = Range::new(BUFFER_HEADROOM_BYTES, BUFFER_HEADROOM_BYTES);
+        self.start = BUFFER_HEADROOM_BYTES as u32;
+        self.end = self.start;
     }
 
     /// Moves the data back to the headroom mark, so that [`Buf::spare`] is as large as it can be.
     pub fn compact(&mut self) {
         let len = self.len();
         let start = BUFFER_HEADROOM_BYTES.min(self.slot_bytes() - len);
-        let data = self.range.start()..self.range.end();
+        let data = self.start as usize..self.end as usize;
         if data.start != start {
             self.slot_mut().copy_within(data, start);
-            self.range = Range::new(start, start + len);
+            self.start = start as u32;
+            self.end = (start + len) as u32;
         }
     }
 
     /// Bytes [`Buf::prepend`] has room for.
     pub fn prepend_room(&self) -> usize {
-        if self.is_empty() { self.slot_bytes() } else { self.range.start() }
+        if self.is_empty() { self.slot_bytes() } else { self.start as usize }
     }
 
     /// Bytes of memory it takes, full or not.
@@ -318,12 +302,11 @@ impl Buf {
         if bytes.len() > self.prepend_room() {
             return false;
         }
-        let (mut start, mut end) = (self.range.start(), self.range.end());
-        if start == end {
-            start = start.max(bytes.len());
-            end = start;
+        if self.is_empty() {
+            self.start = self.start.max(bytes.len() as u32);
+            self.end = self.start;
         }
-        self.range = Range::new(start - bytes.len(), end);
+        self.start -= bytes.len() as u32;
         self.data_mut()[..bytes.len()].copy_from_slice(bytes);
         true
     }
@@ -331,7 +314,7 @@ impl Buf {
     /// Writes `bytes` right behind the data, tailroom included; false, and nothing changed, if they
     /// don't fit.
     pub fn append(&mut self, bytes: &[u8]) -> bool {
-        let end = if self.is_empty() { BUFFER_HEADROOM_BYTES } else { self.range.end() };
+        let end = if self.is_empty() { BUFFER_HEADROOM_BYTES } else { self.end as usize };
         if bytes.len() > self.slot_bytes() - end {
             return false;
         }
@@ -339,7 +322,7 @@ impl Buf {
             self.clear();
         }
         self.slot_mut()[end..end + bytes.len()].copy_from_slice(bytes);
-        self.range = Range::new(self.range.start(), end + bytes.len());
+        self.end = (end + bytes.len()) as u32;
         true
     }
 
@@ -351,7 +334,8 @@ impl Buf {
     pub fn write(&mut self, fill: impl FnOnce(&mut [u8]) -> usize) {
         let filled = fill(self.slot_mut());
         assert!(filled <= self.slot_bytes(), "{filled} bytes written to a buffer");
-        self.range = Range::new(0, filled);
+        self.start = 0;
+        self.end = filled as u32;
     }
 
     /// The pool it came from.
@@ -365,7 +349,7 @@ impl Buf {
         if self.is_empty() {
             self.clear();
         }
-        let (end, limit) = (self.range.end(), self.data_limit());
+        let (end, limit) = (self.end as usize, self.data_limit());
         &mut self.slot_mut()[end.min(limit)..limit]
     }
 
@@ -377,7 +361,7 @@ impl Buf {
     /// Counts the first `n` bytes of the spare room as data.
     pub(super) fn received(&mut self, n: usize) {
         assert!(n <= self.spare(), "the kernel wrote past the end of a buffer");
-        self.range = Range::new(self.range.start(), self.range.end() + n);
+        self.end += n as u32;
     }
 
     /// Where a receive must stop: the tailroom stays free for a chunk's end.

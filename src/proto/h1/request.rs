@@ -241,7 +241,7 @@ impl RequestHead {
         loop {
             match self.section.next(buf, count_max)? {
                 Next::Partial => return Ok(None),
-                Next::Line => self.take_in(buf)?,
+                Next::Line(line) => self.take_in(buf, line)?,
                 Next::End(head_bytes) => {
                     self.conclude(buf)?;
                     self.step = Step::Done(head_bytes);
@@ -252,8 +252,7 @@ impl RequestHead {
     }
 
     /// One more field line.
-    fn take_in(&mut self, buf: &[u8]) -> Result<(), HeadError> {
-        let Some(line) = self.section.lines().last() else { return Ok(()) };
+    fn take_in(&mut self, buf: &[u8], line: Line) -> Result<(), HeadError> {
         let value = line.value.of(buf);
         let facts = &mut self.facts;
         match line.id {

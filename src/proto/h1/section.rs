@@ -74,9 +74,8 @@ enum Step {
 pub(super) enum Next {
     /// The end of the buffer.
     Partial,
-    /// The end of a field line, the last one of [`Section::lines`]. Not given by value: what is loaded
-    /// in words as soon as it was stored in halves of them waits for all stores before.
-    Line,
+    /// The end of a field line, the last one of [`Section::lines`].
+    Line(Line),
     /// The end of the section; the message goes on here.
     End(usize),
 }
@@ -160,7 +159,7 @@ impl Section {
         {
             self.at = line.end();
             self.lines.push(line);
-            return Ok(Next::Line);
+            return Ok(Next::Line(line));
         }
         self.next_part(buf, count_max)
     }
@@ -191,8 +190,7 @@ impl Section {
                 }
                 Step::LineEnd => {
                     self.end_cr(byte)?;
-                    self.push_line(buf);
-                    return Ok(Next::Line);
+                    return Ok(Next::Line(self.push_line(buf)));
                 }
                 Step::LastLineEnd => {
                     self.end_cr(byte)?;
@@ -277,21 +275,23 @@ impl Section {
         Ok(())
     }
 
-    fn push_line(&mut self, buf: &[u8]) {
+    fn push_line(&mut self, buf: &[u8]) -> Line {
         let mut value_end = self.value_end;
         while value_end > self.value_start && is_ows(buf[value_end - 1]) {
             value_end -= 1;
         }
         let name = Part::new(self.name_start, self.name_end);
         let id = FieldId::of(name.of(buf));
-        self.lines.push(Line {
+        let line = Line {
             name,
             value: Part::new(self.value_start, value_end),
             end: self.at as u16,
             id,
             dropped: id.is_hop_by_hop(),
-        });
+        };
+        self.lines.push(line);
         self.step = Step::LineStart;
+        line
     }
 }
 
@@ -332,7 +332,7 @@ mod tests {
         loop {
             match section.next(text, 3)? {
                 Next::Partial => panic!("not complete"),
-                Next::Line => {}
+                Next::Line(_) => {}
                 Next::End(end) => {
                     assert_eq!(end, text.len());
                     let pair = |field: Field<'_>| (field.name.to_vec(), field.value.to_vec());
