@@ -47,13 +47,15 @@ impl Rules {
     /// # Errors
     /// No free port.
     pub fn new(routes: usize, what: What, origin: u16) -> io::Result<Self> {
-        let free = || Ok::<_, io::Error>(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port());
+        // Both at once, so that they are two.
+        let free = || TcpListener::bind("127.0.0.1:0");
+        let (listen, admin) = (free()?, free()?);
         Ok(Self {
             routes,
             what,
             admin: String::new(),
-            listen: free()?,
-            admin_port: free()?,
+            listen: listen.local_addr()?.port(),
+            admin_port: admin.local_addr()?.port(),
             origin,
         })
     }
@@ -135,17 +137,16 @@ impl Ringway {
     /// It does not come.
     pub fn wait_for(&self, text: &str) -> Result<Line, String> {
         let end = Instant::now() + PATIENCE;
-        let mut last = String::new();
-        loop {
+        let mut lines = Vec::new();
+        let why = loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.1.contains(text) => return Ok(line),
-                Ok((_, line)) => last = line,
-                Err(RecvTimeoutError::Timeout) => {
-                    return Err(format!("no \"{text}\" in the log; the last line: {last}"));
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(format!("it ended: {last}")),
+                Ok((_, line)) => lines.push(line),
+                Err(RecvTimeoutError::Timeout) => break format!("no \"{text}\" in the log"),
+                Err(RecvTimeoutError::Disconnected) => break "it ended".to_owned(),
             }
-        }
+        };
+        Err(format!("{why}: {}", lines.join("\n")))
     }
 
     /// Renames a new file over the old one; how long until all cores obey it.
