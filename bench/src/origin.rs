@@ -1,12 +1,13 @@
 //! The origin behind all proxies: one epoll thread whose answers are ready-made bytes.
 //!
 //! `/s` 100 bytes, `/16k` to `/512k`, `/1m`, `/upload` (reads a body of a known length, answers 100 bytes),
-//! `/ws` (echoes WebSocket messages). It must not be the bottleneck: an answer is one receive and
+//! `/ws` (echoes WebSocket messages), `/count` (how many requests it has answered). It must not be the bottleneck: an answer is one receive and
 //! one send, uploads are thrown away in the kernel, the date changes once a second.
 
 use crate::scenario::{LARGE_BYTES, MEDIUM_BYTES, SIZES, SMALL_BYTES, body};
 use crate::sys::{self, Epoll, Interest, Ready};
 use crate::wire;
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -194,6 +195,10 @@ impl Connection {
                 self.websocket = true;
                 self.send(Out::Bytes { bytes: UPGRADE.to_vec(), sent: 0 }, pages)?;
             }
+            "/count" => {
+                self.close_after = true;
+                self.send(Out::Bytes { bytes: pages.count(), sent: 0 }, pages)?;
+            }
             _ if self.upload_left > 0 => {} // answered when all of it is here
             path => self.answer(Page::at(path), pages)?,
         }
@@ -210,6 +215,7 @@ impl Connection {
     }
 
     fn answer(&mut self, page: Page, pages: &Pages) -> Result<(), Gone> {
+        pages.answered.set(pages.answered.get() + 1);
         if self.close_after {
             return self.send(Out::Bytes { bytes: pages.closing(page), sent: 0 }, pages);
         }
@@ -311,6 +317,7 @@ impl Page {
 struct Pages {
     second: u64,
     pages: Vec<Vec<u8>>,
+    answered: Cell<u64>,
 }
 
 /// What stands before the date in every page; status lines differ in length.
@@ -329,13 +336,19 @@ impl Pages {
             head.push_str("\r\n");
             head.into_bytes().into_iter().chain(body(length)).collect()
         });
-        let mut pages = Self { second: 0, pages: pages.collect() };
+        let mut pages = Self { second: 0, pages: pages.collect(), answered: Cell::new(0) };
         pages.refresh_date();
         pages
     }
 
     fn bytes(&self, page: Page) -> &[u8] {
         &self.pages[page.index()]
+    }
+
+    /// How many requests for pages were answered, as the answer to one more.
+    fn count(&self) -> Vec<u8> {
+        let count = self.answered.get();
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{count}\n").into_bytes()
     }
 
     /// The same page, with the announcement that the connection ends here.
@@ -397,6 +410,11 @@ mod tests {
         let mut whole = String::new();
         last.read_to_string(&mut whole).unwrap();
         assert!(whole.starts_with("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: "), "{whole}");
+        let mut asked = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        asked.write_all(b"GET /count HTTP/1.1\r\n\r\n").unwrap();
+        let mut count = String::new();
+        asked.read_to_string(&mut count).unwrap();
+        assert!(count.ends_with(&format!("\r\n\r\n{}\n", 4 + upload.len() - 1 + 1)), "{count}");
         stream.write_all(b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n").unwrap();
         let mut answer = vec![0; UPGRADE.len()];
         stream.read_exact(&mut answer).unwrap();
