@@ -332,9 +332,21 @@ pub const H2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// three of them, and no more than the buffers of 128 streams.
 pub const H2_SMALL_FRAMES_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The same on a connection to an endpoint, which calls of many clients share: none of them may end it by being slow, so
-/// this is what a window of `H2_CONNECTION_WINDOW_BYTES` costs that is full of gRPC messages with nothing in them.
-pub const H2_LINK_SMALL_FRAMES_BYTES_MAX: usize = H2_CONNECTION_WINDOW_BYTES as usize / 5 * 256;
+/// Bytes that wait on a connection to an endpoint, which requests of many clients share: a window full for each of its
+/// streams, so that those whose clients take nothing hold up no other.
+pub const H2_LINK_WINDOW_BYTES: u32 = H2_LINK_STREAMS_MAX * H2_STREAM_WINDOW_BYTES;
+
+/// What small DATA frames that wait to be read may cost there, as the `h2` crate counts; with more the connection ends,
+/// which none of those that share it may bring about by being slow. So they are put together before it comes to that: this is
+/// seven times what `H2_LINK_SMALL_FRAMES` cost with a buffer full of frames of one byte behind these.
+pub const H2_LINK_SMALL_FRAMES_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of a DATA frame of an endpoint below which it is a small one: in the crate each costs some 300 more, and keeps
+/// the memory that it came in.
+pub const H2_SMALL_FRAME_BYTES: usize = 1024;
+
+/// Small DATA frames of a connection to an endpoint behind which those that wait on it are put together.
+pub const H2_LINK_SMALL_FRAMES: u32 = 1024;
 
 /// Bytes of one stream that wait in its connection to be sent, all of them within the peer's window.
 pub const H2_SEND_BYTES_MAX: usize = 64 * 1024;
@@ -361,6 +373,13 @@ pub const H2_HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The same for all connections of a core that hold some.
 pub const H2_HELD_BYTES_MAX_PER_CORE: usize = 64 * 1024 * 1024;
+
+/// Bytes that HTTP/2 endpoints may have sent behind what waits for windows on one connection, from which on its further
+/// streams are refused. A stream counts with all that there is window for: this is 256 of them.
+pub const H2_BEHIND_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The same for all connections of a core that wait for such bytes. Twice what one endpoint's connections hold at most.
+pub const H2_BEHIND_BYTES_MAX_PER_CORE: usize = 128 * 1024 * 1024;
 
 /// Bytes left of a piece of a body that waits for the window up to which they are copied, and their buffer given back.
 pub const H2_WAITING_COPIED_MAX: usize = 16 * 1024;

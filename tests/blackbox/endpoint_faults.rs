@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway,
-    frames::{END_HEADERS, END_STREAM, Frame, RST_STREAM, fields, frame},
+    frames::{END_HEADERS, END_STREAM, Frame, RST_STREAM, WINDOW_UPDATE, fields, frame},
     wire::End,
 };
 
@@ -18,7 +18,6 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
 
 /// What an endpoint does with a connection.
 type Deed = Arc<dyn Fn(&mut TcpStream) + Send + Sync>;

@@ -7,7 +7,7 @@ use crate::support::{
     Conf, Origin, PATIENCE, Ringway, eventually,
     frames::{
         CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Raw, SETTINGS,
-        endpoint, fields, frame, get,
+        WINDOW_UPDATE, endpoint, fields, frame, get,
     },
 };
 
@@ -143,6 +143,13 @@ fn what_is_wrong_is_called_by_its_name() {
     }
 }
 
+const MANY: usize = 10_000;
+
+/// A small message of gRPC, the nth of a stream.
+fn message(n: usize) -> Bytes {
+    Bytes::copy_from_slice(&[0, 0, 0, 0, 1, (n % 251) as u8])
+}
+
 /// Takes nothing of an upload, and answers `/many` with thousands of small messages.
 async fn serve_slowly(stream: tokio::net::TcpStream) {
     let mut builder = h2::server::Builder::new();
@@ -156,17 +163,18 @@ async fn serve_slowly(stream: tokio::net::TcpStream) {
         }
         let is_many = request.uri().path() == "/many";
         let Ok(mut send) = respond.send_response(Response::new(()), !is_many) else { continue };
-        for _ in 0..if is_many { 10_000 } else { 0 } {
-            let _ = send.send_data(Bytes::from_static(b"\0\0\0\0\x01x"), false);
+        for n in 0..if is_many { MANY } else { 0 } {
+            let _ = send.send_data(message(n), false);
         }
         open.push(send);
     }
 }
 
 /// Windows full of messages of a few bytes, as gRPC sends them, are no flood: neither end gives its connection
-/// up, which others share.
+/// up, which others share. They come when there is room for them.
 #[test]
 fn small_messages_that_wait_end_no_connection() {
+    const STREAMS: u32 = 8;
     let conf = Conf::to(endpoint(serve_slowly)).one_core().upstream("http = \"h2\"");
     let proxy = Ringway::start(&conf.listener("http = [\"h1\", \"h2\"]"));
     let mut raw = Raw::connect(proxy.address());
@@ -178,11 +186,22 @@ fn small_messages_that_wait_end_no_connection() {
     raw.frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/"));
     assert_eq!(raw.outcome(3), 200);
     let mut slow = Raw::connect_with(proxy.address(), &[(4, 0)]);
-    slow.frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/many"));
-    assert_eq!(slow.outcome(1), 200);
+    for stream in (1..2 * STREAMS).step_by(2) {
+        slow.frame(HEADERS, END_STREAM | END_HEADERS, stream, &get("/many"));
+        assert_eq!(slow.outcome(stream), 200);
+    }
     for stream in (5..45).step_by(2) {
         raw.frame(HEADERS, END_STREAM | END_HEADERS, stream, &get("/"));
         assert_eq!(raw.outcome(stream), 200);
+    }
+    for stream in (1..2 * STREAMS).step_by(2) {
+        slow.frame(WINDOW_UPDATE, 0, 0, &60_000u32.to_be_bytes());
+        slow.frame(WINDOW_UPDATE, 0, stream, &60_000u32.to_be_bytes());
+        let mut came = Vec::new();
+        while came.len() < 60_000 {
+            came.extend(slow.wait_for(DATA).payload);
+        }
+        assert!(came == (0..MANY).flat_map(message).collect::<Vec<u8>>(), "stream {stream}");
     }
     assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
     assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 1.0);

@@ -3,16 +3,19 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use bytes::Bytes;
+use http::Response;
+
 use crate::support::{
     Conf, Origin, PATIENCE, Random, Ringway, Step, eventually,
     frames::{
-        DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS, frame, get,
+        self, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, Raw, SETTINGS,
+        WINDOW_UPDATE, frame, get,
     },
     origin::reply,
     process::private_memory,
 };
 
-const WINDOW_UPDATE: u8 = 8;
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
 /// The body of `/n`: no two have the same.
@@ -237,4 +240,31 @@ fn stalled_streams_are_finished_while_draining() {
     come.read(&mut raw, |come| come.ends() == 20);
     (0..20).for_each(|n| come.assert_whole(n, 48_000));
     assert!(proxy.stop().status.success());
+}
+
+/// Answers `/` at once, and all else with as much as windows allow.
+async fn serve_much(stream: tokio::net::TcpStream) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let is_much = request.uri().path() != "/";
+        let bytes = Bytes::from(vec![b'x'; if is_much { 1 << 20 } else { 30_000 }]);
+        let Ok(mut send) = respond.send_response(Response::new(()), false) else { continue };
+        let _ = send.send_data(bytes, true);
+    }
+}
+
+/// Requests of many clients share the connections to an endpoint. Of those whose client takes nothing, a window full
+/// waits on them; the others go on.
+#[test]
+fn who_takes_nothing_holds_up_nobody_else() {
+    let endpoint = frames::endpoint(serve_much);
+    let proxy = Ringway::start(&conf(&[endpoint]).upstream("http = \"h2\""));
+    let mut stalled = Raw::connect_with(proxy.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
+    ask(&mut stalled, 200);
+    let mut come = Come::default();
+    come.read(&mut stalled, |come| come.heads() == 200);
+    for n in 0..8 {
+        let answer = proxy.connect().fetch("/");
+        assert_eq!((answer.status(), answer.body.len()), (200, 30_000), "the answer to {n}");
+    }
 }

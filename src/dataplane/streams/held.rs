@@ -2,29 +2,45 @@
 //!
 //! A piece of a body that its stream has no window for waits in memory. Many streams may wait on one
 //! connection, and their client decides for how long: so what waits is counted, for the connection and
-//! for the core. From some amount on nothing is fetched from endpoints that may have to wait, and
+//! for the core, and so is what an endpoint that speaks HTTP/2 has sent behind it. From some amount on nothing is fetched from endpoints that may have to wait, and
 //! beyond another one the connection gets no further streams.
 
 use std::{cell::Cell, rc::Rc};
 
 use crate::{base::limits, proto::h2::Windows};
 
-/// What waits on all connections of a core, in bytes.
+/// What waits on all connections of a core.
 #[derive(Default)]
 pub struct HeldByCore {
-    bytes: Cell<usize>,
+    waiting: Cell<Waiting>,
 }
 
 impl HeldByCore {
-    /// How many there are.
+    /// How many bytes of bodies there are that wait for windows.
     pub fn bytes(&self) -> usize {
-        self.bytes.get()
+        self.waiting.get().here
+    }
+}
+
+/// Bytes that wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// For a window, in a buffer.
+    pub(super) here: usize,
+    /// Behind these, received of an endpoint or on their way: as many as there may be.
+    pub(super) behind: usize,
+}
+
+impl Waiting {
+    fn change(&mut self, before: Self, now: Self) {
+        self.here = self.here - before.here + now.here;
+        self.behind = self.behind - before.behind + now.behind;
     }
 }
 
 /// What waits on one connection, and what its client may make wait.
 pub(super) struct Held {
-    bytes: Cell<usize>,
+    waiting: Cell<Waiting>,
     core: Rc<HeldByCore>,
     /// Streams that somebody works for.
     open: Cell<usize>,
@@ -36,7 +52,7 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(core: &Rc<HeldByCore>) -> Rc<Self> {
         Rc::new(Self {
-            bytes: Cell::new(0),
+            waiting: Cell::default(),
             core: Rc::clone(core),
             open: Cell::new(0),
             windows: Cell::default(),
@@ -56,16 +72,18 @@ impl Held {
     }
 
     /// Counts what a stream holds from now on in place of what it held.
-    pub(super) fn change(&self, before: usize, now: usize) {
-        for bytes in [&self.bytes, &self.core.bytes] {
-            bytes.set(bytes.get() - before + now);
+    pub(super) fn change(&self, before: Waiting, now: Waiting) {
+        for cell in [&self.waiting, &self.core.waiting] {
+            let mut waiting = cell.get();
+            waiting.change(before, now);
+            cell.set(waiting);
         }
     }
 
     /// Whether only little more should come.
     pub(super) fn is_much(&self) -> bool {
-        self.bytes.get() >= limits::H2_HELD_BYTES_MUCH
-            || self.core.bytes.get() >= limits::H2_HELD_BYTES_MUCH_PER_CORE
+        self.waiting.get().here >= limits::H2_HELD_BYTES_MUCH
+            || self.core.waiting.get().here >= limits::H2_HELD_BYTES_MUCH_PER_CORE
             || self.may_become_much()
     }
 
@@ -81,8 +99,11 @@ impl Held {
 
     /// Whether nothing more may come.
     pub(super) fn is_full(&self) -> bool {
-        self.bytes.get() >= limits::H2_HELD_BYTES_MAX
-            || (self.bytes.get() > 0 && self.core.bytes.get() >= limits::H2_HELD_BYTES_MAX_PER_CORE)
+        let (own, all) = (self.waiting.get(), self.core.waiting.get());
+        own.here >= limits::H2_HELD_BYTES_MAX
+            || (own.here > 0 && all.here >= limits::H2_HELD_BYTES_MAX_PER_CORE)
+            || own.behind >= limits::H2_BEHIND_BYTES_MAX
+            || (own.behind > 0 && all.behind >= limits::H2_BEHIND_BYTES_MAX_PER_CORE)
     }
 }
 
@@ -94,15 +115,30 @@ mod tests {
     fn one_connection_is_bounded_and_all_of_a_core_are() {
         let core = Rc::new(HeldByCore::default());
         let (one, other) = (Held::new(&core), Held::new(&core));
-        one.change(0, limits::H2_HELD_BYTES_MUCH);
+        let here = |here| Waiting { here, behind: 0 };
+        one.change(here(0), here(limits::H2_HELD_BYTES_MUCH));
         assert!(one.is_much() && !one.is_full() && !other.is_much());
-        one.change(limits::H2_HELD_BYTES_MUCH, limits::H2_HELD_BYTES_MAX);
+        one.change(here(limits::H2_HELD_BYTES_MUCH), here(limits::H2_HELD_BYTES_MAX));
         assert!(one.is_full() && !other.is_much());
-        one.change(limits::H2_HELD_BYTES_MAX, limits::H2_HELD_BYTES_MAX_PER_CORE);
+        one.change(here(limits::H2_HELD_BYTES_MAX), here(limits::H2_HELD_BYTES_MAX_PER_CORE));
         assert!(other.is_much() && !other.is_full(), "who holds nothing is not to blame");
-        other.change(0, 1);
+        other.change(here(0), here(1));
         assert!(other.is_full());
-        one.change(limits::H2_HELD_BYTES_MAX_PER_CORE, 0);
+        one.change(here(limits::H2_HELD_BYTES_MAX_PER_CORE), here(0));
         assert!(!one.is_much() && !other.is_much() && core.bytes() == 1);
+    }
+
+    #[test]
+    fn what_endpoints_have_sent_behind_is_bounded_too() {
+        let core = Rc::new(HeldByCore::default());
+        let (one, other) = (Held::new(&core), Held::new(&core));
+        let behind = |behind| Waiting { here: 0, behind };
+        one.change(behind(0), behind(limits::H2_BEHIND_BYTES_MAX));
+        assert!(one.is_full() && !one.is_much() && !other.is_full());
+        one.change(behind(limits::H2_BEHIND_BYTES_MAX), behind(0));
+        one.change(behind(0), behind(limits::H2_BEHIND_BYTES_MAX_PER_CORE));
+        assert!(!other.is_full(), "who holds nothing is not to blame");
+        other.change(behind(0), behind(1));
+        assert!(other.is_full() && !other.is_much());
     }
 }

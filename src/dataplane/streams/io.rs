@@ -65,6 +65,8 @@ pub(super) struct Shared {
     pub(super) unfinished_head: Cell<Option<u32>>,
     /// What the peer takes.
     pub(super) windows: Cell<Windows>,
+    /// Small frames that wait are to be put together before more is read.
+    pub(super) gathers: Cell<bool>,
     /// Streams whose response is malformed in a way that the crate does not see.
     pub(super) malformed: RefCell<Vec<u32>>,
 }
@@ -199,6 +201,9 @@ impl Io {
         self.shared.has_begun.set(self.meter.has_begun());
         self.shared.unfinished_head.set(self.meter.unfinished_head());
         self.shared.windows.set(self.meter.windows());
+        if self.meter.take_small() {
+            self.shared.gathers.set(true);
+        }
         while let Some(stream) = self.meter.take_malformed() {
             self.shared.note_malformed(stream);
         }
@@ -248,6 +253,9 @@ impl AsyncRead for Io {
             }
             if let Some(end) = this.ends_after_input {
                 return this.end(end);
+            }
+            if this.shared.gathers.get() {
+                return Poll::Pending; // the connection looks at it after each turn
             }
             match ready!(this.poll_input(cx)) {
                 Ok(true) => {}

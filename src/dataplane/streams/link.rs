@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -42,6 +42,28 @@ struct State {
     /// Those who wait for that.
     settings: Room,
     shared: Rc<Shared>,
+    streams: RefCell<Streams>,
+}
+
+/// The streams of a connection, each at its place.
+#[derive(Default)]
+struct Streams {
+    places: Vec<Weak<Stream>>,
+    free: Vec<usize>,
+}
+
+impl Streams {
+    fn place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.places.push(Weak::new());
+            self.places.len() - 1
+        })
+    }
+
+    fn leave(&mut self, place: usize) {
+        self.places[place] = Weak::new();
+        self.free.push(place);
+    }
 }
 
 /// A connection that takes requests. Dropped by its pool and all of its streams, it ends in order.
@@ -55,6 +77,7 @@ pub struct Link {
 /// A request under way on a link.
 pub(super) struct LinkGuard {
     state: Rc<State>,
+    place: usize,
     deadlines: Deadlines,
     room: Rc<Room>,
 }
@@ -103,6 +126,7 @@ impl LinkGuard {
 impl Drop for LinkGuard {
     fn drop(&mut self) {
         self.state.open.set(self.state.open.get() - 1);
+        self.state.streams.borrow_mut().leave(self.place);
         self.state.idle_since_tick.set(self.deadlines.now_tick());
         self.room.wake_all();
     }
@@ -138,7 +162,7 @@ impl Link {
         let mut builder = Builder::new();
         builder
             .initial_window_size(limits::H2_STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(limits::H2_CONNECTION_WINDOW_BYTES)
+            .initial_connection_window_size(limits::H2_LINK_WINDOW_BYTES)
             .max_header_list_size(limits::RESPONSE_HEAD_BYTES_MAX as u32)
             .max_send_buffer_size(limits::H2_SEND_BYTES_MAX)
             .data_frame_budget(limits::H2_LINK_SMALL_FRAMES_BYTES_MAX)
@@ -153,6 +177,7 @@ impl Link {
             has_settings: Cell::new(false),
             settings: Room::default(),
             shared: Rc::clone(&shared),
+            streams: RefCell::default(),
         });
         let writing = send_all(Rc::clone(&socket), Rc::clone(&shared), write_within, TAG_WRITE);
         let driver = LinkDriver {
@@ -202,7 +227,7 @@ impl Link {
 
     /// A stream for one request, if the endpoint's bounds allow it now. Those who wait for `room` are woken when
     /// it has ended.
-    pub fn stream(&self, room: &Rc<Room>) -> Option<Stream> {
+    pub fn stream(&self, room: &Rc<Room>) -> Option<Rc<Stream>> {
         if !self.has_room() {
             return None;
         }
@@ -217,12 +242,17 @@ impl Link {
             Poll::Pending => return None,
         }
         self.state.open.set(self.open_count() + 1);
+        let place = self.state.streams.borrow_mut().place();
         let guard = LinkGuard {
             state: Rc::clone(&self.state),
+            place,
             deadlines: self.deadlines.clone(),
             room: Rc::clone(room),
         };
-        Some(Stream::asking(send.clone(), self.is_https, guard, &self.deadlines))
+        let stream = Stream::asking(send.clone(), self.is_https, guard, &self.deadlines);
+        let stream = Rc::new(stream);
+        self.state.streams.borrow_mut().places[place] = Rc::downgrade(&stream);
+        Some(stream)
     }
 }
 
@@ -248,6 +278,9 @@ impl LinkDriver {
         self.poll_writer(cx);
         self.poll_silence(cx);
         let ended = Pin::new(&mut self.connection).poll(cx);
+        if self.shared.gathers.get() {
+            self.gather(cx);
+        }
         self.poll_writer(cx); // what this turn wrote leaves now
         if self.shared.was_heard.get() && !self.state.has_settings.replace(true) {
             self.state.settings.wake_all();
@@ -260,6 +293,18 @@ impl LinkDriver {
             return Poll::Ready(()); // with it its streams end
         }
         ended.map(drop)
+    }
+
+    /// Has all streams put together what waits for those that don't read, and reads on after that.
+    #[cold]
+    fn gather(&self, cx: &Context<'_>) {
+        for stream in &self.state.streams.borrow().places {
+            if let Some(stream) = stream.upgrade() {
+                stream.gather();
+            }
+        }
+        self.shared.gathers.set(false);
+        cx.waker().wake_by_ref();
     }
 
     fn poll_writer(&mut self, cx: &mut Context<'_>) {

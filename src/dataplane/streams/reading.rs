@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use ::h2::{RecvStream, client::ResponseFuture};
@@ -52,6 +52,8 @@ pub(super) struct Reading {
     text_at: usize,
     /// Payload to be given out after it.
     data: Bytes,
+    /// Payload to be given out behind that, put together from small frames.
+    gathered: Vec<u8>,
     /// Bytes of the length that was told that have not come yet.
     length_left: Option<u64>,
     /// All of them have, but not the end of the stream: what is here is not given out before it, so that no
@@ -105,6 +107,7 @@ impl Reading {
             text,
             text_at: 0,
             data: Bytes::new(),
+            gathered: Vec::new(),
             length_left: None,
             awaits_end: false,
             last_chunk: None,
@@ -138,6 +141,7 @@ impl Reading {
         self.text.clear();
         self.text_at = 0;
         self.data = Bytes::new();
+        self.gathered = Vec::new();
     }
 
     /// Whether a response may come.
@@ -145,9 +149,38 @@ impl Reading {
         !matches!(self.from, From::Nowhere | From::Failed)
     }
 
+    /// How many bytes of a body may wait in the connection.
+    pub(super) fn may_wait(&self) -> usize {
+        let window = limits::H2_STREAM_WINDOW_BYTES as usize;
+        let left = self.length_left.and_then(|left| usize::try_from(left).ok());
+        match &self.from {
+            From::Body(body) if !body.is_end_stream() => left.unwrap_or(window).min(window),
+            _ => 0,
+        }
+    }
+
     /// The trailers of a message whose length was told; known before the last bytes are given out.
     pub(super) fn last_chunk(&self) -> Option<&[u8]> {
         self.last_chunk.as_deref()
+    }
+
+    /// Takes all payload that waits in the crate, where each frame costs hundreds of bytes.
+    ///
+    /// # Errors
+    /// When there was less than it had said, and who waits for more has to ask again.
+    pub(super) fn gather(&mut self) -> Result<(), ReadFailure> {
+        let From::Body(body) = &mut self.from else { return Ok(()) };
+        let is_here = self.data.len() + self.gathered.len();
+        let mut left = body.flow_control().used_capacity().saturating_sub(is_here);
+        let mut cx = Context::from_waker(Waker::noop());
+        while left > 0 {
+            let Poll::Ready(Some(Ok(data))) = body.poll_data(&mut cx) else {
+                return Err(ReadFailure::Reset);
+            };
+            left = left.saturating_sub(data.len());
+            self.gathered.extend_from_slice(&data);
+        }
+        Ok(())
     }
 
     /// Fills `slot` with what there is, up to `max` bytes; waits without a buffer. 0 at the end.
@@ -250,7 +283,11 @@ impl Reading {
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ReadFailure>> {
         let From::Body(body) = &mut self.from else { return Poll::Ready(Ok(())) };
-        match ready!(body.poll_data(cx)) {
+        let next = match self.gathered.is_empty() {
+            true => ready!(body.poll_data(cx)),
+            false => Some(Ok(Bytes::from(std::mem::take(&mut self.gathered)))),
+        };
+        match next {
             Some(Ok(data)) => {
                 if self.framing == Framing::Chunked && !data.is_empty() {
                     let mut line = [0; 18];

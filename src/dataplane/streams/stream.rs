@@ -143,6 +143,14 @@ impl Stream {
         self.writing.borrow().offers_tunnels()
     }
 
+    /// Puts small pieces of a body that wait together.
+    #[cold]
+    pub(super) fn gather(&self) {
+        if self.reading.borrow_mut().gather().is_err() {
+            self.latch.wake(); // the crate would not wake who waits
+        }
+    }
+
     /// Ready when the peer has reset the stream, or its connection has ended, before all of our
     /// message was sent.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -217,6 +225,7 @@ impl Stream {
         }
         let room = self.writing.borrow_mut().poll_room(cx);
         if room.is_pending() {
+            self.count_behind();
             self.latch.wait(cx);
         }
         room.map_err(|WriteFailure| {
@@ -300,6 +309,7 @@ impl Stream {
             }
             let sent = self.writing.borrow_mut().poll_waiting(cx);
             if sent.is_pending() {
+                self.count_behind();
                 self.latch.wait(cx);
             }
             sent
@@ -308,6 +318,14 @@ impl Stream {
             self.writing.borrow_mut().fail();
             self.broken_write()
         })
+    }
+
+    /// Of what the endpoint answers, as much as there is window for may be here soon.
+    #[cold]
+    fn count_behind(&self) {
+        let source = self.source.borrow().upgrade();
+        let behind = source.map_or(0, |source| source.reading.borrow().may_wait());
+        self.writing.borrow_mut().count_behind(behind);
     }
 
     /// Why a write that failed did so.

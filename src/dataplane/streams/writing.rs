@@ -14,7 +14,10 @@ use ::h2::{
 };
 use bytes::{Buf as _, Bytes};
 
-use super::{chunk::Chunk, held::Held};
+use super::{
+    chunk::Chunk,
+    held::{Held, Waiting},
+};
 use crate::{
     base::limits,
     proto::h2::{Frames, Side, Tunnel, Unframer},
@@ -48,8 +51,8 @@ pub(super) struct Writing {
     send: Option<SendStream<Chunk>>,
     /// Data that waits for the window, and whether it is the last.
     waiting: Option<(Chunk, bool)>,
-    /// Bytes of memory that it is counted with in `held`, where that is done.
-    held_bytes: usize,
+    /// What it is counted with in `held`, where that is done.
+    counted: Waiting,
     held: Option<Rc<Held>>,
     is_failed: bool,
     /// What the peer is told if the message is given up before its end.
@@ -77,7 +80,7 @@ impl Writing {
             unframer,
             send: None,
             waiting: None,
-            held_bytes: 0,
+            counted: Waiting::default(),
             held: None,
             is_failed: false,
             give_up,
@@ -148,7 +151,7 @@ impl Writing {
     pub(super) fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteFailure>> {
         let handed = self.poll_hand_over(cx);
         if handed.is_ready() {
-            self.count(0);
+            self.count(Waiting::default());
         }
         handed
     }
@@ -194,19 +197,25 @@ impl Writing {
     #[cold]
     fn stall(&mut self, chunk: Chunk, ended: bool) {
         // A copy is counted as it was made, however much of it was sent since.
-        let is_new = self.held_bytes == 0 || matches!(chunk, Chunk::Pooled(_));
+        let is_new = self.counted.here == 0 || matches!(chunk, Chunk::Pooled(_));
         let chunk = chunk.shrunk();
         if is_new {
-            self.count(chunk.held_bytes());
+            self.count(Waiting { here: chunk.held_bytes(), ..self.counted });
         }
         self.waiting = Some((chunk, ended));
     }
 
-    fn count(&mut self, bytes: usize) {
-        if self.held_bytes != bytes
+    /// So many bytes may have come behind what waits.
+    #[cold]
+    pub(super) fn count_behind(&mut self, behind: usize) {
+        self.count(Waiting { behind, ..self.counted });
+    }
+
+    fn count(&mut self, now: Waiting) {
+        if self.counted != now
             && let Some(held) = &self.held
         {
-            held.change(std::mem::replace(&mut self.held_bytes, bytes), bytes);
+            held.change(std::mem::replace(&mut self.counted, now), now);
         }
     }
 
@@ -222,6 +231,7 @@ impl Writing {
         loop {
             let room = send.capacity();
             if room > 0 {
+                self.count(Waiting::default());
                 return Poll::Ready(Ok(room));
             }
             match ready!(send.poll_capacity(cx)) {
@@ -283,14 +293,14 @@ impl Writing {
     pub(super) fn fail(&mut self) {
         self.is_failed = true;
         self.waiting = None;
-        self.count(0);
+        self.count(Waiting::default());
     }
 }
 
 impl Drop for Writing {
     /// A message that did not end must not look as if it had.
     fn drop(&mut self) {
-        self.count(0);
+        self.count(Waiting::default());
         let is_whole = self.unframer.is_done() && self.waiting.is_none() && !self.is_failed;
         if !is_whole {
             self.reset();

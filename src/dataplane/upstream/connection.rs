@@ -136,9 +136,9 @@ impl UpstreamConnection {
 
     /// A stream of a connection that others use too. Counts as used before, as its connection was
     /// made without regard to it: it may have died without our knowing.
-    pub fn of_stream(stream: Stream, deadlines: &Deadlines) -> Self {
+    pub fn of_stream(stream: Rc<Stream>, deadlines: &Deadlines) -> Self {
         Self {
-            socket: Socket::of_stream(Rc::new(stream)),
+            socket: Socket::of_stream(stream),
             reused: true,
             permit: None,
             sent: 0,

@@ -77,7 +77,7 @@ impl Links {
     ///
     /// # Cancel safety
     /// Cancel safe: nothing of a request was sent.
-    pub async fn stream(&self, needs: LinkNeeds<'_>) -> Result<Stream, Reason> {
+    pub async fn stream(&self, needs: LinkNeeds<'_>) -> Result<Rc<Stream>, Reason> {
         self.keep.set(needs.keep);
         let mut time_is_over = pin!(rt::sleep(needs.within));
         loop {
@@ -114,7 +114,7 @@ impl Links {
     }
 
     /// A stream on the connection with the fewest.
-    pub fn try_stream(&self) -> Option<Stream> {
+    pub fn try_stream(&self) -> Option<Rc<Stream>> {
         let mut links = self.links.borrow_mut();
         links.retain(Link::is_open);
         let idlest = links.iter().min_by_key(|link| link.open_count())?;

@@ -86,6 +86,8 @@ pub struct FrameMeter {
     beside: Bucket,
     /// Empty DATA frames that the crate has been shown.
     shown: u32,
+    /// Small DATA frames of an endpoint since they were last asked for.
+    small: u32,
     last_tick: u64,
     /// Header blocks that have begun.
     heads: u32,
@@ -138,6 +140,7 @@ impl FrameMeter {
             needless: Bucket(limits::H2_EMPTY_FRAMES_MAX),
             beside: Bucket(limits::H2_EMPTY_FRAMES_MAX),
             shown: 0,
+            small: 0,
             last_tick: now_tick,
             heads: 0,
             head_goes_on: false,
@@ -164,6 +167,16 @@ impl FrameMeter {
     /// What the peer takes, as far as it has said.
     pub fn windows(&self) -> Windows {
         self.windows
+    }
+
+    /// Whether so many small DATA frames of an endpoint have come that those that wait should be put together; begins to
+    /// count anew then.
+    pub fn take_small(&mut self) -> bool {
+        let are_many = self.small >= limits::H2_LINK_SMALL_FRAMES;
+        if are_many {
+            self.small = 0;
+        }
+        are_many
     }
 
     /// A stream on which the endpoint has sent pseudo-fields that do not belong there; each is told once.
@@ -341,7 +354,11 @@ impl FrameMeter {
                 self.shown += u32::from(is_shown);
                 return Ok(is_shown);
             }
-            DATA | HEADERS => self.beside.fill(1),
+            DATA | HEADERS => {
+                self.beside.fill(1);
+                let is_small = kind == DATA && self.payload_left < limits::H2_SMALL_FRAME_BYTES;
+                self.small += u32::from(is_of_endpoint && is_small);
+            }
             // At most one for each request.
             RST_STREAM if is_of_endpoint => self.beside.take()?,
             // Window updates answer what we sent; the rest is the crate's to bound.
