@@ -9,7 +9,7 @@ use std::{
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway,
-    frames::{END_HEADERS, END_STREAM, Frame, RST_STREAM, WINDOW_UPDATE, fields, frame},
+    frames::{END_HEADERS, END_STREAM, Frame, RST_STREAM, Raw, WINDOW_UPDATE, fields, frame, get},
     wire::End,
 };
 
@@ -123,7 +123,7 @@ fn endpoints_that_speak_http2_badly() {
     }
 }
 
-/// Answers the nth request of a connection with the nth of these, whose stream is put in; the streams that were
+/// Answers the nth request of a connection with the nth of these, whose stream is put in where none is; the streams that were
 /// reset meanwhile and why.
 fn one_after_the_other(answers: Vec<Vec<Frame>>) -> (SocketAddr, mpsc::Receiver<(u32, u32)>) {
     let (tell, told) = mpsc::channel();
@@ -139,7 +139,8 @@ fn one_after_the_other(answers: Vec<Vec<Frame>>) -> (SocketAddr, mpsc::Receiver<
             match head[3] {
                 HEADERS => {
                     let Some(answer) = answers.next() else { return };
-                    let put = |one: &Frame| frame(one.kind, one.flags, id, &one.payload);
+                    let of = |one: &Frame| if one.stream == 0 { id } else { one.stream };
+                    let put = |one: &Frame| frame(one.kind, one.flags, of(one), &one.payload);
                     let _ = stream.write_all(&answer.iter().flat_map(put).collect::<Vec<u8>>());
                 }
                 RST_STREAM => {
@@ -232,6 +233,60 @@ fn pseudo_fields_of_responses_are_where_they_belong() {
     }
     let invalid = proxy.metric("ringway_answers_total", "reason=\"upstream_invalid\"");
     assert!(invalid >= 8.0, "{invalid} are counted");
+}
+
+/// A response that is malformed costs its own stream, and not the connection that it shares with others.
+#[test]
+fn a_bad_response_hurts_nobody_else() {
+    let head = |payload: Vec<u8>| Frame {
+        kind: HEADERS,
+        flags: END_HEADERS | END_STREAM,
+        stream: 0,
+        payload,
+    };
+    let with = |name, value| fields(&[(":status", "200"), (name, value)]);
+    let kept = |mut block: Vec<u8>| {
+        block[0] = 0x40; // literals begin with how they are kept
+        block
+    };
+    let bad = [
+        fields(&[(":foo", "x"), (":status", "200")]),
+        with(":foo", "x"),
+        with("X-Upper", "x"),
+        with("x y", "x"),
+        with("x", "a\0b"),
+        with("x", "a\r\nb: c"),
+        with("connection", "close"),
+        with("content-length", "7"),
+        fields(&[(":status", "20")]),
+        fields(&[(":status", "2000")]),
+        vec![0x08, 3, b'a', b'b', b'c'],
+        vec![0x48, 0x81, 0x07],                   // `0` in the Huffman code
+        vec![0x88, 0, 0x82, 0xfc, 0xf3, 1, b'x'], // `Xx`
+        [vec![0x88], kept(fields(&[("X-K", "x")]))].concat(),
+        vec![0x88, 0xbe], // the same by its index
+        [vec![0x88], kept(fields(&[("x-k", "x")]))].concat(),
+    ];
+    let data =
+        |flags, stream, bytes: &[u8]| Frame { kind: DATA, flags, stream, payload: bytes.to_vec() };
+    let mut begun = head(vec![0x88]);
+    begun.flags = END_HEADERS;
+    let mut answers = vec![vec![begun, data(0, 0, b"one ")]];
+    answers.extend(bad.iter().map(|block| vec![head(block.clone())]));
+    answers.push(vec![head(vec![0x88, 0xbe]), data(END_STREAM, 1, b"other")]);
+    let (address, _) = one_after_the_other(answers);
+    let conf = Conf::to(address).one_core().upstream("http = \"h2\"");
+    let proxy = Ringway::start(&conf.listener("http = [\"h1\", \"h2\"]"));
+    let mut shared = Raw::connect(proxy.address());
+    shared.frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/shared"));
+    assert_eq!(shared.wait_for(DATA).payload, b"one ");
+    for (n, block) in bad.iter().enumerate() {
+        let expected = if n + 1 == bad.len() { 200 } else { 502 };
+        assert_eq!(proxy.connect().fetch("/bad").status(), expected, "{block:02x?}");
+    }
+    assert_eq!(proxy.connect().fetch("/last").status(), 200);
+    assert_eq!(shared.wait_for(DATA).payload, b"other");
+    assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 1.0);
 }
 
 #[test]

@@ -7,7 +7,17 @@
 //!
 //! Source: RFC 7541 §2.3, §5 and §6, RFC 9113 §8.1 and §8.3.
 
-use super::{huffman::Huffman, meter::Refusal};
+mod of_response;
+
+pub(super) use of_response::Found;
+
+use of_response::Field;
+
+use super::{
+    huffman::Huffman,
+    mend::{Check, STATUS, STATUS_CODED, unname},
+    meter::Refusal,
+};
 
 /// Entries of HPACK's static table, of which the first ones are pseudo-fields.
 const STATIC_ENTRIES: usize = 61;
@@ -43,6 +53,10 @@ pub(super) struct Blocks {
     /// The first bytes of the name that is being read, as they came, and how many there are.
     name: [u8; NAME_BYTES],
     name_bytes: usize,
+    /// The name is one of the static table, by an index of one byte.
+    is_by_index: bool,
+    /// What the text that is being read has to be.
+    check: Check,
     field: Field,
     found: Found,
     /// Which entries of the dynamic table are `:status`, and of these which are interim: as `pseudo`.
@@ -60,29 +74,6 @@ pub(super) struct Blocks {
 
 /// As much of a name as it takes to know `:status`.
 const NAME_BYTES: usize = 8;
-
-/// What a field is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    Regular,
-    /// A pseudo-field, but not of responses.
-    Pseudo,
-    /// `:status`, of an interim response or not.
-    Status {
-        is_interim: bool,
-    },
-}
-
-/// What a block of a response has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
-    /// A pseudo-field that no response has.
-    pub(super) is_foreign: bool,
-    /// `:status`.
-    pub(super) has_status: bool,
-    /// The status is one of an interim response.
-    pub(super) is_interim: bool,
-}
 
 /// What the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +120,8 @@ impl Blocks {
             is_kept: false,
             name: [0; NAME_BYTES],
             name_bytes: 0,
+            is_by_index: false,
+            check: Check::None,
             field: Field::Regular,
             found: Found::default(),
             status: 0,
@@ -178,32 +171,39 @@ impl Blocks {
         if self.next == Next::Entry { Ok(()) } else { Err(Refusal::Compression) }
     }
 
-    /// Takes the next piece of a payload, of which `left` bytes follow it.
+    /// Takes the next piece of a payload, of which `left` bytes follow it. What no response may have is replaced.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn take(&mut self, piece: &[u8], left: usize) -> Result<(), Refusal> {
-        let mut piece = piece;
-        while let [first, rest @ ..] = piece
-            && self.before > 0
-        {
+    pub(super) fn take(&mut self, piece: &mut [u8], left: usize) -> Result<(), Refusal> {
+        let mut begin = 0;
+        while self.before > 0 && begin < piece.len() {
             if std::mem::take(&mut self.is_padded) {
-                self.padding = usize::from(*first);
+                self.padding = usize::from(piece[begin]);
             }
             self.before -= 1;
-            piece = rest;
+            begin += 1;
         }
+        let piece = &mut piece[begin..];
         let block = (piece.len() + left).saturating_sub(self.padding).min(piece.len());
-        let mut block = &piece[..block];
-        while let [first, rest @ ..] = block {
+        let block = &mut piece[..block];
+        let mut at = 0;
+        while at < block.len() {
             if let Next::Text(text) = self.next {
-                let (bytes, rest) = block.split_at(self.left.min(block.len()));
-                self.take_text(text, bytes)?;
-                block = rest;
+                let end = block.len().min(at + self.left);
+                self.take_text(text, &mut block[at..end])?;
+                at = end;
                 continue;
             }
-            self.take_byte(*first)?;
-            block = rest;
+            let was = self.next;
+            self.take_byte(block[at])?;
+            at += 1;
+            if was == Next::Length(Text::Value)
+                && matches!(self.field, Field::Status { .. })
+                && !matches!(self.next, Next::MoreLength(_))
+            {
+                self.take_status(block, at);
+            }
         }
         Ok(())
     }
@@ -288,11 +288,13 @@ impl Blocks {
             }
             Entry::Literal if self.number == 0 => {
                 self.name_bytes = 0;
+                self.is_by_index = false;
                 Next::Length(Text::Name)
             }
             Entry::Literal => {
                 let field = self.field_at(self.number);
                 self.take_name(self.is_pseudo_at(self.number)?)?;
+                self.is_by_index = self.number <= STATIC_PSEUDO_MAX;
                 self.begin_field(field);
                 Next::Length(Text::Value)
             }
@@ -311,72 +313,6 @@ impl Blocks {
         }
     }
 
-    /// What lies at an index that is valid.
-    fn field_at(&self, index: usize) -> Field {
-        const STATUS: std::ops::RangeInclusive<usize> = 8..=STATIC_PSEUDO_MAX;
-        let is = |table: u128, at: usize| at < 128 && table >> at & 1 != 0;
-        match index.checked_sub(STATIC_ENTRIES + 1) {
-            None if STATUS.contains(&index) => Field::Status { is_interim: false },
-            None if index <= STATIC_PSEUDO_MAX => Field::Pseudo,
-            None => Field::Regular,
-            Some(at) if is(self.status, at) => Field::Status { is_interim: is(self.interim, at) },
-            Some(at) if is(self.pseudo, at) => Field::Pseudo,
-            Some(_) => Field::Regular,
-        }
-    }
-
-    /// A field whose value follows; `:status` is known by it.
-    fn begin_field(&mut self, field: Field) {
-        if !self.is_of_responses {
-            return;
-        }
-        self.field = field;
-        if self.is_kept {
-            let is_status = matches!(field, Field::Status { .. });
-            self.status = self.status << 1 | u128::from(is_status);
-            self.interim <<= 1; // its value will say
-        }
-        if !matches!(field, Field::Status { .. }) {
-            self.note(field);
-        }
-    }
-
-    fn note(&mut self, field: Field) {
-        match field {
-            Field::Regular => {}
-            Field::Pseudo => self.found.is_foreign = true,
-            Field::Status { is_interim } => {
-                self.found.has_status = true;
-                self.found.is_interim = is_interim;
-            }
-        }
-    }
-
-    /// The first byte of a status is here.
-    fn note_status(&mut self, first: u8) {
-        /// The digit 1 in the Huffman code, of five bits.
-        const ONE: u8 = 0b00001;
-        let is_interim = if self.is_huffman { first >> 3 == ONE } else { first == b'1' };
-        if self.is_kept {
-            self.interim |= u128::from(is_interim);
-        }
-        self.note(Field::Status { is_interim });
-    }
-
-    /// What the field is whose name was read.
-    fn named(&self) -> Field {
-        let name = self.name.get(..self.name_bytes).unwrap_or_default();
-        let is_status = match self.is_huffman {
-            true => name == [0xb8, 0x84, 0x8d, 0x36, 0xa3],
-            false => name == b":status",
-        };
-        match (is_status, self.is_pseudo) {
-            (true, _) => Field::Status { is_interim: false },
-            (false, true) => Field::Pseudo,
-            (false, false) => Field::Regular,
-        }
-    }
-
     /// The name of an entry is known.
     fn take_name(&mut self, is_pseudo: bool) -> Result<(), Refusal> {
         self.is_pseudo = is_pseudo;
@@ -390,9 +326,49 @@ impl Blocks {
         if is_pseudo && self.is_trailers { Err(Refusal::PseudoTrailers) } else { Ok(()) }
     }
 
+    /// The first bytes of a name are here.
+    fn begin_name(&mut self, bytes: &mut [u8]) -> Result<(), Refusal> {
+        /// A colon in the Huffman code, of seven bits.
+        const COLON: u8 = 0b101_1100;
+        let [first, ..] = bytes else { return Ok(()) };
+        let is_colon = if self.is_huffman { *first >> 1 == COLON } else { *first == b':' };
+        self.take_name(is_colon)?;
+        if is_colon && self.is_of_responses {
+            let status = if self.is_huffman { STATUS_CODED } else { STATUS };
+            match self.left == status.len() && status.starts_with(bytes) {
+                true => self.check = Check::None,
+                false => unname(&mut bytes[0], self.is_huffman), // it is counted as what it was
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the next bytes of a text.
+    fn walk(&mut self, bytes: &mut [u8]) -> Result<(), Refusal> {
+        let mut is_bad = false;
+        if self.is_huffman {
+            self.huffman.take(bytes, self.check)?;
+            if self.left == 0 {
+                self.huffman.end()?;
+            }
+            is_bad |= self.huffman.is_bad;
+        } else {
+            is_bad |= self.check.mend(bytes);
+        }
+        if is_bad {
+            self.refuse_field();
+        }
+        Ok(())
+    }
+
     fn begin_text(&mut self, text: Text) {
         self.left = self.number;
         self.huffman = Huffman::default();
+        self.check = match text {
+            _ if !self.is_of_responses => Check::None,
+            Text::Name => Check::Name,
+            Text::Value => Check::Value,
+        };
         self.next = match (self.left, text) {
             (1.., text) => Next::Text(text),
             (0, Text::Name) => Next::Length(Text::Value), // no name: the crate refuses it
@@ -400,22 +376,14 @@ impl Blocks {
         };
     }
 
-    fn take_text(&mut self, text: Text, bytes: &[u8]) -> Result<(), Refusal> {
-        /// A colon in the Huffman code, of seven bits.
-        const COLON: u8 = 0b101_1100;
+    fn take_text(&mut self, text: Text, bytes: &mut [u8]) -> Result<(), Refusal> {
         let is_first = self.left == self.number;
-        self.left -= bytes.len();
-        if self.is_huffman {
-            self.huffman.take(bytes)?;
-            if self.left == 0 {
-                self.huffman.end()?;
-            }
+        if is_first && text == Text::Name {
+            self.begin_name(bytes)?;
         }
+        self.left -= bytes.len();
+        self.walk(bytes)?;
         if text == Text::Name {
-            if is_first && let [first, ..] = bytes {
-                let is_colon = if self.is_huffman { first >> 1 == COLON } else { *first == b':' };
-                self.take_name(is_colon)?;
-            }
             if self.is_of_responses {
                 let more = bytes.len().min(NAME_BYTES - self.name_bytes);
                 self.name[self.name_bytes..][..more].copy_from_slice(&bytes[..more]);

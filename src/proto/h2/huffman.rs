@@ -3,7 +3,10 @@
 //!
 //! Source: RFC 7541 §5.2 and appendix B.
 
-use super::meter::Refusal;
+use super::{
+    mend::{Check, write_code},
+    meter::Refusal,
+};
 
 /// A string, byte by byte.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,18 +16,20 @@ pub(super) struct Huffman {
     count: u32,
     /// A `#` came.
     pub(super) has_hash: bool,
+    /// Something came that no such text has.
+    pub(super) is_bad: bool,
 }
 
 impl Huffman {
-    /// Takes the next bytes.
+    /// Takes the next bytes, and replaces what must not be in them where that can be done.
     ///
     /// # Errors
     /// The string has the code that ends it.
-    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, bytes: &mut [u8], check: Check) -> Result<(), Refusal> {
         const HASH: u32 = 0xffa;
         const END: u32 = 0xffff_fffc;
-        for byte in bytes {
-            self.bits |= u64::from(*byte) << (56 - self.count);
+        for at in 0..bytes.len() {
+            self.bits |= u64::from(bytes[at]) << (56 - self.count);
             self.count += 8;
             loop {
                 let window = (self.bits >> 32) as u32;
@@ -41,6 +46,13 @@ impl Huffman {
                 self.has_hash |= window >> 20 == HASH;
                 self.bits <<= length;
                 self.count -= length;
+                if let Some(mended) = check.mended(window, length) {
+                    self.is_bad = true;
+                    let end = 8 * (at + 1) - self.count as usize;
+                    if let Some(code) = mended {
+                        write_code(bytes, end, code, length);
+                    }
+                }
             }
         }
         Ok(())
@@ -128,7 +140,8 @@ mod tests {
     fn judge(coded: &[u8]) -> Result<bool, Refusal> {
         let mut all = (1..=coded.len()).map(|step| {
             let mut scan = Huffman::default();
-            coded.chunks(step).try_for_each(|piece| scan.take(piece))?;
+            let mut coded = coded.to_vec();
+            coded.chunks_mut(step).try_for_each(|piece| scan.take(piece, Check::None))?;
             scan.end().map(|()| scan.has_hash)
         });
         let first = all.next().unwrap();

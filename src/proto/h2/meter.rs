@@ -204,7 +204,7 @@ impl FrameMeter {
             if self.payload_left > 0 {
                 let end = bytes.len().min(at + self.payload_left);
                 self.payload_left -= end - at;
-                self.take_payload(&bytes[at..end])?;
+                self.take_payload(&mut bytes[at..end])?;
                 keep(bytes, at..end, passed);
                 at = end;
                 continue;
@@ -237,7 +237,7 @@ impl FrameMeter {
     }
 
     /// The next bytes of a payload.
-    fn take_payload(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+    fn take_payload(&mut self, piece: &mut [u8]) -> Result<(), Refusal> {
         if self.is_settings {
             return piece.iter().try_for_each(|byte| self.take_setting(*byte));
         }
@@ -256,8 +256,15 @@ impl FrameMeter {
             return Ok(());
         }
         self.blocks.end()?;
-        if self.last_stream.is_none() {
-            self.responses.take_block(self.blocks.found());
+        if self.last_stream.is_some() {
+            return Ok(());
+        }
+        let found = self.blocks.found();
+        self.responses.take_block(found);
+        // An interim response waits in the crate until its stream is read, and no window bounds it.
+        match found.is_interim {
+            true => self.beside.take()?,
+            false => self.beside.fill(1),
         }
         Ok(())
     }
@@ -354,6 +361,7 @@ impl FrameMeter {
                 self.shown += u32::from(is_shown);
                 return Ok(is_shown);
             }
+            HEADERS if is_of_endpoint => {} // its block says what it is
             DATA | HEADERS => {
                 self.beside.fill(1);
                 let is_small = kind == DATA && self.payload_left < limits::H2_SMALL_FRAME_BYTES;

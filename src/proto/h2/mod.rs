@@ -12,6 +12,7 @@ mod fields;
 mod from_request;
 mod from_response;
 mod huffman;
+mod mend;
 mod meter;
 mod responses;
 mod unframe;

@@ -22,7 +22,8 @@ fn found(start: &Blocks, is_trailers: bool, block: &[u8]) -> Result<(), Refusal>
         let mut blocks = start.clone();
         blocks.begin(0, is_trailers);
         let mut left = block.len();
-        for piece in block.chunks(step) {
+        let mut block = block.to_vec();
+        for piece in block.chunks_mut(step) {
             left -= piece.len();
             blocks.take(piece, left)?;
         }
@@ -37,7 +38,7 @@ fn found(start: &Blocks, is_trailers: bool, block: &[u8]) -> Result<(), Refusal>
 fn sender(entries: &[(&[u8], &[u8])]) -> Blocks {
     let mut blocks = Blocks::new();
     for (name, value) in entries {
-        blocks.take(&literal(0x40, name, value), 0).unwrap();
+        blocks.take(&mut literal(0x40, name, value), 0).unwrap();
     }
     blocks
 }
@@ -74,7 +75,7 @@ fn pseudo_fields_in_trailers_are_found_wherever_they_are() {
 fn entries_move_up_in_the_table() {
     let mut blocks = sender(&[(b":path", b"/x")]);
     for _ in 1..TABLE_ENTRIES {
-        blocks.take(&literal(0x40, b"x", b""), 0).unwrap();
+        blocks.take(&mut literal(0x40, b"x", b""), 0).unwrap();
     }
     let at = |index: usize| vec![0xff, (index - 127) as u8 | 0x80, ((index - 127) >> 7) as u8];
     let last = STATIC_ENTRIES + TABLE_ENTRIES as usize;
@@ -89,7 +90,8 @@ fn found_in_response(start: &Blocks, block: &[u8]) -> (Found, Blocks) {
         let mut blocks = start.clone();
         blocks.begin_response(0);
         let mut left = block.len();
-        for piece in block.chunks(step) {
+        let mut block = block.to_vec();
+        for piece in block.chunks_mut(step) {
             left -= piece.len();
             blocks.take(piece, left).unwrap();
         }
@@ -117,7 +119,7 @@ fn pseudo_fields_of_responses_are_told_apart() {
         (literal(0x10, b":status", b"404"), has(false, true, false)),
         (literal(0, b":status2", b"103"), has(true, false, false)),
         (literal(0, b":statu", b"103"), has(true, false, false)),
-        ([&huffman_status[..], &[1, b'1']].concat(), has(false, true, true)),
+        ([&huffman_status[..], &[3, b'1', b'0', b'3']].concat(), has(false, true, true)),
         (literal(0, b"x-status", b"103"), has(false, false, false)),
     ] {
         assert_eq!(found_in_response(&Blocks::new(), &block).0, expected, "{block:02x?}");
@@ -174,4 +176,60 @@ fn fragments_are_found() {
     }
     assert_eq!(found(&known, false, &literal(0, b"x", b"#")), Ok(()));
     assert_eq!(found(&known, false, &[0x44, 3, b'/', b'a', b'?']), Ok(()));
+}
+
+/// What no response may have is found, and becomes what any may: of the same length, and known again by its index.
+#[test]
+fn what_no_response_has_is_mended() {
+    let coded = |first: u8, name: &[u8], value: &[u8]| {
+        let mut entry = vec![first, 0x80 | name.len() as u8];
+        entry.extend_from_slice(name);
+        entry.push(0x80 | value.len() as u8);
+        entry.extend_from_slice(value);
+        entry
+    };
+    for (bad, mended) in [
+        (literal(0x40, b":foo", b"x"), literal(0x40, b"-foo", b"x")),
+        (literal(0x40, b":statuz", b"200"), literal(0x40, b"-statuz", b"200")),
+        (literal(0x40, b"X-Foo", b"x"), literal(0x40, b"---oo", b"x")),
+        (literal(0x40, b"x\0y", b"x"), literal(0x40, b"x-y", b"x")),
+        (literal(0x40, b"x", b"a\r\nb\x7f"), literal(0x40, b"x", b"a--b-")),
+        (literal(0x40, b":status", b"20"), literal(0x40, b"-status", b"20")),
+        (vec![0x48, 2, b'2', b'0'], vec![0x64, 2, b'2', b'0']),
+        (vec![0x48, 0], vec![0x64, 0]),
+        (vec![0x08, 1, b'0'], vec![0x04, 1, b'0']),
+        (vec![0x48, 0x81, 0x07], vec![0x64, 0x81, 0x07]), // 0
+        // `:foo`, `Xx`: a colon and an X become what is as long
+        (coded(0x40, &[0xb9, 0x49, 0xcf], &[0x1f]), coded(0x40, &[0xf3, 0x49, 0xcf], &[0x1f])),
+        (coded(0x40, &[0xfc, 0xf3], &[0x1f]), coded(0x40, &[0xf8, 0xf3], &[0x1f])),
+        // `a` and a NUL
+        (coded(0x40, &[0x1f], &[0x1f, 0xfe, 0x3f]), coded(0x40, &[0x1f], &[0x1f, 0xfe, 0x7f])),
+    ] {
+        let mut blocks = Blocks::new();
+        blocks.begin_response(0);
+        let mut block = bad.clone();
+        blocks.take(&mut block, 0).unwrap();
+        blocks.end().unwrap();
+        assert!(blocks.found().is_foreign, "{bad:02x?}");
+        assert_eq!(block, mended, "{bad:02x?}");
+        if block[0] & 0x40 != 0 {
+            assert!(found_in_response(&blocks, &[0xbe]).0.is_foreign, "{bad:02x?}, by its index");
+        }
+    }
+    for good in [
+        literal(0x40, b"x-foo", b"a\tb \xff"),
+        literal(0x40, b":status", b"200"),
+        vec![0x48, 0x82, 0x10, 0x01],
+    ] {
+        let mut blocks = Blocks::new();
+        blocks.begin_response(0);
+        let mut block = good.clone();
+        blocks.take(&mut block, 0).unwrap();
+        assert!(block == good && !blocks.found().is_foreign, "{good:02x?}");
+    }
+    let mut requests = Blocks::new();
+    let mut block = literal(0, b"X", b"\0");
+    requests.begin(0, false);
+    requests.take(&mut block, 0).unwrap();
+    assert_eq!(block, literal(0, b"X", b"\0"), "those of clients are the crate's");
 }
