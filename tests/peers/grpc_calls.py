@@ -1,10 +1,13 @@
-"""All kinds of gRPC calls through ringway, with grpcio on both ends. scripts/peers runs it."""
+"""All kinds of gRPC calls through ringway, with grpcio on both ends, with and without TLS. scripts/peers runs it."""
 
+import os
 import queue
 import random
 import re
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from concurrent import futures
@@ -18,6 +21,31 @@ import common
 MESSAGES = 10_000
 CANCELLED = 200
 ROUNDS = 6
+
+
+class Active:
+    """The calls that are open at the endpoint, whoever ends them."""
+
+    def __init__(self):
+        self.lock, self.calls = threading.Lock(), 0
+
+    def add(self, number):
+        with self.lock:
+            self.calls += number
+
+    def counted(self, method):
+        """The method, counted from its begin to the end of its stream."""
+
+        def call(request, context):
+            self.add(1)
+            if not context.add_callback(lambda: self.add(-1)):
+                self.add(-1)  # it has ended meanwhile
+            return method(request, context)
+
+        return call
+
+
+active = Active()
 
 
 def unary(request, context):
@@ -45,10 +73,10 @@ def echo(requests, _context):
 
 class Calls(grpc.GenericRpcHandler):
     METHODS = {
-        "/test.Echo/Unary": grpc.unary_unary_rpc_method_handler(unary),
-        "/test.Echo/Many": grpc.unary_stream_rpc_method_handler(many),
-        "/test.Echo/Count": grpc.stream_unary_rpc_method_handler(count),
-        "/test.Echo/Echo": grpc.stream_stream_rpc_method_handler(echo),
+        "/test.Echo/Unary": grpc.unary_unary_rpc_method_handler(active.counted(unary)),
+        "/test.Echo/Many": grpc.unary_stream_rpc_method_handler(active.counted(many)),
+        "/test.Echo/Count": grpc.stream_unary_rpc_method_handler(active.counted(count)),
+        "/test.Echo/Echo": grpc.stream_stream_rpc_method_handler(active.counted(echo)),
     }
 
     def service(self, details):
@@ -91,8 +119,16 @@ def cancel(many_call, echo_call, count_call):
         call.cancel()
 
 
-def check(port, admin, server, pid):
-    channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+def left(admin):
+    """What is still there of calls, on ringway's side and on the endpoint's, by name."""
+    names = ["http_requests_in_flight", "ringway_endpoint_requests_in_flight", "ringway_buffers_in_use", "ringway_http2_held_bytes"]
+    counts = {name: metric(admin, name) for name in names}
+    counts["connections but this one"] = metric(admin, "ringway_connections_open") - 1
+    counts["calls at the endpoint"] = active.calls
+    return {name: count for name, count in counts.items() if count > 0}
+
+
+def check(channel, admin, pid):
     unary_call = channel.unary_unary("/test.Echo/Unary")
     many_call = channel.unary_stream("/test.Echo/Many")
     count_call = channel.stream_unary("/test.Echo/Count")
@@ -116,6 +152,7 @@ def check(port, admin, server, pid):
     for number in range(100):
         requests.put(b"%d" % number)
         assert next(answers) == b"re:%d" % number
+        assert active.calls == 1
     requests.put(None)
     assert list(answers) == []
     print("one message at a time, both ways: ok")
@@ -130,28 +167,41 @@ def check(port, admin, server, pid):
     assert [one.name for one in answers[0].list_services_response.service] == ["grpc.health.v1.Health"]
     print("health checks, reflection: ok")
 
-    memory = []
+    memory, files = [], []
     for _ in range(ROUNDS):
         cancel(many_call, echo_call, count_call)
         assert unary_call(b"after") == b"re:after"
         until = time.monotonic() + 10
-        names = ["http_requests_in_flight", "ringway_endpoint_requests_in_flight", "ringway_buffers_in_use"]
-        while any(metric(admin, name) > 0 for name in names) or metric(admin, "ringway_connections_open") > 1:
-            assert time.monotonic() < until, {name: metric(admin, name) for name in names}
+        while still := left(admin):
+            assert time.monotonic() < until, still
             time.sleep(0.1)
         memory.append(resident(pid))
+        files.append(int(metric(admin, "process_open_fds")))
     assert metric(admin, "ringway_panics_total") == 0
     # A task that stays holds some 6 KiB: 200 of a round would show.
     assert memory[-1] - memory[1] < 600, f"KiB after each round: {memory}"
-    print(f"{ROUNDS} times {CANCELLED} calls cancelled, nothing left; KiB after each: {memory}: ok")
-
+    # As many connections to the endpoint as there may be, and not one more in each round.
+    assert files[-1] <= files[1] + 1, f"open files after each round: {files}"
+    print(f"{ROUNDS} times {CANCELLED} calls cancelled, nothing left here or at the endpoint; KiB after each: {memory}, files: {files}: ok")
     expect_failure(grpc.StatusCode.UNIMPLEMENTED, lambda: channel.unary_unary("/no.Route/X")(b""))
-    server.stop(0).wait()
-    expect_failure(grpc.StatusCode.UNAVAILABLE, lambda: unary_call(b"nobody"))
+
+
+def check_both(ports, admin, server, pid):
+    """Everything without TLS, then everything with it; at last without an endpoint."""
+    with grpc.insecure_channel(f"127.0.0.1:{ports['edge']}") as channel:
+        check(channel, admin, pid)
+    with open("certs/ca.pem", "rb") as ca:
+        trusted = grpc.ssl_channel_credentials(ca.read())
+    with grpc.secure_channel(f"localhost:{ports['tls']}", trusted) as channel:
+        print("the same over TLS:")
+        check(channel, admin, pid)
+        server.stop(0).wait()
+        call = channel.unary_unary("/test.Echo/Unary")
+        expect_failure(grpc.StatusCode.UNAVAILABLE, lambda: call(b"nobody"))
     print("failures of ringway's own: ok")
 
 
-def main(ringway):
+def main(ringway, directory):
     server = grpc.server(futures.ThreadPoolExecutor(32))
     server.add_generic_rpc_handlers((Calls(),))
     servicer = health.HealthServicer()
@@ -160,17 +210,25 @@ def main(ringway):
     reflection.enable_server_reflection(["grpc.health.v1.Health"], server)
     endpoint = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    ports = common.free_ports(["edge", "admin"])
-    port, admin = ports["edge"], ports["admin"]
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+    ports = common.free_ports(["edge", "tls", "admin"])
+    admin = ports["admin"]
+    os.chdir(directory)
+    subprocess.run([ringway, "cert", "localhost"], check=True, stdout=subprocess.DEVNULL)
+    with open("ringway.toml", "w") as config:
         config.write(
             f"""
             [admin]
             address = "127.0.0.1:{admin}"
             [[listener]]
             name = "edge"
-            address = "127.0.0.1:{port}"
+            address = "127.0.0.1:{ports['edge']}"
             http = ["h1", "h2"]
+            [[listener]]
+            name = "tls"
+            address = "127.0.0.1:{ports['tls']}"
+            http = ["h1", "h2"]
+            [listener.tls]
+            certificates = [{{ cert = "certs/localhost.pem", key = "certs/localhost.key" }}]
             [[route]]
             id = "echo"
             path_prefix = "/test.Echo"
@@ -185,9 +243,9 @@ def main(ringway):
             endpoints = [{{ url = "http://127.0.0.1:{endpoint}" }}]
             """
         )
-        config.flush()
-        with common.running([ringway, "run", "-c", config.name], port, admin) as process:
-            check(port, admin, server, process.pid)
+    with common.running([ringway, "run", "-c", "ringway.toml"], *ports.values()) as process:
+        check_both(ports, admin, server, process.pid)
 
 
-main(sys.argv[1])
+with tempfile.TemporaryDirectory() as directory:
+    main(os.path.abspath(sys.argv[1]), directory)
