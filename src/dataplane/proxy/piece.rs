@@ -43,6 +43,15 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// How many bytes to read to learn whether it ends here, although there is no room for payload.
+    pub(super) fn bytes_to_the_end(&self) -> usize {
+        match self {
+            Source::Length(_) => 0,
+            Source::Chunked { decoder, .. } => decoder.bytes_beside_payload(),
+            Source::UntilClose => 1,
+        }
+    }
+
     /// The trailer lines of a chunked body that is done.
     pub(super) fn trailers(&self) -> &[u8] {
         match self {

@@ -219,7 +219,8 @@ impl<W: Ways> Relay<'_, W> {
     }
 
     /// As [`Relay::fill`] for a receiver for which much waits: what it has no room for stays with the
-    /// sender. Room is kept only while bytes are there to fill it, as others may have a use for it.
+    /// sender, but for a few bytes that may be the end, which needs none. Room is kept only while bytes are there to
+    /// fill it, as others may have a use for it.
     #[cold]
     async fn fill_as_taken(&mut self) -> Result<usize, Reason> {
         #[derive(PartialEq)]
@@ -228,7 +229,8 @@ impl<W: Ways> Relay<'_, W> {
             Room,
             Bytes,
         }
-        let Self { shard, from, to, input, ways, .. } = self;
+        let Self { shard, from, to, input, ways, source, .. } = self;
+        let to_the_end = source.bytes_to_the_end();
         let max = Cell::new(0);
         let mut filling = pin!(from.fill_at_most(input, &shard.buffers, &max));
         let mut waits_for = WaitsFor::Nothing;
@@ -236,6 +238,7 @@ impl<W: Ways> Relay<'_, W> {
             match to.poll_room(cx) {
                 Poll::Ready(Ok(room)) => max.set(room),
                 Poll::Ready(Err(broken)) => return Poll::Ready(Err(ways.write_failed(broken))),
+                Poll::Pending if to_the_end > 0 => max.set(to_the_end),
                 Poll::Pending => {
                     if std::mem::replace(&mut waits_for, WaitsFor::Room) != WaitsFor::Room {
                         from.read_without_deadline();

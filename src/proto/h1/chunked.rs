@@ -141,6 +141,16 @@ impl ChunkDecoder {
         Ok(Chunk { data, consumed: at, done: self.step == Step::Done })
     }
 
+    /// How many bytes may be read so that few or none of them are payload: no more than end a body, where the next chunk may be
+    /// the last; 0 inside a chunk.
+    pub fn bytes_beside_payload(&self) -> usize {
+        match self.step {
+            Step::Data | Step::Done | Step::Failed(_) => 0,
+            Step::Trailers => usize::MAX,
+            _ => b"\r\n".len() + LAST_CHUNK.len(),
+        }
+    }
+
     /// The trailer lines that may be passed on, each `name: value` as sent with its CRLF; complete
     /// once [`Chunk::done`] was returned. Fields that frame, route, authenticate or describe the
     /// message are not among them.
