@@ -56,4 +56,5 @@ mod systemd;
 mod takeover;
 mod tcp;
 mod tls;
+mod tls_upstream;
 mod upgrade;

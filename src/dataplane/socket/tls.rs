@@ -481,8 +481,8 @@ impl Tls {
                 return false;
             }
             asked = true;
-            if self.take_in(&mut None).is_err() {
-                return false;
+            if !matches!(self.take_in(&mut None), Ok(0)) {
+                return false; // it is over, or something came that nobody has asked for
             }
             self.push_pending(wire);
         }
