@@ -73,8 +73,8 @@ fn what_an_endpoint_cuts_off_is_incomplete() {
             let _ = both.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf");
             if number == 0 {
                 tls.send_close_notify();
+                let _ = tls.complete_io(&mut stream);
             }
-            let _ = tls.complete_io(&mut stream);
         }
     });
     let text = Conf::to(address).one_core().text().replace("http://", "https://");

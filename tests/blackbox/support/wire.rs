@@ -100,6 +100,8 @@ pub(crate) enum End {
     Closed,
     /// Too early: the reader can tell.
     Truncated(&'static str),
+    /// Nothing more came, nor an end, for as long as tests wait.
+    Missing,
 }
 
 /// A request or a response.
@@ -418,10 +420,10 @@ impl Wire {
 }
 
 fn truncated(error: &ReadError) -> End {
-    End::Truncated(match error {
-        ReadError::Eof(_) => "end of stream",
-        ReadError::Reset(_) => "reset",
-        ReadError::Silent(_) => "silence",
-        ReadError::Garbage(_) => "garbage",
-    })
+    match error {
+        ReadError::Eof(_) => End::Truncated("end of stream"),
+        ReadError::Reset(_) => End::Truncated("reset"),
+        ReadError::Garbage(_) => End::Truncated("garbage"),
+        ReadError::Silent(_) => End::Missing,
+    }
 }
