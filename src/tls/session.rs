@@ -284,8 +284,8 @@ impl Session {
 
     /// Has rustls say something about an error that it leaves without an alert, where that has to be
     /// encrypted: nobody else can. A change_cipher_spec is answered with the alert that fits,
-    /// unexpected_message, if it says what it must not, or comes behind the handshake; behind a piece
-    /// of a message, where rustls reads on, zeros are, with decode_error. Source: RFC 8446 §5, §5.4.
+    /// unexpected_message, if it comes behind the handshake, or says what it must not before any other error.
+    /// Zeros are no record, which is told by decode_error at any time. Source: RFC 8446 §5, §5.4.
     #[cold]
     fn provoke_alert(&mut self, input_bytes: usize) {
         let wrong = [20, 3, 3, 0, 1, u8::from(!self.is_handshaking())];
@@ -293,6 +293,10 @@ impl Session {
         input[..wrong.len()].copy_from_slice(&wrong);
         either!(&mut self.connection, connection => {
             let _ = connection.process_tls_records(&mut input);
+            if !connection.wants_write() {
+                input.fill(0);
+                let _ = connection.process_tls_records(&mut input);
+            }
         });
         self.collect_alert(&mut input);
     }
