@@ -394,8 +394,9 @@ pub const H2_OUTBOX_BYTES_MAX: usize = 128 * 1024;
 pub const H2_OUTBOX_BYTES_KEPT: usize = 32 * 1024;
 
 /// Streams that a client reset before ringway looked at them; with more the connection ends
-/// (CVE-2023-44487, "rapid reset").
-pub const H2_RESETS_PENDING_MAX: usize = 20;
+/// (CVE-2023-44487, "rapid reset"). A page that is left gives up all it has asked for at once, a hundred streams mostly;
+/// no endpoint hears of any of them, and `H2_EMPTY_FRAMES_MAX` bounds how many there are in all.
+pub const H2_RESETS_PENDING_MAX: usize = 200;
 
 /// Streams that ringway reset because of what a client did wrong, or because there were too many at once; with
 /// more the connection ends (CVE-2025-8671, "made you reset"). As many as a client may reset itself.

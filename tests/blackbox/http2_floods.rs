@@ -61,6 +61,24 @@ fn twenty_thousand_rapid_resets() {
     });
 }
 
+/// Who leaves a page gives up all that it has asked for: no flood.
+#[test]
+fn a_hundred_streams_given_up_at_once() {
+    let origin = Origin::echo();
+    let proxy = start(&origin);
+    let mut raw = Raw::connect(proxy.address());
+    let hasty = (0..100).flat_map(|n| {
+        let stream = 2 * n + 1;
+        let mut bytes = frame(HEADERS, END_STREAM | END_HEADERS, stream, &get("/"));
+        bytes.extend(frame(RST_STREAM, 0, stream, &8u32.to_be_bytes()));
+        bytes
+    });
+    raw.send(&hasty.collect::<Vec<u8>>());
+    raw.frame(HEADERS, END_STREAM | END_HEADERS, 201, &get("/"));
+    assert_eq!(raw.outcome(201), 200);
+    assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
+}
+
 #[test]
 fn a_hundred_thousand_continuations() {
     let first = frame(HEADERS, END_STREAM, 1, &get("/"));
