@@ -75,10 +75,7 @@ impl Connection {
         }
         self.input.extend_from_slice(&room[..count]);
         let mut out = Vec::new();
-        loop {
-            let Some(end) = self.input.windows(4).position(|four| four == b"\r\n\r\n") else {
-                break;
-            };
+        while let Some(end) = self.input.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = self.input[..end + 4].to_vec();
             self.input.drain(..end + 4);
             let Ok(Some(request)) = wire::request(&head) else { return false };
