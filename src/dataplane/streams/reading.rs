@@ -248,8 +248,11 @@ impl Reading {
             buf.append(&text[..count]);
             self.text_at += count;
             if self.text_at == self.text.len() {
-                self.text.clear();
                 self.text_at = 0;
+                match self.from {
+                    From::End => self.text = Vec::new(), // the answer may take long
+                    _ => self.text.clear(),
+                }
             }
             return count;
         }
