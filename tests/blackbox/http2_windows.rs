@@ -17,6 +17,7 @@ use crate::support::{
 };
 
 const INITIAL_WINDOW_SIZE: u16 = 4;
+const REFUSED_STREAM: i64 = 7;
 
 /// The body of `/n`: no two have the same.
 fn body(path: &str, bytes: usize) -> String {
@@ -254,7 +255,7 @@ async fn serve_much(stream: tokio::net::TcpStream) {
 }
 
 /// Requests of many clients share the connections to an endpoint. Of those whose client takes nothing, a window full
-/// waits on them; the others go on.
+/// waits on them; the others go on. From 16 MiB on, which are 256 of these, their client gets no more.
 #[test]
 fn who_takes_nothing_holds_up_nobody_else() {
     let endpoint = frames::endpoint(serve_much);
@@ -267,4 +268,11 @@ fn who_takes_nothing_holds_up_nobody_else() {
         let answer = proxy.connect().fetch("/");
         assert_eq!((answer.status(), answer.body.len()), (200, 30_000), "the answer to {n}");
     }
+    let refused = (200..500).find(|n| {
+        stalled.frame(HEADERS, END_STREAM | END_HEADERS, id(*n), &get("/more"));
+        stalled.outcome(id(*n)) == -REFUSED_STREAM
+    });
+    assert!(refused.is_some_and(|n| n >= 256), "{refused:?}");
+    assert_eq!(proxy.connect().fetch("/").status(), 200, "others are not refused");
+    assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 2.0);
 }

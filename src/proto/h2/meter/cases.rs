@@ -162,6 +162,22 @@ fn endpoints_may_reset_what_they_were_asked() {
     assert_eq!(endpoint.passes(&reset.repeat(1_001), 0).1, Some(Refusal::Flood));
 }
 
+/// Interim responses wait in the crate, however many, until their stream is read.
+#[test]
+fn interim_responses_come_beside_final_ones() {
+    let head = |block: &[u8]| {
+        [&[0, 0, block.len() as u8, 1, 4, 0, 0, 0, 1], block].concat() // END_HEADERS
+    };
+    let (interim, last) = (head(&[0x08, 3, b'1', b'0', b'3']), head(&[0x88]));
+    let mut meter = FrameMeter::new(0, 0);
+    assert_eq!(meter.passes(&SETTINGS, 0).1, None);
+    let pair = [interim.clone(), last].concat();
+    (0..5_000).for_each(|_| assert_eq!(meter.passes(&pair, 0).1, None));
+    let flood = interim.repeat(limits::H2_EMPTY_FRAMES_MAX as usize);
+    assert_eq!(meter.passes(&flood, 0).1, None);
+    assert_eq!(meter.passes(&interim, 0).1, Some(Refusal::Flood));
+}
+
 #[test]
 fn settings_come_first() {
     let mut ack = SETTINGS;
