@@ -429,6 +429,13 @@ pub const H2_LINKS_MAX: usize = 4;
 /// Requests at once on one of them, if the endpoint allows that many: what it holds for them is bounded.
 pub const H2_LINK_STREAMS_MAX: u32 = 256;
 
+/// How long a client has had no window for a response, after which its request gives up its place on the connections to an
+/// endpoint where another one finds none.
+pub const H2_STALLED_MIN: Duration = Duration::from_secs(1);
+
+/// How often in a tick such a request is looked for, among all of an endpoint: up to 1,024 on each core.
+pub const H2_STALLED_LOOKS_MAX: u32 = 4;
+
 /// Requests of one core that wait for room on the connections to an endpoint; others are refused.
 pub const H2_WAITING_MAX: usize = 1024;
 

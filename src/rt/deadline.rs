@@ -162,6 +162,14 @@ impl Deadline {
         }
     }
 
+    /// Has it fire with the next tick if it is running.
+    pub fn hasten(&self) {
+        let due = &mut self.table.due.borrow_mut()[self.index as usize];
+        if *due != NEVER {
+            *due = FRESH;
+        }
+    }
+
     /// As [`Deadlines::now_tick`].
     pub fn now_tick(&self) -> u64 {
         self.table.now_tick()

@@ -245,13 +245,42 @@ fn stalled_streams_are_finished_while_draining() {
 
 /// Answers `/` at once, and all else with as much as windows allow.
 async fn serve_much(stream: tokio::net::TcpStream) {
-    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let Ok(connection) = h2::server::handshake(stream).await else { return };
+    answer_much(connection).await;
+}
+
+async fn answer_much(mut connection: h2::server::Connection<tokio::net::TcpStream, Bytes>) {
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         let is_much = request.uri().path() != "/";
         let bytes = Bytes::from(vec![b'x'; if is_much { 1 << 20 } else { 30_000 }]);
         let Ok(mut send) = respond.send_response(Response::new(()), false) else { continue };
         let _ = send.send_data(bytes, true);
     }
+}
+
+/// Where all places of an endpoint are taken, and its streams stand still as their clients take nothing, one of them goes
+/// for each who finds none.
+#[test]
+fn who_takes_nothing_gives_up_its_place() {
+    let endpoint = frames::endpoint(|stream| async {
+        let mut builder = h2::server::Builder::new();
+        builder.max_concurrent_streams(2);
+        let Ok(connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+        answer_much(connection).await;
+    });
+    let conf = conf(&[endpoint]).upstream("http = \"h2\"").timeout("connect = \"10s\"");
+    let proxy = Ringway::start(&conf);
+    let mut stalled = Raw::connect_with(proxy.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
+    for n in 0..8 {
+        // Two on each of four connections, whose endpoint has said so when it answers.
+        stalled.frame(HEADERS, END_STREAM | END_HEADERS, id(n), &get("/much"));
+        assert_eq!(stalled.outcome(id(n)), 200);
+    }
+    for n in 0..2 {
+        assert_eq!(proxy.connect().fetch("/").status(), 200, "the answer to {n}");
+    }
+    let stalls = proxy.metric("ringway_answers_total", "reason=\"client_stalled\"");
+    assert!((1.0..=2.0).contains(&stalls), "{stalls} were given up for two");
 }
 
 /// Requests of many clients share the connections to an endpoint. Of those whose client takes nothing, a window full

@@ -25,6 +25,10 @@ use crate::{
     rt::{self, BufPool, Deadlines},
 };
 
+/// [`limits::H2_STALLED_MIN`] in ticks.
+const STALLED_TICKS_MIN: u64 =
+    (limits::H2_STALLED_MIN.as_millis() / limits::TICK.as_millis()) as u64;
+
 /// The tag of a connection's write deadline.
 const TAG_WRITE: u8 = 24;
 
@@ -89,9 +93,13 @@ pub struct Room {
 }
 
 impl Room {
-    /// Has the task of `cx` woken when there may be room; false if too many wait already.
-    pub fn wait(&self, cx: &Context<'_>) -> bool {
+    /// Has the task of `cx` woken when there may be room; false if too many wait already. `again` if it may be
+    /// among these.
+    pub fn wait(&self, cx: &Context<'_>, again: bool) -> bool {
         let mut wakers = self.wakers.borrow_mut();
+        if again && wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            return true;
+        }
         let is_allowed = wakers.len() < limits::H2_WAITING_MAX;
         if is_allowed {
             wakers.push(cx.waker().clone());
@@ -117,7 +125,11 @@ impl LinkGuard {
     pub(super) async fn has_settings(&self) {
         poll_fn(|cx| {
             let is_known = self.state.has_settings.get() || self.state.is_closed.get();
-            if is_known || !self.state.settings.wait(cx) { Poll::Ready(()) } else { Poll::Pending }
+            if is_known || !self.state.settings.wait(cx, false) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -218,6 +230,28 @@ impl Link {
     fn allowed(&self) -> usize {
         let said = self.send.borrow().current_max_send_streams();
         said.min(limits::H2_LINK_STREAMS_MAX as usize)
+    }
+
+    /// The request whose client has taken nothing for the longest time, and since when.
+    fn stalled(&self) -> Option<(u64, Rc<Stream>)> {
+        let streams = self.state.streams.borrow();
+        let stalled = streams.places.iter().filter_map(|stream| {
+            let stream = stream.upgrade()?;
+            Some((stream.stalled_tick()?, stream))
+        });
+        stalled.min_by_key(|(since, _)| *since)
+    }
+
+    /// Of these, gives up the request whose client has taken nothing for the longest time, if that is long. Whether there
+    /// is one that takes nothing.
+    #[cold]
+    pub fn give_up_stalled(links: &[Self], now_tick: u64) -> bool {
+        let stalled = links.iter().filter_map(Self::stalled).min_by_key(|(since, _)| *since);
+        let Some((since, stream)) = stalled else { return false };
+        if now_tick.saturating_sub(since) >= STALLED_TICKS_MIN {
+            stream.give_up();
+        }
+        true
     }
 
     /// The tick at which it was made.

@@ -151,6 +151,19 @@ impl Stream {
         }
     }
 
+    /// Of a request: the tick since which its client takes nothing of the response.
+    pub(super) fn stalled_tick(&self) -> Option<u64> {
+        self.source.borrow().upgrade()?.writing.borrow().stalled_tick()
+    }
+
+    /// Has the time be over that the client of a request has to take something.
+    pub(super) fn give_up(&self) {
+        if let Some(client) = self.source.borrow().upgrade() {
+            client.writing.borrow_mut().note_given_up();
+            client.write_deadline.hasten();
+        }
+    }
+
     /// Ready when the peer has reset the stream, or its connection has ended, before all of our
     /// message was sent.
     pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -325,7 +338,7 @@ impl Stream {
     fn count_behind(&self) {
         let source = self.source.borrow().upgrade();
         let behind = source.map_or(0, |source| source.reading.borrow().may_wait());
-        self.writing.borrow_mut().count_behind(behind);
+        self.writing.borrow_mut().count_behind(behind, self.write_deadline.now_tick());
     }
 
     /// Why a write that failed did so.

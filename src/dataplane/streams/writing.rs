@@ -53,6 +53,8 @@ pub(super) struct Writing {
     waiting: Option<(Chunk, bool)>,
     /// What it is counted with in `held`, where that is done.
     counted: Waiting,
+    /// The tick since which it is counted with what an endpoint has sent behind.
+    stalled_tick: u64,
     held: Option<Rc<Held>>,
     is_failed: bool,
     /// What the peer is told if the message is given up before its end.
@@ -81,6 +83,7 @@ impl Writing {
             send: None,
             waiting: None,
             counted: Waiting::default(),
+            stalled_tick: 0,
             held: None,
             is_failed: false,
             give_up,
@@ -207,8 +210,21 @@ impl Writing {
 
     /// So many bytes may have come behind what waits.
     #[cold]
-    pub(super) fn count_behind(&mut self, behind: usize) {
+    pub(super) fn count_behind(&mut self, behind: usize, now_tick: u64) {
+        if self.counted.behind == 0 {
+            self.stalled_tick = now_tick;
+        }
         self.count(Waiting { behind, ..self.counted });
+    }
+
+    /// The tick since which the peer takes nothing of what an endpoint sends.
+    pub(super) fn stalled_tick(&self) -> Option<u64> {
+        (self.counted.behind > 0 && self.held.is_some()).then_some(self.stalled_tick)
+    }
+
+    /// It is given up: nobody else needs to do so.
+    pub(super) fn note_given_up(&mut self) {
+        self.stalled_tick = u64::MAX;
     }
 
     fn count(&mut self, now: Waiting) {

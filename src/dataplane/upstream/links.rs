@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
     time::Duration,
@@ -46,6 +46,10 @@ pub struct Links {
     is_connecting: Cell<bool>,
     room: Rc<Room>,
     keep: Cell<LinkKeep>,
+    /// The tick in which stalled requests were last looked for, and how often in it.
+    looks: Cell<(u64, u32)>,
+    /// Whether there were some.
+    has_stalled: Cell<bool>,
 }
 
 /// How long connections are kept, in ticks.
@@ -96,20 +100,49 @@ impl Links {
                     Err(_) => {}
                 }
             }
-            let mut is_waiting = false;
-            let woken = pin!(poll_fn(|cx| {
-                if std::mem::replace(&mut is_waiting, true) {
-                    return Poll::Ready(true);
-                }
-                if self.room.wait(cx) { Poll::Pending } else { Poll::Ready(false) }
-            }));
-            match rt::race(time_is_over.as_mut(), woken).await {
-                Either::Right(true) => {}
-                Either::Left(()) if self.is_connecting.get() => {
-                    return Err(Reason::UpstreamConnectTimeout);
-                }
-                Either::Left(()) | Either::Right(false) => return Err(Reason::Overloaded),
+            let now_tick = needs.deadlines.now_tick();
+            Box::pin(self.wait(time_is_over.as_mut(), now_tick)).await?; // rare, and not small
+        }
+    }
+
+    /// Whether stalled requests may be looked for once more: all who wait ask so each time that one has room.
+    fn may_look(&self, now_tick: u64) -> bool {
+        let (tick, looks) = self.looks.get();
+        let looks = if tick == now_tick { looks + 1 } else { 1 };
+        self.looks.set((now_tick, looks));
+        looks <= limits::H2_STALLED_LOOKS_MAX
+    }
+
+    /// Waits until there may be room. What can be done for it is done.
+    #[cold]
+    async fn wait(
+        &self,
+        time_is_over: Pin<&mut impl Future<Output = ()>>,
+        now_tick: u64,
+    ) -> Result<(), Reason> {
+        if !self.is_connecting.get() && self.may_look(now_tick) {
+            self.has_stalled.set(Link::give_up_stalled(&self.links.borrow(), now_tick));
+        }
+        let looks_again = self.has_stalled.get();
+        let mut is_waiting = false;
+        let woken = pin!(poll_fn(|cx| {
+            if std::mem::replace(&mut is_waiting, true) {
+                return Poll::Ready(true);
             }
+            if self.room.wait(cx, looks_again) { Poll::Pending } else { Poll::Ready(false) }
+        }));
+        let woken = pin!(async {
+            if !looks_again {
+                return woken.await;
+            }
+            // In a second these may have taken nothing for long enough.
+            let a_while = pin!(rt::sleep(limits::H2_STALLED_MIN));
+            !matches!(rt::race(a_while, woken).await, Either::Right(false))
+        });
+        match rt::race(time_is_over, woken).await {
+            Either::Right(true) => Ok(()),
+            Either::Left(()) if self.is_connecting.get() => Err(Reason::UpstreamConnectTimeout),
+            Either::Left(()) | Either::Right(false) => Err(Reason::Overloaded),
         }
     }
 
