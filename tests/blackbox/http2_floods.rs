@@ -77,6 +77,8 @@ fn a_hundred_streams_given_up_at_once() {
     raw.frame(HEADERS, END_STREAM | END_HEADERS, 201, &get("/"));
     assert_eq!(raw.outcome(201), 200);
     assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
+    // One send may be received in two pieces: a stream between them has begun.
+    assert!(origin.seen_count() <= 5, "{} requests came through", origin.seen_count());
 }
 
 #[test]

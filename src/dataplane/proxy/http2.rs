@@ -119,9 +119,16 @@ async fn serve_stream(carried: Rc<Carried>, stream: Rc<Stream>, guard: StreamGua
     };
     {
         let mut serving = pin!(serve_one(shard, &mut client, &watch));
+        let mut has_begun = false;
         let mut is_reset = false;
         let mut is_cancelled = false;
         poll_fn(|cx| {
+            if !has_begun {
+                has_begun = true;
+                is_reset = stream.poll_reset(cx).is_ready();
+                // What was given up before anybody looked at it costs no endpoint anything.
+                return if is_reset { Poll::Ready(()) } else { serving.as_mut().poll(cx) };
+            }
             if serving.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
