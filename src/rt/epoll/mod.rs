@@ -53,6 +53,9 @@ pub(super) struct Epoll {
     generation: u32,
     /// Turns so far.
     turn: u32,
+    /// The last turn in which something was received that no event had told of, or began to be watched: what had come to
+    /// others before it, no event has told of either.
+    behind_turn: u32,
     events: Box<[libc::epoll_event]>,
 }
 
@@ -68,6 +71,7 @@ impl Epoll {
             watched: Slab::new(),
             generation: 0,
             turn: 0,
+            behind_turn: 0,
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX].into(),
         })
     }
@@ -92,7 +96,7 @@ impl Epoll {
             let (events, data) = (event.events, event.u64); // the struct is packed
             let watched = self.watched.get_mut(data as u32 as usize);
             if let Some(watched) = watched.filter(|one| one.generation == (data >> 32) as u32) {
-                watched.note(events);
+                watched.note(events, self.turn);
             }
         }
         Ok(())
@@ -141,9 +145,15 @@ impl Epoll {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            let is_behind = watched.noted_turn != turn;
             match watched.receive(pool) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => {
+                    if is_behind {
+                        self.behind_turn = turn;
+                    }
+                    return Poll::Ready(result);
+                }
             }
         }
         match self.wait(index, Side::Read, cx) {
@@ -177,9 +187,15 @@ impl Epoll {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            let is_behind = side == Side::Read && watched.noted_turn != turn;
             match watched.attempt(attempt, *stage == Stage::Waiting) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
+                result => {
+                    if is_behind {
+                        self.behind_turn = turn;
+                    }
+                    return Poll::Ready(result);
+                }
             }
         }
         *stage = Stage::Waiting;
@@ -217,6 +233,7 @@ impl Epoll {
     pub(super) fn listen(&mut self, index: u32) {
         if !self.watched(index).is_registered && self.register(index).is_ok() {
             self.watched(index).side(Side::Read).is_ready = false; // or the kernel says otherwise
+            self.behind_turn = self.turn;
         }
     }
 
@@ -227,7 +244,7 @@ impl Epoll {
 
     /// Whether it is known, without asking, that nothing has arrived and the peer has not closed.
     pub(super) fn is_quiet(&mut self, index: u32) -> bool {
-        self.watched(index).is_quiet()
+        self.behind_turn != self.turn && self.watched(index).is_quiet()
     }
 
     /// What was put back or came behind all bytes: bytes (true), the end (false), an error.

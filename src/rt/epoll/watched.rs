@@ -71,6 +71,8 @@ pub(super) struct Watched {
     pub(super) end: Option<End>,
     /// The turn of the last try, and the tries in it.
     tries: (u32, u8),
+    /// The turn of the last events.
+    pub(super) noted_turn: u32,
 }
 
 impl Watched {
@@ -87,6 +89,7 @@ impl Watched {
             front: None,
             end: None,
             tries: (0, 0),
+            noted_turn: 0,
         }
     }
 
@@ -98,7 +101,8 @@ impl Watched {
     }
 
     /// Takes note of what the kernel reports, and wakes who waits for it.
-    pub(super) fn note(&mut self, events: u32) {
+    pub(super) fn note(&mut self, events: u32, turn: u32) {
+        self.noted_turn = turn;
         self.is_closed |= events & CLOSED != 0;
         if events & (READS | BOTH) != 0 {
             self.read.is_ready = true;
