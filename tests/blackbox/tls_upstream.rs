@@ -3,8 +3,14 @@
 
 use std::{
     io::{Read, Write},
-    sync::mpsc,
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender},
+    },
 };
+
+use rustls::ServerConnection;
 
 use crate::support::{
     Conf, End, Origin, Ringway, pattern,
@@ -55,54 +61,64 @@ fn endpoints_that_speak_tls() {
     careless.wait_for_line("are not checked");
 }
 
+/// Serves one connection after the other, with their numbers.
+fn endpoint(serve: impl Fn(usize, TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            serve(number, stream.expect("accepted"));
+        }
+    });
+    address
+}
+
+/// A session of an endpoint, and what a proxy needs that is to believe it.
+fn sessions(authority: &Authority) -> (impl Fn() -> ServerConnection + use<>, String) {
+    let config = server(&authority.issue("b", &["127.0.0.1"]));
+    let session = move || ServerConnection::new(Arc::clone(&config)).expect("a session");
+    (session, format!("[upstream.tls]\nca = {:?}\n", authority.path()))
+}
+
+fn over_tls(address: SocketAddr, tls: &str) -> Ringway {
+    let text = Conf::to(address).one_core().text().replace("http://", "https://");
+    Ringway::start_text(&format!("{text}\n{tls}"))
+}
+
 /// An endpoint that is cut off inside TLS has not ended its response.
 #[test]
 fn what_an_endpoint_cuts_off_is_incomplete() {
     let authority = Authority::new();
-    let pair = authority.issue("b", &["127.0.0.1"]);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let config = server(&pair);
-    std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
-            let mut stream = stream.expect("accepted");
-            let mut tls = rustls::ServerConnection::new(config.clone()).expect("a session");
-            let mut both = rustls::Stream::new(&mut tls, &mut stream);
-            let mut request = [0; 1024];
-            let _ = both.read(&mut request);
-            let _ = both.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf");
-            if number == 0 {
-                tls.send_close_notify();
-                let _ = tls.complete_io(&mut stream);
-            }
+    let (session, tls) = sessions(&authority);
+    let address = endpoint(move |number, mut stream| {
+        let mut session = session();
+        let mut both = rustls::Stream::new(&mut session, &mut stream);
+        let _ = both.read(&mut [0; 1024]);
+        let _ = both.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf");
+        if number == 0 {
+            session.send_close_notify();
+            let _ = session.complete_io(&mut stream);
         }
     });
-    let text = Conf::to(address).one_core().text().replace("http://", "https://");
-    let proxy =
-        Ringway::start_text(&format!("{text}\n[upstream.tls]\nca = {:?}\n", authority.path()));
-    let mut client = proxy.connect();
-    let whole = client.fetch("/whole");
+    let proxy = over_tls(address, &tls);
+    let whole = proxy.connect().fetch("/whole");
     assert_eq!((whole.text().as_str(), whole.end), ("half", End::Complete));
     let cut = proxy.connect().fetch("/cut");
     assert!(matches!(cut.end, End::Truncated(_)), "{:?}", cut.end);
 }
 
-/// What an endpoint sends without being asked is nobody's response, and its connection is not used again.
-#[test]
-fn what_an_endpoint_sends_unasked_ends_its_connection() {
-    let authority = Authority::new();
-    let pair = authority.issue("b", &["127.0.0.1"]);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let config = server(&pair);
-    let (was_answered, answered) = mpsc::channel();
-    let (has_sent, sent) = mpsc::channel();
-    std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
-            let mut stream = stream.expect("accepted");
-            stream.set_nodelay(true).expect("set"); // or it would come behind the next request
-            let mut tls = rustls::ServerConnection::new(config.clone()).expect("a session");
-            let mut both = rustls::Stream::new(&mut tls, &mut stream);
+/// When an endpoint that answers says more than it was asked for, and that it has.
+struct Unasked {
+    was_answered: Sender<()>,
+    sent: Receiver<()>,
+}
+
+impl Unasked {
+    /// That, and what serves a connection.
+    fn new() -> (Self, impl Fn(usize, &mut dyn ReadWrite) + Send + use<>) {
+        let (was_answered, answered) = mpsc::channel();
+        let (has_sent, sent) = mpsc::channel();
+        let serve = move |number: usize, both: &mut dyn ReadWrite| {
             let _ = both.read(&mut [0; 1024]);
             let response = |what: &str| {
                 format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{what}", what.len())
@@ -114,14 +130,42 @@ fn what_an_endpoint_sends_unasked_ends_its_connection() {
                 has_sent.send(()).expect("the test waits");
             }
             let _ = both.read_to_end(&mut Vec::new());
-        }
+        };
+        (Self { was_answered, sent }, serve)
+    }
+
+    /// It is nobody's response, and its connection is not used again.
+    fn check(self, proxy: &Ringway) {
+        let mut client = proxy.connect();
+        assert_eq!(client.fetch("/first").text(), "connection 0");
+        self.was_answered.send(()).expect("the endpoint waits");
+        self.sent.recv().expect("sent"); // on loopback it has arrived, then
+        assert_eq!(client.fetch("/second").text(), "connection 1");
+    }
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
+#[test]
+fn what_an_endpoint_sends_unasked_ends_its_connection() {
+    let (unasked, serve) = Unasked::new();
+    let address = endpoint(move |number, mut stream| {
+        stream.set_nodelay(true).expect("set"); // or it would come behind the next request
+        serve(number, &mut stream);
     });
-    let text = Conf::to(address).one_core().text().replace("http://", "https://");
-    let proxy =
-        Ringway::start_text(&format!("{text}\n[upstream.tls]\nca = {:?}\n", authority.path()));
-    let mut client = proxy.connect();
-    assert_eq!(client.fetch("/first").text(), "connection 0");
-    was_answered.send(()).expect("the endpoint waits");
-    sent.recv().expect("sent"); // on loopback it has arrived, then
-    assert_eq!(client.fetch("/second").text(), "connection 1");
+    unasked.check(&Ringway::start(&Conf::to(address).one_core()));
+}
+
+#[test]
+fn what_an_endpoint_sends_unasked_over_tls_ends_its_connection() {
+    let authority = Authority::new();
+    let (session, tls) = sessions(&authority);
+    let (unasked, serve) = Unasked::new();
+    let address = endpoint(move |number, mut stream| {
+        stream.set_nodelay(true).expect("set");
+        serve(number, &mut rustls::Stream::new(&mut session(), &mut stream));
+    });
+    unasked.check(&over_tls(address, &tls));
 }
