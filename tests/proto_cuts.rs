@@ -19,6 +19,7 @@ const REQUESTS: &[&str] = &[
     "OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 3\r\n\r\n",
     "POST / HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 0\r\nX: \t spaced \t\r\nY:\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1\r\nX_Forwarded_For: 2\r\nForwarded: for=3\r\n\r\n",
+    "GET /a?{b|c}=\\^`{d} HTTP/1.1\r\nHost: a\r\n\r\n",
     // Refused:
     "GET / HTTP/1.1\nHost: a\n\n",
     "GET / HTTP/1.1\r\nHost: a\r\rX: y\r\n\r\n",
@@ -26,6 +27,8 @@ const REQUESTS: &[&str] = &[
     "GET / HTTP/1.1\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
     "GET /%zz HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /{a}?{b} HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /a?{b}# HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",

@@ -14,6 +14,9 @@ pub const HOST: u8 = 4;
 pub const UNRESERVED: u8 = 8;
 /// The byte may stand in a method. Narrower than RFC 9110 §9.1: upper case, digits, `-`, `_`.
 pub const METHOD: u8 = 16;
+/// The byte may stand in a query: those of [`TARGET`], and what browsers send unencoded there although
+/// RFC 3986 does not have it. Source: WHATWG URL, "query percent-encode set".
+pub const QUERY: u8 = 32;
 
 const CLASSES: [u8; 256] = classes();
 
@@ -23,7 +26,7 @@ const fn classes() -> [u8; 256] {
     while byte < 256 {
         let b = byte as u8;
         if b.is_ascii_alphanumeric() {
-            table[byte] = TOKEN | TARGET | HOST | UNRESERVED;
+            table[byte] = TOKEN | TARGET | QUERY | HOST | UNRESERVED;
         }
         if b.is_ascii_uppercase() || b.is_ascii_digit() {
             table[byte] |= METHOD;
@@ -31,7 +34,8 @@ const fn classes() -> [u8; 256] {
         byte += 1;
     }
     table = add(table, b"!#$%&'*+-.^_`|~", TOKEN);
-    table = add(table, b"-._~!$&'()*+,;=:@/?%[]", TARGET);
+    table = add(table, b"-._~!$&'()*+,;=:@/?%[]", TARGET | QUERY);
+    table = add(table, b"\\^`{|}", QUERY);
     table = add(table, b"-._~!$&'()*+;=", HOST);
     table = add(table, b"-._~", UNRESERVED);
     add(table, b"-_", METHOD)
@@ -282,6 +286,8 @@ mod tests {
             assert_eq!(is(b, TOKEN), token);
             let refused = b <= b' ' || b >= 0x7f || b"\"<>\\^`{|}#".contains(&b);
             assert_eq!(is(b, TARGET), !refused, "{b:#x}");
+            let refused = b <= b' ' || b >= 0x7f || b"\"<>#".contains(&b);
+            assert_eq!(is(b, QUERY), !refused, "{b:#x}");
         }
         assert!(!is(b',', HOST) && !is(b'@', HOST) && !is(b':', HOST) && !is(b'%', HOST));
     }

@@ -118,6 +118,8 @@ async fn echo(request: Request<h2::RecvStream>, mut respond: h2::server::SendRes
     let (parts, mut body) = request.into_parts();
     let mut response = Response::new(());
     response.headers_mut().insert("x-host", parts.uri.host().unwrap_or("").parse().unwrap());
+    let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+    response.headers_mut().insert("x-target", target.parse().unwrap());
     for name in ["content-length", "content-type", "trailer"] {
         if let Some(value) = parts.headers.get(name) {
             response.headers_mut().insert(name, value.clone());
@@ -186,6 +188,22 @@ fn every_pairing_of_versions() {
             }
         });
     }
+}
+
+#[test]
+fn a_query_passes_as_browsers_send_it() {
+    const TARGET: &str = "/a?{b|c}=^`\\d";
+    let endpoint = Endpoint::start(100, |_| Deed::Echo);
+    let proxy = start(&endpoint);
+    let mut old = proxy.connect();
+    old.send(format!("GET {TARGET} HTTP/1.1\r\nhost: a.test\r\n\r\n"));
+    assert_eq!(old.response().head.get("x-target"), Some(TARGET));
+    block_on(async {
+        let client = Http2::connect(proxy.address()).await;
+        let request = Request::get(format!("http://a.test{TARGET}")).body(()).unwrap();
+        let answer = client.request(request, None, None).await.unwrap();
+        assert_eq!(answer.fields["x-target"], TARGET);
+    });
 }
 
 /// HTTP/1.1, by whose text messages travel, has no place for them.

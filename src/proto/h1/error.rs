@@ -10,7 +10,7 @@ pub enum HeadError {
     LeadingLine,
     /// The method is not `[A-Z][A-Z0-9_-]*`, or too long.
     Method,
-    /// The target is none of the four forms, or has bytes outside RFC 3986.
+    /// The target is none of the four forms, or has bytes outside RFC 3986 that browsers encode.
     Target,
     /// The version is malformed, or 0.9.
     Version,

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     base::limits::METHOD_BYTES_MAX,
     proto::{
-        bytes::{METHOD, TARGET, find_not, list, parse_u64},
+        bytes::{METHOD, QUERY, TARGET, find_not, is, list, parse_u64},
         host::{parse_authority, same_authority},
     },
 };
@@ -193,7 +193,10 @@ impl RequestHead {
 
     fn read_target(&mut self, buf: &[u8]) -> Result<bool, HeadError> {
         let start = self.target_part.start();
-        let end = find_not(buf, self.at, TARGET);
+        let mut end = find_not(buf, self.at, TARGET);
+        if buf.get(end).is_some_and(|&b| is(b, QUERY)) && buf[start..end].contains(&b'?') {
+            end = find_not(buf, end, QUERY);
+        }
         self.at = end;
         match buf.get(end) {
             None => return Ok(false),

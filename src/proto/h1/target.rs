@@ -36,7 +36,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Takes apart `target`, which starts at `base` in the buffer and consists of bytes of
-    /// [`crate::proto::bytes::TARGET`].
+    /// [`crate::proto::bytes::TARGET`], behind the question mark of [`crate::proto::bytes::QUERY`].
     pub(super) fn parse(method: Method, target: &[u8], base: usize) -> Result<Self, HeadError> {
         if method == Method::Connect {
             return Self::authority_form(target, base);
