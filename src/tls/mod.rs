@@ -3,7 +3,8 @@
 //! The record layer and the handshake are those of rustls with aws-lc-rs, driven by hand over the
 //! buffers of whoever calls ([`Session`]; why: docs/adr/0012-tls-by-hand.md). [`ServerTls`] and
 //! [`ClientTls`] are what the control plane makes of certificates and keys it has read and checked;
-//! they are part of a snapshot. [`hello`] reads the name a client asks for before anything else.
+//! they are part of a snapshot. `records` stands between rustls and the AEAD of each suite, and says what
+//! rustls does not. [`hello`] reads the name a client asks for before anything else.
 //!
 //! What must hold: what a peer sends ends in a [`Failure`], never in a panic, however it was cut
 //! (tests here, `fuzz/fuzz_targets/tls_session.rs`); nothing is made, not even the provider, before
@@ -12,9 +13,14 @@
 pub mod alert;
 mod client;
 pub mod hello;
+mod records;
 mod server;
 mod session;
 pub mod signers;
+mod suites;
+#[cfg(test)]
+mod told;
+mod whole;
 
 use std::sync::{Arc, OnceLock};
 
@@ -85,6 +91,7 @@ pub fn provider() -> &'static Arc<CryptoProvider> {
             };
             (suite.tls13().is_none(), cost)
         });
+        suites::watch(&mut provider);
         Arc::new(provider)
     })
 }

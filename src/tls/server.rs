@@ -12,7 +12,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::{Alpn, Failure, MinVersion, Session, hello::Asked, provider};
+use super::{Alpn, Failure, MinVersion, Session, hello::Asked, provider, whole::whole};
 use crate::base::limits;
 
 /// A certificate and its key, read and checked.
@@ -142,11 +142,13 @@ impl ServerTls {
                     WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider()))
                         .allow_unauthenticated()
                         .build()
+                        .map(whole)
                         .map_err(no_verifier)?,
                 ),
                 ClientAuth::Required(roots) => builder.with_client_cert_verifier(
                     WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider()))
                         .build()
+                        .map(whole)
                         .map_err(no_verifier)?,
                 ),
             };

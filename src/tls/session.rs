@@ -7,7 +7,8 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    ClientConfig, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig,
+    ClientConfig, Error, HandshakeKind, InvalidMessage, PeerIncompatible, PeerMisbehaved,
+    ProtocolVersion, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
     pki_types::{CertificateDer, ServerName},
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -17,7 +18,7 @@ use rustls::{
     },
 };
 
-use super::alert;
+use super::{alert, records};
 
 /// Bytes a record needs beside its plaintext, at most: header, nonce, type, tag.
 const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
@@ -99,17 +100,26 @@ impl Failure {
         }
     }
 
-    /// The alert for it, where rustls has none. Source: RFC 8446 §6.2.
+    /// The alert for it, where rustls has none. Source: RFC 8446 §6.2, §4.1.2, §4.2.
     fn alert(&self) -> Option<u8> {
         match &self.0 {
             Error::InvalidMessage(_) => Some(alert::DECODE_ERROR),
-            Error::PeerMisbehaved(_) => Some(alert::UNEXPECTED_MESSAGE),
+            Error::PeerSentOversizedRecord => Some(alert::RECORD_OVERFLOW),
+            Error::PeerMisbehaved(PeerMisbehaved::ServerNameDifferedOnRetry) => {
+                Some(alert::ILLEGAL_PARAMETER)
+            }
+            Error::PeerMisbehaved(PeerMisbehaved::UnsolicitedCertExtension) => {
+                Some(alert::UNSUPPORTED_EXTENSION)
+            }
+            Error::PeerMisbehaved(_) | Error::InappropriateMessage { .. } => {
+                Some(alert::UNEXPECTED_MESSAGE)
+            }
             _ => None,
         }
     }
 
-    /// The alert that says more than that of rustls, or comes before what it does not belong behind.
-    /// Source: RFC 8446 §9.2, §4.4.2.2.
+    /// The alert that says more than that of rustls, as long as nothing is encrypted, or comes before what it
+    /// does not belong behind. Source: RFC 8446 §9.2, §4.4.2.2; RFC 5246 §7.1.
     fn better_alert(&self) -> Option<u8> {
         match &self.0 {
             Error::PeerIncompatible(PeerIncompatible::KeyShareExtensionRequired) => {
@@ -117,6 +127,9 @@ impl Failure {
             }
             Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon) => {
                 Some(alert::HANDSHAKE_FAILURE)
+            }
+            Error::InvalidMessage(InvalidMessage::TrailingData("ChangeCipherSpecPayload")) => {
+                Some(alert::UNEXPECTED_MESSAGE)
             }
             _ => None,
         }
@@ -148,6 +161,10 @@ pub struct Session {
     failed: bool,
     /// Whether something of what was pending has gone.
     has_sent: bool,
+    /// Whether a key update was to be answered that has perhaps not been.
+    owes_answer: bool,
+    /// Whether data has come since one was answered at once.
+    may_answer: bool,
 }
 
 enum Connection {
@@ -205,6 +222,8 @@ impl Session {
             closed: false,
             failed: false,
             has_sent: false,
+            owes_answer: false,
+            may_answer: false,
         }
     }
 
@@ -229,10 +248,11 @@ impl Session {
             match self.step(&mut input[used..], plain) {
                 Ok((discard, step)) => {
                     used += discard;
+                    self.may_answer |= matches!(step, Step::Read);
                     match step {
                         Step::Again => {}
                         Step::Read if used < input.len() => {}
-                        Step::Read | Step::Done => return Ok(used),
+                        Step::Read | Step::Done => break,
                     }
                 }
                 Err(error) => {
@@ -241,9 +261,35 @@ impl Session {
                 }
             }
         }
+        self.owes_answer |= records::take_has_sealed_update();
+        if self.owes_answer && self.may_answer {
+            self.answer_update(&mut input[used..]);
+        }
+        Ok(used)
     }
 
+    /// Takes in records. Those that rustls has skipped are used up too: it would skip them again, and count
+    /// them again, each time it finds them.
     fn step(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut dyn FnMut(&[u8]),
+    ) -> Result<(usize, Step), Error> {
+        if records::is_overlong(input) {
+            return Err(Error::PeerSentOversizedRecord);
+        }
+        if !self.is_handshaking() {
+            return self.process(input, plain);
+        }
+        let (result, skips) = records::skips(|| self.process(input, plain));
+        let (mut used, step) = result?;
+        if skips {
+            used += records::whole_bytes(&input[used..]);
+        }
+        Ok((used, step))
+    }
+
+    fn process(
         &mut self,
         input: &mut [u8],
         plain: &mut dyn FnMut(&[u8]),
@@ -267,9 +313,23 @@ impl Session {
         }
     }
 
-    /// Takes the alert that rustls has for an error. Nothing more is taken in: after a fatal alert a
+    /// Has rustls give out the answer to key updates that ask for one: it keeps it for the next data, and takes it
+    /// out before it sees that there is no room for these. Once for what was read since, and not as long as
+    /// something else waits: a peer that asks and does not read can't have answers pile up.
+    /// Source: RFC 8446 §4.6.3.
+    #[cold]
+    fn answer_update(&mut self, input: &mut [u8]) {
+        if self.is_handshaking() || self.closed || self.peer_closed || !self.pending.is_empty() {
+            return;
+        }
+        (self.owes_answer, self.may_answer) = (false, false);
+        let _ = self.encrypt(input, &[0], &mut []);
+        self.collect(input);
+    }
+
+    /// Takes what rustls wants to be sent, an alert mostly. Nothing more is taken in: after a fatal alert a
     /// connection must not be asked to.
-    fn collect_alert(&mut self, input: &mut [u8]) {
+    fn collect(&mut self, input: &mut [u8]) {
         let Self { connection, pending, .. } = self;
         either!(connection, connection => {
             while connection.wants_write() {
@@ -282,39 +342,41 @@ impl Session {
         });
     }
 
-    /// Has rustls say something about an error that it leaves without an alert, where that has to be
-    /// encrypted: nobody else can. A change_cipher_spec is answered with the alert that fits,
-    /// unexpected_message, if it comes behind the handshake, or says what it must not before any other error.
-    /// Zeros are no record, which is told by decode_error at any time. Source: RFC 8446 §5, §5.4.
+    /// Has rustls tell an error that it leaves without an alert: nobody else can encrypt one. It has one for
+    /// zeros, which are no record, behind the messages that are here already.
     #[cold]
-    fn provoke_alert(&mut self, input_bytes: usize) {
-        let wrong = [20, 3, 3, 0, 1, u8::from(!self.is_handshaking())];
-        let mut input = vec![0; input_bytes + wrong.len()];
-        input[..wrong.len()].copy_from_slice(&wrong);
+    fn provoke_alert(&mut self, description: u8, input_bytes: usize) {
+        let mut zeros = vec![0; input_bytes + records::HEADER_BYTES];
+        records::describe_next(description);
         either!(&mut self.connection, connection => {
-            let _ = connection.process_tls_records(&mut input);
-            if !connection.wants_write() {
-                input.fill(0);
-                let _ = connection.process_tls_records(&mut input);
+            for _ in 0..=input_bytes / records::MESSAGE_HEADER_BYTES {
+                let _ = connection.process_tls_records(&mut zeros);
+                if connection.wants_write() {
+                    break;
+                }
             }
         });
-        self.collect_alert(&mut input);
+        records::take_description();
+        self.collect(&mut zeros);
+        alert::describe(&mut self.pending, description);
     }
 
-    /// Puts the alert that tells the peer of an error among what is to be sent. As long as it has heard
-    /// nothing that is not encrypted, and nothing goes before it.
+    /// Puts the alert that tells the peer of an error among what is to be sent.
     #[cold]
     fn tell(&mut self, error: Error, input: &mut [u8]) -> Failure {
         let is_told = either!(&self.connection, connection => connection.wants_write());
-        self.collect_alert(input);
+        self.collect(input);
         let failure = Failure(error);
-        let untold = failure.alert().filter(|_| !is_told);
-        if self.has_sent && untold.is_some() && !self.closed {
-            self.provoke_alert(input.len());
-        } else if !self.has_sent
-            && let Some(description) = failure.better_alert().or(untold)
-        {
-            self.pending = alert::record(description).into();
+        let better = records::take_description().or_else(|| failure.better_alert());
+        match (better, failure.alert()) {
+            (Some(description), _) if !self.has_sent => {
+                self.pending = alert::record(description).into();
+            }
+            (Some(description), _) => alert::describe(&mut self.pending, description),
+            (None, Some(description)) if !is_told && !self.closed => {
+                self.provoke_alert(description, input.len());
+            }
+            _ => {}
         }
         failure
     }

@@ -383,11 +383,15 @@ fn what_breaks_a_handshake_under_way_gets_an_alert() {
     let proxy = Ringway::start(&conf(&origin, &with(&[&pair])));
     let config = Arc::new(authority.client().named("a.test").config());
     let change = [20, 3, 3, 0, 1, 1];
+    let too_long = [&[23, 3, 3, 0x41, 1][..], &[0; 0x4101]].concat();
     for (what, is_done, bytes, wanted) in [
         ("a record of no type", false, &[99, 3, 3, 0, 1, 0][..], AlertDescription::DecodeError),
         ("the same, later", true, &[99, 3, 3, 0, 1, 0], AlertDescription::DecodeError),
-        ("three change_cipher_spec", false, &change.repeat(3), AlertDescription::DecodeError),
+        ("three change_cipher_spec", false, &change.repeat(3), AlertDescription::UnexpectedMessage),
         ("change_cipher_spec, later", true, &change, AlertDescription::UnexpectedMessage),
+        ("too long, and not genuine", true, &too_long, AlertDescription::RecordOverflow),
+        ("longer than any record", true, &[23, 3, 3, 0x48, 0], AlertDescription::RecordOverflow),
+        ("plain text", true, &[22, 3, 3, 0, 4, 20, 0, 0, 0], AlertDescription::UnexpectedMessage),
     ] {
         let name = ServerName::try_from("a.test").expect("a name");
         let mut client = ClientConnection::new(Arc::clone(&config), name).expect("a client");
