@@ -411,8 +411,12 @@ pub const H2_EMPTY_FRAMES_MAX: u32 = 1000;
 /// by its name: it comes at once, or the client is broken in other ways too.
 pub const H2_ENDED_STREAMS_KEPT: usize = 16;
 
+/// Bytes of a frame's payload that ringway takes, as it never says another number (RFC 9113 §6.5.2). As many are held back of
+/// a header block of an endpoint that is not here as a whole.
+pub const H2_FRAME_BYTES_MAX: usize = 16 * 1024;
+
 /// Streams of a connection to an endpoint of which it is remembered that their response has begun: all that may be open,
-/// and some that ringway has reset, of which nothing else is heard.
+/// and some that ringway has reset, of which nothing else is heard; these are forgotten where it is full.
 pub const H2_ANSWERED_KEPT: usize = 2 * H2_LINK_STREAMS_MAX as usize;
 
 /// How many of those empty DATA frames the `h2` crate is shown in the life of a connection: the 101st ends it there. It

@@ -9,7 +9,10 @@ use std::{
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway,
-    frames::{END_HEADERS, END_STREAM, Frame, RST_STREAM, Raw, WINDOW_UPDATE, fields, frame, get},
+    frames::{
+        CONTINUATION, END_HEADERS, END_STREAM, Frame, RST_STREAM, Raw, WINDOW_UPDATE, fields,
+        frame, get,
+    },
     wire::End,
 };
 
@@ -228,7 +231,9 @@ fn pseudo_fields_of_responses_are_where_they_belong() {
             answer.status()
         );
         if name.ends_with("to come") {
-            assert_eq!(resets.recv_timeout(PATIENCE), Ok((2 * n as u32 + 1, 1)), "{name}");
+            let stream = 2 * n as u32 + 1;
+            let mut resets = std::iter::from_fn(|| resets.recv_timeout(PATIENCE).ok());
+            assert_eq!(resets.find(|reset| reset.0 == stream), Some((stream, 1)), "{name}");
         }
     }
     let invalid = proxy.metric("ringway_answers_total", "reason=\"upstream_invalid\"");
@@ -287,6 +292,196 @@ fn a_bad_response_hurts_nobody_else() {
     assert_eq!(proxy.connect().fetch("/last").status(), 200);
     assert_eq!(shared.wait_for(DATA).payload, b"other");
     assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 1.0);
+}
+
+/// What is wrong on one stream before its response, behind it or without one: that stream is reset, and all others go on. The
+/// bytes of bodies that nobody takes are given back to the window of the connection.
+#[test]
+fn what_breaks_one_stream_hurts_nobody_else() {
+    const PROTOCOL_ERROR: u32 = 1;
+    let one = |kind, flags, stream, payload: &[u8]| Frame {
+        kind,
+        flags,
+        stream,
+        payload: payload.to_vec(),
+    };
+    let head = |flags, block: &[u8]| one(HEADERS, END_HEADERS | flags, 0, block);
+    let data = |flags, bytes: &[u8]| one(DATA, flags, 0, bytes);
+    let nothing = one(WINDOW_UPDATE, 0, 0, &[0; 4]);
+    let large = data(0, &[b'x'; 16_000]);
+    let alone = |block: &[u8]| vec![head(END_STREAM, block)];
+    let mut bad = vec![
+        ("a body without a head", vec![data(END_STREAM, b"early")]),
+        ("a body before its head", vec![data(0, b"early"), head(END_STREAM, &[0x88])]),
+        ("an empty one", vec![data(0, b""), head(0, &[0x88]), data(END_STREAM, b"late")]),
+        (
+            "one behind an interim head",
+            vec![head(0, &[0x08, 3, b'1', b'0', b'3']), data(END_STREAM, b"early")],
+        ),
+        ("one behind the end", vec![head(END_STREAM, &[0x88]), data(END_STREAM, b"late")]),
+        ("a window of nothing", vec![nothing.clone()]),
+        ("the same in a response", vec![head(0, &[0x88]), data(0, b"part"), nothing]),
+        ("a name of no bytes", alone(&[0x88, 0, 0, 1, b'x'])),
+        ("the same in the table", alone(&[0x88, 0x40, 0, 1, b'x'])),
+        ("the same by its index", alone(&[0x88, 0xbe])),
+        (
+            "CR LF in the Huffman code",
+            alone(&[
+                0x88, 0x40, 1, b'x', 0x89, 0x1f, 0xff, 0xff, 0xff, 0xbf, 0xff, 0xff, 0xfe, 0x47,
+            ]),
+        ),
+        ("a name beyond ASCII in it", alone(&[0x88, 0x40, 0x84, 0x1f, 0xff, 0xf3, 0x7f, 1, b'x'])),
+        ("a method with a space", alone(&[0x88, 0x42, 3, b'G', b' ', b'T'])),
+        ("a path that is no text", alone(&[0x88, 0x04, 1, 0xff])),
+        ("more than 32 KiB out of the table", {
+            let long = [&[0x40, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
+            vec![head(0, &[&[0x88][..], &long, &[0xbe; 10]].concat())]
+        }),
+        ("more than 32 KiB in many frames", {
+            let field = [&[0, 1, b'x', 0x7f, 0xa1, 0x1e][..], &[b'y'; 4000]].concat();
+            let more =
+                |n| one(CONTINUATION, if n == 3 { END_HEADERS } else { 0 }, 0, &field.repeat(4));
+            [one(HEADERS, 0, 0, &[0x88])].into_iter().chain((0..4).map(more)).collect()
+        }),
+        ("a name in a frame behind", {
+            let rest = [0, 2, b'X', b'y', 1, b'z'];
+            vec![one(HEADERS, END_STREAM, 0, &[0x88]), one(CONTINUATION, END_HEADERS, 0, &rest)]
+        }),
+        ("a long status", alone(&[&[0x48, 0x7f, 1][..], &[b'2'; 128]].concat())),
+    ];
+    bad.extend((0..300).map(|_| ("a large body without a head", vec![large.clone(); 4])));
+    let mut answers = vec![vec![head(0, &[0x88]), data(0, b"one ")]];
+    answers.extend(bad.iter().map(|(_, frames)| frames.clone()));
+    answers.push(vec![head(END_STREAM, &[0x88]), one(DATA, END_STREAM, 1, b"other")]);
+    let (address, resets) = one_after_the_other(answers);
+    let conf = Conf::to(address).one_core().upstream("http = \"h2\"");
+    let proxy = Ringway::start(&conf.listener("http = [\"h1\", \"h2\"]"));
+    let mut shared = Raw::connect(proxy.address());
+    shared.frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/shared"));
+    assert_eq!(shared.wait_for(DATA).payload, b"one ");
+    for (n, (name, _)) in bad.iter().enumerate() {
+        let answer = proxy.connect().fetch("/bad");
+        let is_cut = answer.end != End::Complete;
+        assert!(is_cut || answer.status() == 502, "{name}: {}", answer.status());
+        let stream = 2 * n as u32 + 3;
+        let reset = resets.recv_timeout(PATIENCE);
+        assert_eq!(reset, Ok((stream, PROTOCOL_ERROR)), "{name}");
+    }
+    assert_eq!(proxy.connect().fetch("/last").status(), 200);
+    assert_eq!(shared.wait_for(DATA).payload, b"other");
+    assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 1.0);
+}
+
+/// Interim responses wait for their stream, and no window bounds them. More of them than are passed on cost their response, and a
+/// flood its connection, with what shares it, at once.
+#[test]
+fn a_flood_of_interim_responses_ends_the_connection() {
+    let is_flood = |count| {
+        let AtHand { address, asked, .. } = AtHand::start();
+        let conf = Conf::to(address).one_core().upstream("http = \"h2\"");
+        let proxy = Ringway::start(&conf.listener("http = [\"h1\", \"h2\"]"));
+        let mut shared = Raw::connect(proxy.address());
+        shared.frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/shared"));
+        let (id, mut wire) = asked.recv_timeout(PATIENCE).expect("the request");
+        let begun = [frame(HEADERS, END_HEADERS, id, &[0x88]), frame(DATA, 0, id, b"one ")];
+        wire.write_all(&begun.concat()).expect("it is read");
+        assert_eq!(shared.wait_for(DATA).payload, b"one ");
+        let mut client = proxy.connect();
+        client.get("/x");
+        let (id, _) = asked.recv_timeout(PATIENCE).expect("the request");
+        let interim = frame(HEADERS, END_HEADERS, id, &[0x08, 3, b'1', b'0', b'3']);
+        let _ = wire.write_all(&interim.repeat(count)); // it may be ended before
+        assert_eq!(client.response().status(), 502, "{count} of them");
+        let _ = wire.write_all(&frame(DATA, END_STREAM, 1, b"other"));
+        std::iter::from_fn(|| shared.next()).find(|one| matches!(one.kind, DATA | RST_STREAM))
+    };
+    assert_eq!(is_flood(900).expect("the rest").payload, b"other");
+    assert_eq!(is_flood(1_100).expect("an end").kind, RST_STREAM);
+}
+
+/// An endpoint on whose connections the test speaks.
+struct AtHand {
+    address: SocketAddr,
+    /// The streams that were opened, each with its connection.
+    asked: mpsc::Receiver<(u32, TcpStream)>,
+    /// Those that were reset, and why.
+    resets: mpsc::Receiver<(u32, u32)>,
+}
+
+impl AtHand {
+    fn start() -> Self {
+        let ((ask, asked), (tell, resets)) = (mpsc::channel(), mpsc::channel());
+        let deed: Deed = Arc::new(move |stream| {
+            let _ = stream.write_all(&frame(SETTINGS, 0, 0, &[]));
+            let _ = stream.read_exact(&mut [0; 24]); // the preface
+            let mut head = [0; 9];
+            while stream.read_exact(&mut head).is_ok() {
+                let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+                let _ = stream.read_exact(&mut payload);
+                let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+                match head[3] {
+                    HEADERS => drop(ask.send((id, stream.try_clone().expect("a second handle")))),
+                    RST_STREAM => {
+                        let code = u32::from_be_bytes(payload.try_into().expect("a code"));
+                        let _ = tell.send((id, code));
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Self { address: endpoint(&deed), asked, resets }
+    }
+}
+
+/// A malformed header block that comes in two pieces, with new rules in between, or the beginning of the end: it costs its own stream,
+/// wherever it is cut.
+#[test]
+fn a_bad_response_that_comes_in_two_pieces() {
+    let blocks = [
+        [vec![0x88], fields(&[("X-Upper", "a\0b")])].concat(),
+        fields(&[(":foo", "x"), (":status", "200")]),
+        vec![0x48, 3, b'2', b'0', b'x'],
+        vec![0x88, 0x40, 0x82, 0xfc, 0xf3, 0x83, 0x1f, 0xfe, 0x3f], // `Xx`, `a\0` in the Huffman code
+        vec![0x88, 0x40, 0, 1, b'x'],
+    ];
+    let AtHand { address, asked, resets } = AtHand::start();
+    let conf = || {
+        let conf = Conf::to(address).one_core().upstream("http = \"h2\"");
+        conf.listener("http = [\"h1\", \"h2\"]").runtime("drain_timeout = \"20s\"")
+    };
+    let proxy = Ringway::start(&conf());
+    let mut client = Raw::connect(proxy.address());
+    client.frame(HEADERS, END_HEADERS | END_STREAM, 1, &get("/shared"));
+    let (shared, mut wire) = asked.recv_timeout(PATIENCE).expect("the request");
+    let begun = [frame(HEADERS, END_HEADERS, shared, &[0x88]), frame(DATA, 0, shared, b"one ")];
+    wire.write_all(&begun.concat()).expect("it is read");
+    assert_eq!(client.wait_for(DATA).payload, b"one ");
+    let mut seconds = 20;
+    let mut torn = |block: &[u8], cut: usize, between: &mut dyn FnMut(String)| {
+        let mut other = proxy.connect();
+        other.get("/x");
+        let (id, mut wire) = asked.recv_timeout(PATIENCE).expect("the request");
+        let bytes = frame(HEADERS, END_HEADERS | END_STREAM, id, block);
+        wire.write_all(&bytes[..cut]).expect("it is read");
+        seconds += 1;
+        between(conf().route(&format!("timeout = \"{seconds}s\"")).text());
+        wire.write_all(&bytes[cut..]).expect("it is read");
+        assert_eq!(other.response().status(), 502, "{block:02x?} cut at {cut}");
+        assert_eq!(resets.recv_timeout(PATIENCE), Ok((id, 1)), "{block:02x?} cut at {cut}");
+    };
+    let mut reload = |rules: String| proxy.reload(&rules).wait_until_applied_on_all_cores();
+    for block in &blocks {
+        for cut in [5, 9, 11, 13] {
+            torn(block, cut, &mut reload);
+        }
+    }
+    torn(&blocks[0], 13, &mut |_| {
+        proxy.terminate();
+        client.wait_for(GOAWAY);
+    });
+    wire.write_all(&frame(DATA, END_STREAM, shared, b"other")).expect("it is read");
+    assert_eq!(client.wait_for(DATA).payload, b"other");
+    assert!(proxy.stop().status.success());
 }
 
 #[test]

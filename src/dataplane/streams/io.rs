@@ -17,10 +17,11 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::places::Places;
 use crate::{
     base::limits,
     dataplane::socket::{Broken, Socket},
-    proto::h2::{FrameMeter, Refusal, Windows},
+    proto::h2::{FrameMeter, Refusal, Suspect, Windows},
     rt::{Buf, BufPool, Deadlines},
 };
 
@@ -67,8 +68,8 @@ pub(super) struct Shared {
     pub(super) windows: Cell<Windows>,
     /// Small frames that wait are to be put together before more is read.
     pub(super) gathers: Cell<bool>,
-    /// Streams whose response is malformed in a way that the crate does not see.
-    pub(super) malformed: RefCell<Vec<u32>>,
+    /// The requests under way, where the peer is an endpoint.
+    pub(super) streams: RefCell<Places>,
 }
 
 impl Shared {
@@ -84,16 +85,16 @@ impl Shared {
         }
     }
 
+    /// Refuses a response that breaks the rules, before the crate sees what does: so it passes over all that comes on that
+    /// stream, and minds its window.
     #[cold]
-    fn note_malformed(&self, stream: u32) {
-        let mut malformed = self.malformed.borrow_mut();
-        if malformed.contains(&stream) {
-            return;
+    fn judge(&self, suspect: Suspect) {
+        let (Suspect::Malformed(number) | Suspect::Headless(number)) = suspect;
+        let stream = self.streams.borrow().find(number);
+        let Some(stream) = stream else { return };
+        if suspect == Suspect::Malformed(number) || stream.awaits_head() {
+            stream.refuse();
         }
-        if malformed.len() == limits::H2_LINK_STREAMS_MAX as usize {
-            malformed.remove(0); // its stream has ended long ago
-        }
-        malformed.push(stream);
     }
 
     /// Whether all that was written has been sent, or never will be.
@@ -165,6 +166,8 @@ pub(super) struct Io {
     deadlines: Deadlines,
     /// Received and not read by the crate yet.
     input: Option<Buf>,
+    /// What goes before it.
+    front: Vec<u8>,
     /// Nothing is read behind it, for this reason.
     ends_after_input: Option<ReadEnd>,
     meter: FrameMeter,
@@ -186,6 +189,7 @@ impl Io {
             pool: pool.clone(),
             deadlines: deadlines.clone(),
             input,
+            front: Vec::new(),
             ends_after_input: None,
             meter: FrameMeter::new(preface_bytes, deadlines.now_tick()),
             shared,
@@ -204,16 +208,24 @@ impl Io {
         if self.meter.take_small() {
             self.shared.gathers.set(true);
         }
-        while let Some(stream) = self.meter.take_malformed() {
-            self.shared.note_malformed(stream);
+        while let Some(suspect) = self.meter.take_suspect() {
+            self.shared.judge(suspect);
         }
+        self.meter.forget_unless(|number| self.shared.streams.borrow().find(number).is_some());
+        self.front = self.meter.take_front();
         self.ends_after_input = passed.refusal.map(ReadEnd::Refused);
         buf.truncate(passed.kept);
         if buf.is_empty() {
             self.input = None;
-            return;
         }
-        assert!(buf.prepend(passed.front()), "the headroom holds the beginning of a frame");
+    }
+
+    /// Gives out what goes before the input.
+    #[cold]
+    fn read_front(&mut self, out: &mut ReadBuf<'_>) {
+        let count = self.front.len().min(out.remaining());
+        out.put_slice(&self.front[..count]);
+        self.front.drain(..count);
     }
 
     /// Receives the next bytes; `Ok(false)` at the end.
@@ -248,6 +260,10 @@ impl AsyncRead for Io {
             return this.end(end);
         }
         let buf = loop {
+            if !this.front.is_empty() {
+                this.read_front(out);
+                return Poll::Ready(Ok(()));
+            }
             if let Some(buf) = &mut this.input {
                 break buf;
             }

@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
     pin::Pin,
-    rc::{Rc, Weak},
+    rc::Rc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -46,28 +46,6 @@ struct State {
     /// Those who wait for that.
     settings: Room,
     shared: Rc<Shared>,
-    streams: RefCell<Streams>,
-}
-
-/// The streams of a connection, each at its place.
-#[derive(Default)]
-struct Streams {
-    places: Vec<Weak<Stream>>,
-    free: Vec<usize>,
-}
-
-impl Streams {
-    fn place(&mut self) -> usize {
-        self.free.pop().unwrap_or_else(|| {
-            self.places.push(Weak::new());
-            self.places.len() - 1
-        })
-    }
-
-    fn leave(&mut self, place: usize) {
-        self.places[place] = Weak::new();
-        self.free.push(place);
-    }
 }
 
 /// A connection that takes requests. Dropped by its pool and all of its streams, it ends in order.
@@ -115,12 +93,6 @@ impl Room {
 }
 
 impl LinkGuard {
-    /// Whether a response of the connection is malformed: that of the stream of this number.
-    pub(super) fn is_malformed(&self, stream: impl FnOnce() -> Option<u32>) -> bool {
-        let malformed = self.state.shared.malformed.borrow();
-        !malformed.is_empty() && stream().is_some_and(|stream| malformed.contains(&stream))
-    }
-
     /// Waits until the endpoint has said what it takes, or the connection has ended.
     pub(super) async fn has_settings(&self) {
         poll_fn(|cx| {
@@ -138,7 +110,7 @@ impl LinkGuard {
 impl Drop for LinkGuard {
     fn drop(&mut self) {
         self.state.open.set(self.state.open.get() - 1);
-        self.state.streams.borrow_mut().leave(self.place);
+        self.state.shared.streams.borrow_mut().leave(self.place);
         self.state.idle_since_tick.set(self.deadlines.now_tick());
         self.room.wake_all();
     }
@@ -189,7 +161,6 @@ impl Link {
             has_settings: Cell::new(false),
             settings: Room::default(),
             shared: Rc::clone(&shared),
-            streams: RefCell::default(),
         });
         let writing = send_all(Rc::clone(&socket), Rc::clone(&shared), write_within, TAG_WRITE);
         let driver = LinkDriver {
@@ -234,11 +205,8 @@ impl Link {
 
     /// The request whose client has taken nothing for the longest time, and since when.
     fn stalled(&self) -> Option<(u64, Rc<Stream>)> {
-        let streams = self.state.streams.borrow();
-        let stalled = streams.places.iter().filter_map(|stream| {
-            let stream = stream.upgrade()?;
-            Some((stream.stalled_tick()?, stream))
-        });
+        let streams = self.state.shared.streams.borrow();
+        let stalled = streams.all().filter_map(|stream| Some((stream.stalled_tick()?, stream)));
         stalled.min_by_key(|(since, _)| *since)
     }
 
@@ -276,7 +244,7 @@ impl Link {
             Poll::Pending => return None,
         }
         self.state.open.set(self.open_count() + 1);
-        let place = self.state.streams.borrow_mut().place();
+        let place = self.state.shared.streams.borrow_mut().take();
         let guard = LinkGuard {
             state: Rc::clone(&self.state),
             place,
@@ -285,7 +253,7 @@ impl Link {
         };
         let stream = Stream::asking(send.clone(), self.is_https, guard, &self.deadlines);
         let stream = Rc::new(stream);
-        self.state.streams.borrow_mut().places[place] = Rc::downgrade(&stream);
+        self.state.shared.streams.borrow_mut().fill(place, &stream);
         Some(stream)
     }
 }
@@ -332,11 +300,7 @@ impl LinkDriver {
     /// Has all streams put together what waits for those that don't read, and reads on after that.
     #[cold]
     fn gather(&self, cx: &Context<'_>) {
-        for stream in &self.state.streams.borrow().places {
-            if let Some(stream) = stream.upgrade() {
-                stream.gather();
-            }
-        }
+        self.shared.streams.borrow().all().for_each(|stream| stream.gather());
         self.shared.gathers.set(false);
         cx.waker().wake_by_ref();
     }

@@ -12,6 +12,7 @@ mod chunk;
 mod held;
 mod io;
 mod link;
+mod places;
 mod reading;
 mod stream;
 mod writing;

@@ -149,6 +149,11 @@ impl Reading {
         !matches!(self.from, From::Nowhere | From::Failed)
     }
 
+    /// Whether the head of a response is waited for.
+    pub(super) fn awaits_head(&self) -> bool {
+        matches!(self.from, From::Response { .. })
+    }
+
     /// How many bytes of a body may wait in the connection.
     pub(super) fn may_wait(&self) -> usize {
         let window = limits::H2_STREAM_WINDOW_BYTES as usize;

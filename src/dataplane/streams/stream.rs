@@ -151,6 +151,24 @@ impl Stream {
         }
     }
 
+    /// Of a request: its number, once it has one.
+    pub(super) fn number(&self) -> Option<u32> {
+        self.writing.borrow().number()
+    }
+
+    /// Of a request: whether no head of its response has been seen here.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.reading.borrow().awaits_head()
+    }
+
+    /// What the peer sends breaks the rules: resets the stream, and has whoever waits for it learn so.
+    #[cold]
+    pub(super) fn refuse(&self) {
+        self.reading.borrow_mut().refuse();
+        self.writing.borrow_mut().refuse();
+        self.latch.wake();
+    }
+
     /// Of a request: the tick since which its client takes nothing of the response.
     pub(super) fn stalled_tick(&self) -> Option<u64> {
         self.source.borrow().upgrade()?.writing.borrow().stalled_tick()
@@ -207,11 +225,6 @@ impl Stream {
             return Poll::Ready(
                 self.read_deadline.fired().map_or(Ok(0), |tag| Err(Broken::Deadline(tag))),
             );
-        }
-        if let Some(guard) = &self.guard
-            && guard.is_malformed(|| self.writing.borrow().number())
-        {
-            self.reading.borrow_mut().refuse();
         }
         let filled = self.reading.borrow_mut().poll_fill(cx, slot, pool, max);
         if filled.is_pending() {

@@ -53,8 +53,10 @@ pub(super) struct Blocks {
     /// The first bytes of the name that is being read, as they came, and how many there are.
     name: [u8; NAME_BYTES],
     name_bytes: usize,
-    /// The name is one of the static table, by an index of one byte.
-    is_by_index: bool,
+    /// The index that the name is given by; 0 if it is not.
+    index: usize,
+    /// The name is one in place of none.
+    is_given: bool,
     /// What the text that is being read has to be.
     check: Check,
     field: Field,
@@ -65,6 +67,8 @@ pub(super) struct Blocks {
     /// The entries of the dynamic table, the newest in bit 0. What was evicted has an index that the crate
     /// refuses, so that sizes don't matter.
     pseudo: u128,
+    /// Those that have a name in place of none: who means that name by its index means one of another length.
+    nameless: u128,
     entries: u32,
     /// Bytes before the block in this frame: the length of the padding, a priority.
     before: u8,
@@ -120,13 +124,15 @@ impl Blocks {
             is_kept: false,
             name: [0; NAME_BYTES],
             name_bytes: 0,
-            is_by_index: false,
+            index: 0,
+            is_given: false,
             check: Check::None,
             field: Field::Regular,
             found: Found::default(),
             status: 0,
             interim: 0,
             pseudo: 0,
+            nameless: 0,
             entries: 0,
             before: 0,
             is_padded: false,
@@ -143,6 +149,7 @@ impl Blocks {
         self.padding = 0;
         self.next = Next::Entry;
         self.is_fresh = true;
+        self.is_given = false;
         self.is_trailers = is_trailers;
     }
 
@@ -198,11 +205,16 @@ impl Blocks {
             let was = self.next;
             self.take_byte(block[at])?;
             at += 1;
-            if was == Next::Length(Text::Value)
-                && matches!(self.field, Field::Status { .. })
-                && !matches!(self.next, Next::MoreLength(_))
-            {
-                self.take_status(block, at);
+            if !self.is_of_responses {
+                continue;
+            }
+            match (was, self.next) {
+                (Next::Length(Text::Name), Next::Length(Text::Value)) => {
+                    at = self.take_no_name(block, at)?;
+                }
+                (Next::Entry, Next::Length(Text::Value)) => self.take_index(&mut block[at - 1]),
+                (Next::Length(Text::Value), _) => self.take_value_length(block, at),
+                _ => {}
             }
         }
         Ok(())
@@ -288,13 +300,16 @@ impl Blocks {
             }
             Entry::Literal if self.number == 0 => {
                 self.name_bytes = 0;
-                self.is_by_index = false;
+                self.index = 0;
                 Next::Length(Text::Name)
             }
             Entry::Literal => {
                 let field = self.field_at(self.number);
+                if self.is_nameless_at(self.number) {
+                    return Err(Refusal::Compression);
+                }
                 self.take_name(self.is_pseudo_at(self.number)?)?;
-                self.is_by_index = self.number <= STATIC_PSEUDO_MAX;
+                self.index = self.number;
                 self.begin_field(field);
                 Next::Length(Text::Value)
             }
@@ -319,6 +334,7 @@ impl Blocks {
         self.is_kept = std::mem::take(&mut self.is_indexing);
         if self.is_kept {
             self.pseudo = self.pseudo << 1 | u128::from(is_pseudo);
+            self.nameless <<= 1;
             self.entries = (self.entries + 1).min(TABLE_ENTRIES);
         }
         //= https://www.rfc-editor.org/rfc/rfc9113#section-8.1
@@ -345,18 +361,24 @@ impl Blocks {
 
     /// Looks at the next bytes of a text.
     fn walk(&mut self, bytes: &mut [u8]) -> Result<(), Refusal> {
-        let mut is_bad = false;
-        if self.is_huffman {
-            self.huffman.take(bytes, self.check)?;
-            if self.left == 0 {
-                self.huffman.end()?;
+        if !self.is_huffman {
+            if self.check.mend(bytes) {
+                self.refuse_field();
             }
-            is_bad |= self.huffman.is_bad;
-        } else {
-            is_bad |= self.check.mend(bytes);
+            return Ok(());
         }
-        if is_bad {
+        self.huffman.take(bytes, self.check)?;
+        if self.left > 0 {
+            return Ok(());
+        }
+        self.huffman.end()?;
+        if self.huffman.is_bad {
             self.refuse_field();
+            // What has come before is with the crate, which refuses it.
+            let is_whole = bytes.len() == self.number;
+            if is_whole && !self.check.respell(bytes, self.huffman.codes) {
+                return Err(Refusal::Compression);
+            }
         }
         Ok(())
     }
@@ -367,11 +389,11 @@ impl Blocks {
         self.check = match text {
             _ if !self.is_of_responses => Check::None,
             Text::Name => Check::Name,
-            Text::Value => Check::Value,
+            Text::Value => self.check_of_value(),
         };
         self.next = match (self.left, text) {
             (1.., text) => Next::Text(text),
-            (0, Text::Name) => Next::Length(Text::Value), // no name: the crate refuses it
+            (0, Text::Name) => Next::Length(Text::Value),
             (0, Text::Value) => Next::Entry,
         };
     }
@@ -391,6 +413,10 @@ impl Blocks {
             }
             if self.left == 0 {
                 self.begin_field(self.named());
+                if std::mem::take(&mut self.is_given) {
+                    self.nameless |= 1;
+                    self.refuse_field();
+                }
                 self.next = Next::Length(Text::Value);
             }
             return Ok(());

@@ -1,7 +1,7 @@
 //! What the `h2` crate ends a whole connection for, made into what it takes: a field of a response that has an impossible name
 //! or value is malformed (RFC 9113 §8.1.1), which is the business of its stream and not of all others that share the
 //! connection. Bytes are replaced where they are, so that all lengths stay, also those that the tables of both ends count; the stream
-//! is refused beside that, and nothing of the field reaches anybody.
+//! is refused beside that, and nothing of the field reaches anybody. `fuzz/fuzz_targets/h2_mend.rs` compares before and after.
 
 /// What a text has to be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum Check {
     Name,
     /// A value of a field.
     Value,
+    /// The same of a pseudo-field, in no code.
+    Text,
 }
 
 impl Check {
@@ -22,6 +24,7 @@ impl Check {
             Self::None => return false,
             Self::Name => |byte: u8| !is_of_name(byte),
             Self::Value => |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f,
+            Self::Text => |byte: u8| !(b' '..0x7f).contains(&byte),
         };
         // Without a way out in between, which is faster.
         let has_bad = text.iter().fold(false, |has_bad, byte| has_bad | is_bad(*byte));
@@ -31,12 +34,11 @@ impl Check {
         has_bad
     }
 
-    /// What to put in the place of the Huffman code at the top of `window`, of `length` bits, if there is something. `None` where
-    /// nothing is wrong with it.
-    pub(super) fn mended(self, window: u32, length: u32) -> Option<Option<u32>> {
+    /// Whether the Huffman code at the top of `window`, of `length` bits, is none that such a text has.
+    pub(super) fn refuses(self, window: u32, length: u32) -> bool {
         let code = window >> (32 - length);
-        let is_bad = match (self, length) {
-            (Self::None, _) | (_, 5) => false,
+        match (self, length) {
+            (Self::None | Self::Text, _) | (_, 5) => false,
             (Self::Name, 6) => matches!(code, 0x14 | 0x18 | 0x20 | 0x21), // space / = A
             (Self::Name, 7) => code < 0x74,                               // : and B to Y
             (Self::Name, 8) => code > 0xf9,
@@ -52,29 +54,47 @@ impl Check {
             (Self::Value, 28) => code < 0xfff_fffd,
             (Self::Value, 30) => true,
             (Self::Value, _) => false,
-        };
-        is_bad.then_some(match (self, length) {
-            (_, 6) => Some(0x16),
-            (_, 7) => Some(0x79),
-            (_, 8) => Some(0xf8),
-            (_, 10) => Some(0x3f8),
-            (_, 12) => Some(0xffa),
-            (_, 13) => Some(0x1ff9),
-            (_, 14) => Some(0x3ffc),
-            (_, 15) => Some(0x7ffd),
-            (Self::Value, 23) => Some(0x7f_ffd9),
-            (Self::Value, 28) => Some(0xfff_fffe),
-            _ => None, // no name has a code of this length, or no text
-        })
+        }
+    }
+
+    /// Makes another string of one in the Huffman code, of as many bytes with as many codes in them; whether there is one.
+    #[cold]
+    pub(super) fn respell(self, bytes: &mut [u8], codes: usize) -> bool {
+        /// Codes that a name may have, and their lengths; a value may have the first two, too.
+        const CODES: [(usize, u32); 12] = [
+            (28, 0xfff_fffe),
+            (20, 0xf_ffe6),
+            (15, 0x7ffd),
+            (14, 0x3ffc),
+            (13, 0x1ff9),
+            (12, 0xffa),
+            (11, 0x7fa),
+            (10, 0x3f8),
+            (8, 0xf8),
+            (7, 0x79),
+            (6, 0x16),
+            (5, 0),
+        ];
+        const SHORTEST: usize = 5;
+        let possible = if self == Self::Name { &CODES[2..] } else { &CODES };
+        let bits = 8 * bytes.len();
+        let mut at = 0;
+        for others in (0..codes).rev() {
+            let room = (bits - at).saturating_sub(SHORTEST * others);
+            let longest = possible.iter().find(|(length, _)| *length <= room);
+            let Some((length, code)) = longest else { return false };
+            write_code(bytes, at, *code, *length);
+            at += length;
+        }
+        // What is left is its padding.
+        write_code(bytes, at, u32::MAX, (bits - at).min(7));
+        bits - at < 8
     }
 }
 
-/// Writes a code of so many bits before `end`, counted in bits. One that began before `bytes` stays what it is, which the
-/// crate has seen.
-#[cold]
-pub(super) fn write_code(bytes: &mut [u8], end: usize, code: u32, length: u32) {
-    let Some(start) = end.checked_sub(length as usize) else { return };
-    for (n, at) in (start..end).rev().enumerate() {
+/// Writes a code of so many bits at a place, counted in bits.
+fn write_code(bytes: &mut [u8], start: usize, code: u32, length: usize) {
+    for (n, at) in (start..start + length).rev().enumerate() {
         let bit = (code >> n & 1) as u8;
         let place = 7 - at % 8;
         bytes[at / 8] = bytes[at / 8] & !(1 << place) | bit << place;
@@ -129,14 +149,38 @@ pub(super) fn unname(first: &mut u8, is_huffman: bool) {
     *first = if is_huffman { 0x79 << 1 | *first & 1 } else { b'-' };
 }
 
-/// Makes another field of a `:status` whose name ends before `at`; whether that could be done. By its index it becomes one whose
-/// name is as long where it is kept (`expires`), or any that takes all values (`:path`).
+/// What a field begins with in place of `entry`, whose name is the pseudo-field of this `index`: where it is kept, a name that is
+/// as long and may have all values. Where it is not, there is none of one byte, and it becomes `:path`, which may be any text.
 #[cold]
-pub(super) fn rename_status(block: &mut [u8], at: usize, is_by_index: bool) -> bool {
-    if is_by_index {
-        let Some(entry) = at.checked_sub(1).and_then(|at| block.get_mut(at)) else { return false };
-        *entry = if *entry & 0x40 != 0 { 0x40 | 36 } else { *entry & 0xf0 | 4 };
-        return true;
+pub(super) fn another_name(entry: u8, index: usize) -> u8 {
+    const ALLOW: u8 = 22;
+    const EXPIRES: u8 = 36;
+    const PATH: u8 = 4;
+    const USER_AGENT: u8 = 58;
+    let name = match index {
+        1 => USER_AGENT,
+        4 | 5 => ALLOW,
+        _ => EXPIRES,
+    };
+    if entry & 0x40 != 0 { 0x40 | name } else { entry & 0xf0 | PATH }
+}
+
+/// Makes another field of a `:status` whose name ends before `at`; whether that could be done. Its name is given by `index`,
+/// or is there.
+#[cold]
+pub(super) fn rename_status(block: &mut [u8], at: usize, index: usize) -> bool {
+    const STATIC_MAX: usize = 61;
+    match (&mut block[..at], index) {
+        (_, 0) => {}
+        ([.., entry], 1..=STATIC_MAX) | ([.., entry @ 0x7e], _) => {
+            *entry = another_name(*entry, index);
+            return true;
+        }
+        ([.., 0x0f | 0x1f, more @ 0..0x80], _) => {
+            *more = 0; // `accept-charset`
+            return true;
+        }
+        _ => return false, // it is kept, and no name of the table is as long
     }
     for (name, is_huffman) in [(STATUS, false), (STATUS_CODED, true)] {
         if let Some(name) = block[..at].strip_suffix(name).map(<[u8]>::len) {
@@ -166,7 +210,7 @@ mod tests {
     ];
 
     #[test]
-    fn codes_of_names_and_values_stay_as_long() {
+    fn codes_that_names_and_values_may_have() {
         let mut code = 0_u32;
         let mut all = Vec::new();
         for (length, symbols) in SYMBOLS {
@@ -179,24 +223,34 @@ mod tests {
             let window = code << (32 - length) | 0x1_ffff;
             let is_good = |check: Check, symbol: u8| !check.mend(&mut [symbol]);
             for check in [Check::Name, Check::Value] {
-                let mended = check.mended(window, *length);
-                assert_eq!(mended.is_none(), is_good(check, *symbol), "{symbol} {check:?}");
-                if let Some(mended) = mended {
-                    let found = all.iter().find(|one| (Some(one.0), one.1) == (mended, *length));
-                    assert!(is_good(check, found.expect("a symbol").2), "{symbol} {check:?}");
-                }
+                let is_refused = check.refuses(window, *length);
+                assert_eq!(is_refused, !is_good(check, *symbol), "{symbol} {check:?}");
             }
-            assert_eq!(Check::None.mended(window, *length), None);
+            assert!(!Check::None.refuses(window, *length));
         }
     }
 
+    /// All that a string of so many bytes may be, with any number of codes in it.
     #[test]
-    fn codes_are_written_where_they_were() {
-        let mut bytes = [0xff; 4];
-        write_code(&mut bytes, 19, 0, 7);
-        assert_eq!(bytes, [0xff, 0xf0, 0x1f, 0xff]);
-        write_code(&mut bytes, 5, 0, 6);
-        assert_eq!(bytes, [0xff, 0xf0, 0x1f, 0xff], "it began before them");
+    fn strings_are_spelled_otherwise_in_as_many_bytes() {
+        use super::super::huffman::Huffman;
+        for length in 1..60_usize {
+            for check in [Check::Name, Check::Value] {
+                for codes in (8 * length).div_ceil(30)..=8 * length / 5 {
+                    let mut bytes = vec![0; length];
+                    let longest = if check == Check::Name { 15 } else { 28 };
+                    let is_possible = codes * longest + 7 >= 8 * length;
+                    let is_spelled = check.respell(&mut bytes, codes);
+                    assert!(is_spelled || !is_possible, "{codes} in {length}, {check:?}");
+                    if is_spelled {
+                        let mut huffman = Huffman::default();
+                        huffman.take(&bytes, check).unwrap();
+                        assert_eq!((huffman.codes, huffman.is_bad), (codes, false));
+                        huffman.end().unwrap();
+                    }
+                }
+            }
+        }
     }
 
     #[test]

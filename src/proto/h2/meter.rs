@@ -8,10 +8,17 @@
 //!
 //! Of empty DATA frames that end nothing the crate takes 100 in the life of a connection, however long that
 //! is and whoever shares it. They mean nothing, so most of them are taken out here.
+//!
+//! What an endpoint does wrong on one stream, and the crate ends the connection for, is made into what it takes, and told
+//! ([`FrameMeter::take_suspect`]): others share the connection. Frames of its header blocks pass when they are here as a whole,
+//! as what is malformed in them is replaced where it is.
 
 use std::ops::Range;
 
-use super::{block::Blocks, responses::Responses};
+use super::{
+    block::Blocks,
+    responses::{Responses, Suspect},
+};
 use crate::base::limits;
 
 /// Why a frame is not let through.
@@ -41,19 +48,10 @@ const SETTING_BYTES: usize = 6;
 /// What the crate is to see of a piece of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Passed {
-    front: [u8; HEADER_BYTES],
-    front_bytes: usize,
     /// How many bytes of the piece, which have been moved to its front.
     pub kept: usize,
     /// Why nothing may follow them.
     pub refusal: Option<Refusal>,
-}
-
-impl Passed {
-    /// What goes in front of them: the beginning of a frame whose rest has come now.
-    pub fn front(&self) -> &[u8] {
-        &self.front[..self.front_bytes]
-    }
 }
 
 /// Frames that may still come.
@@ -78,6 +76,10 @@ pub struct FrameMeter {
     header: [u8; HEADER_BYTES],
     header_bytes: usize,
     payload_left: usize,
+    /// What goes in front of what passes, held back until now.
+    front: Vec<u8>,
+    /// A frame that is held back until it is here as a whole.
+    held: Vec<u8>,
     /// The first frame has been seen.
     has_begun: bool,
     /// For frames that no message needs.
@@ -105,8 +107,8 @@ pub struct FrameMeter {
     setting: [u8; SETTING_BYTES],
     setting_bytes: usize,
     is_settings: bool,
-    /// The payload that passes opens the window of the connection; as much of it as has come.
-    is_opening: bool,
+    /// The payload that passes opens the window of this stream, or with 0 that of the connection; as much of it as has come.
+    opens: Option<u32>,
     opening: u32,
     windows: Windows,
     /// What endpoints answer.
@@ -136,6 +138,8 @@ impl FrameMeter {
             header: [0; HEADER_BYTES],
             header_bytes: 0,
             payload_left: skip,
+            front: Vec::new(),
+            held: Vec::new(),
             has_begun: false,
             needless: Bucket(limits::H2_EMPTY_FRAMES_MAX),
             beside: Bucket(limits::H2_EMPTY_FRAMES_MAX),
@@ -152,7 +156,7 @@ impl FrameMeter {
             setting: [0; SETTING_BYTES],
             setting_bytes: 0,
             is_settings: false,
-            is_opening: false,
+            opens: None,
             opening: 0,
             windows: Windows::default(),
             responses: Responses::default(),
@@ -179,9 +183,20 @@ impl FrameMeter {
         are_many
     }
 
-    /// A stream on which the endpoint has sent pseudo-fields that do not belong there; each is told once.
-    pub fn take_malformed(&mut self) -> Option<u32> {
-        self.responses.malformed.pop()
+    /// A stream on which the endpoint has done what it must not; to be asked until there is none, before the crate is shown
+    /// what has passed.
+    pub fn take_suspect(&mut self) -> Option<Suspect> {
+        self.responses.suspects.pop()
+    }
+
+    /// Where many responses are remembered, forgets those of streams that are not open.
+    pub fn forget_unless(&mut self, is_open: impl Fn(u32) -> bool) {
+        self.responses.forget_unless(is_open);
+    }
+
+    /// What goes in front of what has passed last: what was held back of a frame whose rest has come now.
+    pub fn take_front(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.front)
     }
 
     /// The number of the header block that has begun and is not here as a whole.
@@ -204,8 +219,12 @@ impl FrameMeter {
             if self.payload_left > 0 {
                 let end = bytes.len().min(at + self.payload_left);
                 self.payload_left -= end - at;
-                self.take_payload(&mut bytes[at..end])?;
-                keep(bytes, at..end, passed);
+                if self.held.is_empty() {
+                    self.take_payload(&mut bytes[at..end])?;
+                    keep(bytes, at..end, passed);
+                } else {
+                    self.take_held(&bytes[at..end])?;
+                }
                 at = end;
                 continue;
             }
@@ -218,12 +237,34 @@ impl FrameMeter {
                 break;
             }
             self.header_bytes = 0;
-            if self.take_header()? {
-                passed.front_bytes = passed.front_bytes.max(held);
-                passed.front[..held].copy_from_slice(&self.header[..held]);
+            let passes = self.take_header()?;
+            if self.is_held_back(bytes.len() - end) {
+                self.held.extend_from_slice(&self.header);
+            } else if passes {
+                self.front.extend_from_slice(&self.header[..held]);
                 keep(bytes, at..end, passed);
             }
             at = end;
+        }
+        Ok(())
+    }
+
+    /// Whether a frame waits for its end, of which so many bytes are here. The crate can do nothing with a part either, and
+    /// refuses one that is too long.
+    fn is_held_back(&self, bytes_here: usize) -> bool {
+        let is_of_endpoint = self.last_stream.is_none();
+        let is_possible = self.payload_left <= limits::H2_FRAME_BYTES_MAX;
+        is_of_endpoint && self.payload_is_head && is_possible && bytes_here < self.payload_left
+    }
+
+    /// More of a frame that is held back.
+    #[cold]
+    fn take_held(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        self.held.extend_from_slice(piece);
+        if self.payload_left == 0 {
+            let mut frame = std::mem::take(&mut self.held);
+            self.take_payload(&mut frame[HEADER_BYTES..])?;
+            self.front = frame;
         }
         Ok(())
     }
@@ -241,11 +282,8 @@ impl FrameMeter {
         if self.is_settings {
             return piece.iter().try_for_each(|byte| self.take_setting(*byte));
         }
-        if self.is_opening {
-            piece.iter().for_each(|byte| self.opening = self.opening << 8 | u32::from(*byte));
-            if self.payload_left == 0 {
-                self.windows.in_all += u64::from(std::mem::take(&mut self.opening));
-            }
+        if let Some(stream) = self.opens {
+            self.take_opening(stream, piece);
             return Ok(());
         }
         if !self.payload_is_head {
@@ -267,6 +305,27 @@ impl FrameMeter {
             false => self.beside.fill(1),
         }
         Ok(())
+    }
+
+    /// More of what opens a window.
+    fn take_opening(&mut self, stream: u32, piece: &mut [u8]) {
+        piece.iter().for_each(|byte| self.opening = self.opening << 8 | u32::from(*byte));
+        if self.payload_left > 0 {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.opening) & (u32::MAX >> 1);
+        if stream == 0 {
+            self.windows.in_all += u64::from(bytes);
+            return;
+        }
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-6.9
+        //# A receiver MUST treat the receipt of a WINDOW_UPDATE frame with a
+        //# flow-control window increment of 0 as a stream error (Section 5.4.2)
+        //# of type PROTOCOL_ERROR
+        if let (0, None, [.., last]) = (bytes, self.last_stream, piece) {
+            *last = 1; // the stream is reset, so that nobody sends that byte
+            self.responses.suspect(Suspect::Malformed(stream));
+        }
     }
 
     fn take_setting(&mut self, byte: u8) -> Result<(), Refusal> {
@@ -308,7 +367,7 @@ impl FrameMeter {
             self.head_goes_on = flags & END_HEADERS == 0;
         }
         let id = u32::from_be_bytes(id) & (u32::MAX >> 1);
-        self.is_opening = kind == WINDOW_UPDATE && id == 0;
+        self.opens = (kind == WINDOW_UPDATE).then_some(id);
         if matches!(kind, DATA | HEADERS) && !is_inside {
             self.take_message(flags, id)?;
         }
@@ -322,7 +381,7 @@ impl FrameMeter {
                 self.blocks.begin_response(flags);
                 self.responses.begin(id, flags & END_STREAM != 0);
             }
-            (DATA, None) if flags & END_STREAM != 0 => self.responses.end(id),
+            (DATA, None) => self.responses.take_data(id, flags & END_STREAM != 0),
             (RST_STREAM, None) => self.responses.end(id),
             (CONTINUATION, _) => self.blocks.go_on(),
             _ => {}

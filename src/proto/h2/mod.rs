@@ -21,6 +21,7 @@ pub use fields::{Malformed, write_trailers};
 pub use from_request::{RequestText, write_request};
 pub use from_response::{write_response, write_upgrade};
 pub use meter::{FrameMeter, Passed, Refusal, Windows};
+pub use responses::Suspect;
 pub use unframe::{Frames, Side, Tunnel, Unframer};
 
 /// What a client that speaks HTTP/2 without being asked begins with. Source: RFC 9113 §3.4.

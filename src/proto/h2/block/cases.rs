@@ -199,11 +199,24 @@ fn what_no_response_has_is_mended() {
         (vec![0x48, 0], vec![0x64, 0]),
         (vec![0x08, 1, b'0'], vec![0x04, 1, b'0']),
         (vec![0x48, 0x81, 0x07], vec![0x64, 0x81, 0x07]), // 0
-        // `:foo`, `Xx`: a colon and an X become what is as long
+        // `:foo`: the colon becomes what is as long; `Xx`: two letters in two bytes
         (coded(0x40, &[0xb9, 0x49, 0xcf], &[0x1f]), coded(0x40, &[0xf3, 0x49, 0xcf], &[0x1f])),
-        (coded(0x40, &[0xfc, 0xf3], &[0x1f]), coded(0x40, &[0xf8, 0xf3], &[0x1f])),
-        // `a` and a NUL
-        (coded(0x40, &[0x1f], &[0x1f, 0xfe, 0x3f]), coded(0x40, &[0x1f], &[0x1f, 0xfe, 0x7f])),
+        (coded(0x40, &[0xfc, 0xf3], &[0x1f]), coded(0x40, &[0xff, 0x40], &[0x1f])),
+        (
+            [&[0x48, 0x7f, 1][..], &[b'2'; 128]].concat(),
+            [&[0x64, 0x7f, 1][..], &[b'2'; 128]].concat(),
+        ),
+        (vec![0x42, 3, b'A', b' ', b'\n'], vec![0x64, 3, b'A', b' ', b'-']), // a method
+        (vec![0x41, 1, 0xff], vec![0x7a, 1, 0xff]),
+        (vec![0x07, 0x82, 0xff, b'a'], vec![0x04, 2, b'-', b'a']),
+        (vec![0x18, 0x81, 0xff], vec![0x14, 1, b'-']),
+        (literal(0, b"", b"x"), vec![0x0f, 0, 1, b'x']), // `accept-charset`
+        (literal(0x10, b"", b""), vec![0x1f, 0, 0]),
+        (literal(0x40, b"", b"xY"), literal(0x40, b"x-", b"")),
+        (literal(0x40, b"", b":status"), literal(0x40, b"-status", b"")),
+        (coded(0x40, &[], &[0x1f]), coded(0x40, &[0x1f], &[])),
+        // `a` and a NUL: as many letters in as many bytes
+        (coded(0x40, &[0x1f], &[0x1f, 0xfe, 0x3f]), coded(0x40, &[0x1f], &[0xff, 0xfb, 0xf1])),
     ] {
         let mut blocks = Blocks::new();
         blocks.begin_response(0);
@@ -216,6 +229,23 @@ fn what_no_response_has_is_mended() {
             assert!(found_in_response(&blocks, &[0xbe]).0.is_foreign, "{bad:02x?}, by its index");
         }
     }
+    let known = found_in_response(&Blocks::new(), &literal(0x40, b":status", b"200")).1;
+    for (bad, mended) in [
+        (vec![0x7e, 1, b'2'], vec![0x64, 1, b'2']),
+        (vec![0x0f, 0x2f, 1, b'2'], vec![0x0f, 0, 1, b'2']),
+    ] {
+        let mut blocks = known.clone();
+        blocks.begin_response(0);
+        let mut block = bad.clone();
+        blocks.take(&mut block, 0).unwrap();
+        assert!(blocks.found().is_foreign && block == mended, "{bad:02x?}");
+    }
+    let mut blocks = Blocks::new();
+    blocks.begin_response(0);
+    blocks.take(&mut literal(0x40, b"", b"x"), 0).unwrap();
+    assert_eq!(blocks.clone().take(&mut [0xbe], 0), Ok(()));
+    let by_name = blocks.take(&mut [0x7e, 1, b'y'], 0);
+    assert_eq!(by_name, Err(Refusal::Compression), "it would be longer than its sender counts");
     for good in [
         literal(0x40, b"x-foo", b"a\tb \xff"),
         literal(0x40, b":status", b"200"),

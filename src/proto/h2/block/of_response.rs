@@ -1,8 +1,11 @@
 //! What fields the header blocks of responses have, and which of them are none.
 
 use super::{
-    super::mend::{Check, STATUS, STATUS_CODED, is_status, rename_status},
-    Blocks, STATIC_ENTRIES, STATIC_PSEUDO_MAX,
+    super::{
+        mend::{Check, STATUS, STATUS_CODED, another_name, is_status, rename_status},
+        meter::Refusal,
+    },
+    Blocks, Next, STATIC_ENTRIES, STATIC_PSEUDO_MAX, Text,
 };
 
 /// What a field is.
@@ -29,15 +32,74 @@ pub(in super::super) struct Found {
 }
 
 impl Blocks {
-    /// The value of `:status` begins at `at`, behind a byte that is its length: if it is none, it becomes another
-    /// field.
-    pub(super) fn take_status(&mut self, block: &mut [u8], at: usize) {
+    /// The name of a field is given by an index of one byte. That of a pseudo-field of requests becomes one whose value may be
+    /// anything: one that is as long, where it is kept.
+    pub(super) fn take_index(&mut self, entry: &mut u8) {
+        if self.field == Field::Pseudo && self.index <= STATIC_PSEUDO_MAX {
+            *entry = another_name(*entry, self.index);
+        }
+    }
+
+    /// The length of a value begins before `at`, and ends there if it is one byte.
+    pub(super) fn take_value_length(&mut self, block: &mut [u8], at: usize) {
+        if matches!(self.field, Field::Status { .. }) {
+            self.take_status(block, at);
+        }
+        if self.is_path() {
+            block[at - 1] &= 0x7f; // in the Huffman code it might become no text
+            self.is_huffman = false;
+            self.check = self.check_of_value();
+        }
+    }
+
+    /// A `:status` that is none becomes another field.
+    fn take_status(&mut self, block: &mut [u8], at: usize) {
         let value = block.get(at..at + self.left);
+        let is_long = matches!(self.next, Next::MoreLength(_));
         let is_none = value.is_some_and(|value| !is_status(value, self.is_huffman));
-        if is_none && rename_status(block, at - 1, self.is_by_index) {
-            self.field = Field::Regular;
-            self.check = Check::Value;
+        if (is_long || is_none) && rename_status(block, at - 1, self.index) {
+            let is_path = self.index > 0 && self.index <= STATIC_PSEUDO_MAX && !self.is_kept;
+            self.field = if is_path { Field::Pseudo } else { Field::Regular };
+            self.check = self.check_of_value();
             self.refuse_field();
+        }
+    }
+
+    /// Whether the field has become `:path`, whose value is not kept and has to be text.
+    fn is_path(&self) -> bool {
+        let is_of_table = (1..=STATIC_PSEUDO_MAX).contains(&self.index);
+        self.field == Field::Pseudo && is_of_table && !self.is_kept
+    }
+
+    pub(super) fn check_of_value(&self) -> Check {
+        if self.is_path() { Check::Text } else { Check::Value }
+    }
+
+    /// A name of no bytes, whose length ends before `at`, gets some if that can be done: a field that is not kept becomes
+    /// `accept-charset`, by an index of two bytes. The value of one that is becomes its name, so that the entry stays as long. Where
+    /// to go on.
+    #[cold]
+    pub(super) fn take_no_name(&mut self, block: &mut [u8], at: usize) -> Result<usize, Refusal> {
+        if !self.is_of_responses {
+            return Ok(at); // the crate refuses it
+        }
+        if !self.is_indexing && at > 1 {
+            block[at - 2] |= 0x0f;
+            block[at - 1] = 0;
+            self.take_name(false)?;
+            self.begin_field(Field::Regular);
+            self.refuse_field();
+            return Ok(at);
+        }
+        let bytes = block.get(at).map_or(0, |length| usize::from(length & 0x7f));
+        match block.get_mut(at - 1..=at + bytes) {
+            Some(field) if (1..0x7f).contains(&bytes) => {
+                field.rotate_left(1);
+                self.next = Next::Length(Text::Name);
+                self.is_given = true;
+                Ok(at - 1)
+            }
+            _ => Ok(at),
         }
     }
 
@@ -63,6 +125,12 @@ impl Blocks {
             Some(at) if is(self.pseudo, at) => Field::Pseudo,
             Some(_) => Field::Regular,
         }
+    }
+
+    /// Whether the name that lies at an index was given in place of none.
+    pub(super) fn is_nameless_at(&self, index: usize) -> bool {
+        let at = index.checked_sub(STATIC_ENTRIES + 1);
+        at.is_some_and(|at| at < 128 && self.nameless >> at & 1 != 0)
     }
 
     /// A field whose value follows; `:status` is known by it.

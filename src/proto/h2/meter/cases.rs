@@ -15,7 +15,7 @@ impl FrameMeter {
     fn passes(&mut self, piece: &[u8], tick: u64) -> (Vec<u8>, Option<Refusal>) {
         let mut bytes = piece.to_vec();
         let passed = self.pass(&mut bytes, tick);
-        ([passed.front(), &bytes[..passed.kept]].concat(), passed.refusal)
+        ([&self.take_front(), &bytes[..passed.kept]].concat(), passed.refusal)
     }
 
     /// What passes of bytes that are cut every `step`.
@@ -173,9 +173,69 @@ fn interim_responses_come_beside_final_ones() {
     assert_eq!(meter.passes(&SETTINGS, 0).1, None);
     let pair = [interim.clone(), last].concat();
     (0..5_000).for_each(|_| assert_eq!(meter.passes(&pair, 0).1, None));
-    let flood = interim.repeat(limits::H2_EMPTY_FRAMES_MAX as usize);
-    assert_eq!(meter.passes(&flood, 0).1, None);
-    assert_eq!(meter.passes(&interim, 0).1, Some(Refusal::Flood));
+    let mut in_two = frame(HEADERS, &[0x08, 3]);
+    in_two.extend([0, 0, 3, CONTINUATION, END_HEADERS, 0, 0, 0, 1, b'1', b'0', b'3']);
+    for interim in [interim, in_two] {
+        let mut meter = meter.clone();
+        let flood = interim.repeat(limits::H2_EMPTY_FRAMES_MAX as usize);
+        assert_eq!(meter.passes(&flood, 0).1, None);
+        assert_eq!(meter.passes(&interim, 0).1, Some(Refusal::Flood));
+    }
+}
+
+/// However they are cut: what is malformed in them is in one piece.
+#[test]
+fn header_blocks_of_endpoints_pass_as_whole_frames() {
+    let upper = [0x88, 0, 3, b'a', b'B', b'c', 2, b'x', 0];
+    let mended = [0x88, 0, 3, b'a', b'-', b'c', 2, b'x', b'-'];
+    let frames = |block: &[u8]| {
+        let mut head = frame(HEADERS, &block[..3]);
+        let mut more = frame(CONTINUATION, &block[3..]);
+        (head[4], more[4]) = (0, END_HEADERS);
+        [&SETTINGS[..], &head, &more, &frame(DATA, b"abc")].concat()
+    };
+    let (bytes, expected) = (frames(&upper), frames(&mended));
+    for step in 1..=bytes.len() {
+        let mut meter = FrameMeter::new(0, 0);
+        assert!(meter.passes_cut(&bytes, step) == (expected.clone(), None), "cut every {step}");
+        assert_eq!(meter.take_suspect(), Some(Suspect::Malformed(1)), "cut every {step}");
+        assert_eq!(meter.take_suspect(), None);
+        let mut meter = FrameMeter::new(0, 0);
+        for piece in bytes.chunks(step) {
+            meter.passes(piece, 0);
+            let is_cut = meter.payload_is_head && meter.payload_left > 0;
+            assert_eq!(is_cut, !meter.held.is_empty(), "cut every {step}");
+        }
+    }
+    let mut too_long = frame(HEADERS, &[]);
+    too_long[0] = 1; // 64 KiB
+    let mut meter = FrameMeter::new(0, 0);
+    let bytes = [&SETTINGS[..], &too_long].concat();
+    assert!(meter.passes_cut(&bytes, 1) == (bytes.clone(), None), "the crate refuses it");
+}
+
+/// On a stream it is no violation of the connection.
+#[test]
+fn windows_that_are_opened_by_nothing() {
+    let zero = |stream| {
+        let mut zero = frame(WINDOW_UPDATE, &[0x80, 0, 0, 0]); // the first bit means nothing
+        zero[8] = stream;
+        [&SETTINGS[..], &zero].concat()
+    };
+    let mut one = zero(3);
+    *one.last_mut().unwrap() = 1;
+    for step in 1..=one.len() {
+        let mut meter = FrameMeter::new(0, 0);
+        assert!(meter.passes_cut(&zero(3), step) == (one.clone(), None), "cut every {step}");
+        assert_eq!(meter.take_suspect(), Some(Suspect::Malformed(3)));
+        assert_eq!(meter.take_suspect(), None);
+        assert!(meter.passes_cut(&zero(0)[9..], step).0 == zero(0)[9..], "of the connection");
+        assert!(meter.passes_cut(&one[9..], step).0 == one[9..]);
+        assert_eq!(meter.take_suspect(), None);
+    }
+    let mut client = FrameMeter::new(7, 0);
+    let bytes = [&b"preface"[..], &zero(3)].concat();
+    assert!(client.passes(&bytes, 0) == (bytes.clone(), None), "those of clients are the crate's");
 }
 
 #[test]
