@@ -12,8 +12,10 @@ pub mod chunked;
 pub mod client_hello;
 pub mod framing_differential;
 pub mod grpc_web;
+pub mod h2_mend;
 pub mod h2_request;
 pub mod head;
+pub mod hpack;
 pub mod path;
 pub mod response_head;
 pub mod route;
@@ -45,9 +47,10 @@ mod tests {
     /// Each seed, and each of its beginnings, passes its target's check.
     #[test]
     fn seeds_pass() {
-        let targets: [(&str, fn(&[u8])); 11] = [
+        let targets: [(&str, fn(&[u8])); 12] = [
             ("head", super::head::check),
             ("response_head", super::response_head::check),
+            ("h2_mend", super::h2_mend::check),
             ("h2_request", super::h2_request::check),
             ("chunked", super::chunked::check),
             ("client_hello", super::client_hello::check),
