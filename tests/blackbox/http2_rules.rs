@@ -143,7 +143,8 @@ fn what_is_wrong_is_called_by_its_name() {
     }
 }
 
-const MANY: usize = 10_000;
+/// Of six bytes each: three windows of a stream.
+const MANY: usize = 30_000;
 
 /// A small message of gRPC, the nth of a stream.
 fn message(n: usize) -> Bytes {
@@ -195,13 +196,15 @@ fn small_messages_that_wait_end_no_connection() {
         assert_eq!(raw.outcome(stream), 200);
     }
     for stream in (1..2 * STREAMS).step_by(2) {
-        slow.frame(WINDOW_UPDATE, 0, 0, &60_000u32.to_be_bytes());
-        slow.frame(WINDOW_UPDATE, 0, stream, &60_000u32.to_be_bytes());
+        let expected: Vec<u8> = (0..MANY).flat_map(message).collect();
+        let bytes = (expected.len() as u32).to_be_bytes();
+        slow.frame(WINDOW_UPDATE, 0, 0, &bytes);
+        slow.frame(WINDOW_UPDATE, 0, stream, &bytes);
         let mut came = Vec::new();
-        while came.len() < 60_000 {
+        while came.len() < expected.len() {
             came.extend(slow.wait_for(DATA).payload);
         }
-        assert!(came == (0..MANY).flat_map(message).collect::<Vec<u8>>(), "stream {stream}");
+        assert!(came == expected, "stream {stream}");
     }
     assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
     assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 1.0);

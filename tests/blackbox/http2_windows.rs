@@ -68,7 +68,10 @@ impl Come {
             let frame = raw.next().expect("more of the answers");
             let stream = self.streams.entry(frame.stream).or_default();
             match frame.kind {
-                HEADERS => stream.0 = true,
+                HEADERS => {
+                    stream.0 = true;
+                    stream.2 |= frame.flags & END_STREAM != 0;
+                }
                 DATA => {
                     stream.1.extend(&frame.payload);
                     stream.2 |= frame.flags & END_STREAM != 0;
@@ -203,26 +206,38 @@ fn stalled_streams_go_on_in_whatever_order_their_windows_open() {
     (0..4).for_each(|seed| open_in_any_order(&proxy, 8 + 20 * seed as usize, 48_000, seed));
 }
 
-/// The same where the endpoint speaks HTTP/2, and where it sends chunks of its own choice.
+/// The same where the endpoint speaks HTTP/2, and where it sends chunks of its own choice, with trailers or without, or no length
+/// at all: their end needs no window.
 #[test]
 fn stalled_streams_of_other_endpoints_go_on_too() {
     let first = origin(48_000);
     let behind = Ringway::start(&conf(&[first.address]));
     let proxy = Ringway::start(&conf(&[behind.address()]).upstream("http = \"h2\""));
     (0..3).for_each(|seed| open_in_any_order(&proxy, 8 + 16 * seed as usize, 48_000, seed));
-    let chunks = Origin::auto(|seen| {
-        let body = body(seen.head.word(1), 48_000);
-        let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-        for (n, piece) in body.as_bytes().chunks(777).enumerate() {
-            answer.extend(format!("{:x};n={n}\r\n", piece.len()).bytes());
-            answer.extend(piece);
+    let chunked = |trailers: &'static str| {
+        Origin::auto(move |seen| {
+            let body = body(seen.head.word(1), 48_000);
+            let mut answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for (n, piece) in body.as_bytes().chunks(777).enumerate() {
+                answer.extend(format!("{:x};n={n}\r\n", piece.len()).bytes());
+                answer.extend(piece);
+                answer.extend(b"\r\n");
+            }
+            answer.extend(b"0\r\n");
+            answer.extend(trailers.as_bytes());
             answer.extend(b"\r\n");
-        }
-        answer.extend(b"0\r\n\r\n");
-        vec![Step::Send(answer)]
+            vec![Step::Send(answer)]
+        })
+    };
+    let until_close = Origin::auto(|seen| {
+        let body = body(seen.head.word(1), 48_000);
+        vec![Step::Send(format!("HTTP/1.1 200 OK\r\n\r\n{body}").into_bytes()), Step::Close]
     });
-    let proxy = Ringway::start(&conf(&[chunks.address]));
-    (0..3).for_each(|seed| open_in_any_order(&proxy, 8 + 40 * seed as usize, 48_000, seed));
+    let trailers = "x-sum: 123456789\r\nx-more: of the same\r\n";
+    for origin in [chunked(""), chunked(trailers), until_close] {
+        let proxy = Ringway::start(&conf(&[origin.address]));
+        (0..3).for_each(|seed| open_in_any_order(&proxy, 8 + 40 * seed as usize, 48_000, seed));
+    }
 }
 
 /// Draining waits for streams that wait for their windows.

@@ -298,6 +298,23 @@ mod tests {
         }
     }
 
+    /// Nothing inside a chunk, and between two chunks no more than ends a body: who has no window for payload asks.
+    #[test]
+    fn few_bytes_are_read_beside_payload() {
+        let body = b"5\r\nhello\r\n3;x=y\r\nabc\r\n0\r\nx-a: b\r\n\r\n";
+        for at in 0..=body.len() {
+            let mut decoder = ChunkDecoder::default();
+            let chunk = decoder.decode(&mut body[..at].to_vec()).unwrap();
+            let expected = match at {
+                3..8 | 17..20 => 0,
+                25.. if chunk.done => 0,
+                25.. => usize::MAX, // a trailer section has a bound of its own
+                _ => 7,
+            };
+            assert_eq!(decoder.bytes_beside_payload(), expected, "behind {at} bytes");
+        }
+    }
+
     #[test]
     fn payload_is_moved_together_and_the_next_message_left_alone() {
         let mut decoder = ChunkDecoder::default();
