@@ -204,6 +204,6 @@ impl MessageDecrypter for Opening {
 }
 
 /// The error that is told by `unexpected_message`.
-fn out_of_place(got_type: ContentType) -> Error {
+pub(super) fn out_of_place(got_type: ContentType) -> Error {
     Error::InappropriateMessage { expect_types: vec![ContentType::ApplicationData], got_type }
 }

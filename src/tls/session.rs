@@ -7,8 +7,8 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    ClientConfig, Error, HandshakeKind, InvalidMessage, PeerIncompatible, PeerMisbehaved,
-    ProtocolVersion, ServerConfig,
+    ClientConfig, ContentType, Error, HandshakeKind, InvalidMessage, PeerIncompatible,
+    PeerMisbehaved, ProtocolVersion, ServerConfig,
     client::{ClientConnectionData, UnbufferedClientConnection},
     pki_types::{CertificateDer, ServerName},
     server::{ServerConnectionData, UnbufferedServerConnection},
@@ -279,6 +279,10 @@ impl Session {
             return Err(Error::PeerSentOversizedRecord);
         }
         if !self.is_handshaking() {
+            // Whatever it says; RFC 8446 §5. rustls reads it first, and would tell what it can't read.
+            if input.first() == Some(&20) && self.is_tls13() {
+                return Err(records::out_of_place(ContentType::ChangeCipherSpec));
+            }
             return self.process(input, plain);
         }
         let (result, skips) = records::skips(|| self.process(input, plain));

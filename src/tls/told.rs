@@ -361,6 +361,7 @@ fn encrypted_alerts_say_what_was_wrong() {
         ("plain text", vec![22, 3, 3, 0, 4, 20, 0, 0, 0], Said::UnexpectedMessage),
         ("an alert in plain text", vec![21, 3, 3, 0, 2, 1, 0], Said::UnexpectedMessage),
         ("a late change_cipher_spec", vec![20, 3, 3, 0, 1, 1], Said::UnexpectedMessage),
+        ("a wrong one", vec![20, 3, 3, 0, 2, 1, 1], Said::UnexpectedMessage),
     ] {
         assert_eq!(ends().shake().told_of(&bytes), Some(wanted), "{what}");
     }
