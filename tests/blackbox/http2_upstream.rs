@@ -15,7 +15,9 @@ use tokio::sync::Mutex;
 
 use crate::support::{
     Conf, Origin, PATIENCE, Ringway, Step, eventually,
-    frames::{END_HEADERS, END_STREAM, HEADERS, Http2, RST_STREAM, Raw, block_on, endpoint, get},
+    frames::{
+        END_HEADERS, END_STREAM, HEADERS, Http2, RST_STREAM, Raw, block_on, endpoint, frame, get,
+    },
 };
 
 /// What an [`Endpoint`] makes of the nth stream.
@@ -275,6 +277,56 @@ fn requests_share_connections_and_respect_the_endpoints_bound() {
     });
     let connections = endpoint.connections.load(Ordering::SeqCst);
     assert!((1..=4).contains(&connections), "{connections} connections for 61 requests");
+}
+
+/// Four connections with one place each: who waits for one gets it in the order in which they came.
+#[test]
+fn places_are_given_in_order() {
+    const TAKEN: usize = 4;
+    let (tell, told) = mpsc::channel();
+    let address = endpoint(move |stream| {
+        let tell = tell.clone();
+        async move {
+            let mut builder = h2::server::Builder::new();
+            builder.max_concurrent_streams(1);
+            let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else { return };
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let send = respond.send_response(Response::new(()), false);
+                let _ = tell.send((request.uri().path().to_owned(), send.expect("a head")));
+            }
+        }
+    });
+    let conf = Conf::to(address).one_core().upstream("http = \"h2\"");
+    let conf = conf.timeout("connect = \"30s\"").listener("http = [\"h1\", \"h2\"]");
+    let proxy = Ringway::start(&conf);
+    let mut client = Raw::connect(proxy.address());
+    let number = |n: usize| 2 * n as u32 + 1;
+    let ask =
+        |n: usize| frame(HEADERS, END_STREAM | END_HEADERS, number(n), &get(&format!("/{n}")));
+    let next = || told.recv_timeout(PATIENCE).expect("a request");
+    let mut open = Vec::new();
+    for n in 0..TAKEN {
+        client.send(&ask(n));
+        assert_eq!(client.outcome(number(n)), 200); // what its connection takes is known from here on
+        open.push(next());
+    }
+    let in_flight = |count: f64| {
+        eventually("requests in flight", PATIENCE, || {
+            (proxy.metric("http_requests_in_flight", "") == count).then_some(())
+        });
+    };
+    client.send(&(TAKEN..12).flat_map(ask).collect::<Vec<u8>>());
+    in_flight(12.0);
+    for expected in TAKEN..12 {
+        let (_, mut send) = open.remove(0);
+        send.send_data(Bytes::new(), true).expect("an end");
+        let (path, send) = next();
+        assert_eq!(path, format!("/{expected}"));
+        open.push((path, send));
+    }
+    open.iter_mut().for_each(|(_, send)| send.send_data(Bytes::new(), true).expect("an end"));
+    in_flight(0.0);
+    assert_eq!(proxy.metric("ringway_upstream_connects_total", ""), 4.0);
 }
 
 /// Connections that requests share are limited too, and a core whose connection is never unused gives way to

@@ -17,6 +17,7 @@ use ::h2::{
 use super::{
     chunk::Chunk,
     io::{Io, ReadEnd, Shared, send_all},
+    room::Room,
     stream::Stream,
 };
 use crate::{
@@ -44,7 +45,7 @@ struct State {
     /// Whether the endpoint has said what it takes: that is the first thing it says.
     has_settings: Cell<bool>,
     /// Those who wait for that.
-    settings: Room,
+    settings: Curious,
     shared: Rc<Shared>,
 }
 
@@ -64,20 +65,16 @@ pub(super) struct LinkGuard {
     room: Rc<Room>,
 }
 
-/// Those who wait for a stream to end somewhere.
+/// Those who wait for what an endpoint takes.
 #[derive(Default)]
-pub struct Room {
+struct Curious {
     wakers: RefCell<Vec<Waker>>,
 }
 
-impl Room {
-    /// Has the task of `cx` woken when there may be room; false if too many wait already. `again` if it may be
-    /// among these.
-    pub fn wait(&self, cx: &Context<'_>, again: bool) -> bool {
+impl Curious {
+    /// Has the task of `cx` woken when it is known; false if too many wait already.
+    fn wait(&self, cx: &Context<'_>) -> bool {
         let mut wakers = self.wakers.borrow_mut();
-        if again && wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-            return true;
-        }
         let is_allowed = wakers.len() < limits::H2_WAITING_MAX;
         if is_allowed {
             wakers.push(cx.waker().clone());
@@ -85,8 +82,7 @@ impl Room {
         is_allowed
     }
 
-    /// Wakes all who wait.
-    pub fn wake_all(&self) {
+    fn wake_all(&self) {
         let wakers = std::mem::take(&mut *self.wakers.borrow_mut());
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -97,11 +93,7 @@ impl LinkGuard {
     pub(super) async fn has_settings(&self) {
         poll_fn(|cx| {
             let is_known = self.state.has_settings.get() || self.state.is_closed.get();
-            if is_known || !self.state.settings.wait(cx, false) {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
+            if is_known || !self.state.settings.wait(cx) { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
@@ -112,7 +104,7 @@ impl Drop for LinkGuard {
         self.state.open.set(self.state.open.get() - 1);
         self.state.shared.streams.borrow_mut().leave(self.place);
         self.state.idle_since_tick.set(self.deadlines.now_tick());
-        self.room.wake_all();
+        self.room.wake_one();
     }
 }
 
@@ -159,7 +151,7 @@ impl Link {
             idle_since_tick: Cell::new(deadlines.now_tick()),
             born_tick: deadlines.now_tick(),
             has_settings: Cell::new(false),
-            settings: Room::default(),
+            settings: Curious::default(),
             shared: Rc::clone(&shared),
         });
         let writing = send_all(Rc::clone(&socket), Rc::clone(&shared), write_within, TAG_WRITE);
@@ -227,8 +219,8 @@ impl Link {
         self.state.born_tick
     }
 
-    /// A stream for one request, if the endpoint's bounds allow it now. Those who wait for `room` are woken when
-    /// it has ended.
+    /// A stream for one request, if the endpoint's bounds allow it now. The first of those who wait for `room` is woken
+    /// when it has ended.
     pub fn stream(&self, room: &Rc<Room>) -> Option<Rc<Stream>> {
         if !self.has_room() {
             return None;

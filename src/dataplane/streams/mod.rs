@@ -14,10 +14,12 @@ mod io;
 mod link;
 mod places;
 mod reading;
+mod room;
 mod stream;
 mod writing;
 
 pub use carrier::{Accepted, Carrier, CarrierEnd, CarrierLimits, StreamGuard};
 pub use held::HeldByCore;
-pub use link::{Link, LinkDriver, Room};
+pub use link::{Link, LinkDriver};
+pub use room::{Room, Waits};
 pub use stream::Stream;

@@ -2,18 +2,16 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::poll_fn,
     net::SocketAddr,
     pin::{Pin, pin},
     rc::Rc,
-    task::Poll,
     time::Duration,
 };
 
 use super::{Full, Permit, TlsWish, UpstreamConnection};
 use crate::{
     base::{limits, reason::Reason},
-    dataplane::streams::{Link, LinkDriver, Room, Stream},
+    dataplane::streams::{Link, LinkDriver, Room, Stream, Waits},
     rt::{self, BufPool, Deadlines, Either},
 };
 
@@ -67,7 +65,7 @@ struct Connecting<'a>(&'a Links);
 impl Drop for Connecting<'_> {
     fn drop(&mut self) {
         self.0.is_connecting.set(false);
-        self.0.room.wake_all();
+        self.0.room.wake_one(); // and who has found room wakes the next
     }
 }
 
@@ -84,14 +82,25 @@ impl Links {
     pub async fn stream(&self, needs: LinkNeeds<'_>) -> Result<Rc<Stream>, Reason> {
         self.keep.set(needs.keep);
         let mut time_is_over = pin!(rt::sleep(needs.within));
+        let mut waits: Option<Waits> = None;
+        let mut has_made_one = false;
         loop {
-            if let Some(stream) = self.try_stream() {
+            let now_tick = needs.deadlines.now_tick();
+            let has_turn = waits.as_ref().map_or(!self.room.has_queue(), Waits::is_woken);
+            let is_next = has_turn || std::mem::take(&mut has_made_one);
+            if is_next && let Some(stream) = self.take_stream() {
+                waits.into_iter().for_each(Waits::end);
+                self.pass_on(now_tick);
                 return Ok(stream);
             }
-            if !self.is_connecting.get() && self.links.borrow().len() < limits::H2_LINKS_MAX {
+            let is_full = is_next || !self.has_room();
+            let may_be_more = self.links.borrow().len() < limits::H2_LINKS_MAX;
+            if is_full && !self.is_connecting.get() && may_be_more {
                 match (needs.permit)() {
                     Ok(permit) => {
+                        waits.take().into_iter().for_each(Waits::end); // it helps itself
                         self.connect(&needs, permit).await?;
+                        has_made_one = true;
                         continue;
                     }
                     Err(_) if self.links.borrow().is_empty() => {
@@ -100,12 +109,31 @@ impl Links {
                     Err(_) => {}
                 }
             }
-            let now_tick = needs.deadlines.now_tick();
-            Box::pin(self.wait(time_is_over.as_mut(), now_tick)).await?; // rare, and not small
+            let waits = match &mut waits {
+                Some(waits) => waits,
+                none => none.insert(self.room.queue_up().ok_or(Reason::Overloaded)?),
+            };
+            waits.wait_again();
+            if !has_turn && !self.room.is_waking() && self.has_room() {
+                self.room.wake_one(); // the endpoint takes more than it did
+            }
+            Box::pin(self.wait(waits, time_is_over.as_mut(), now_tick)).await?; // rare, and not small
         }
     }
 
-    /// Whether stalled requests may be looked for once more: all who wait ask so each time that one has room.
+    /// Who has found room wakes the next one if there is more, and has more made where some take nothing.
+    fn pass_on(&self, now_tick: u64) {
+        if !self.room.is_waited_for() {
+            return;
+        }
+        if self.has_room() {
+            self.room.wake_one();
+        } else if self.has_stalled.get() && self.may_look(now_tick) {
+            self.has_stalled.set(Link::give_up_stalled(&self.links.borrow(), now_tick));
+        }
+    }
+
+    /// Whether stalled requests may be looked for once more: all who wait ask so.
     fn may_look(&self, now_tick: u64) -> bool {
         let (tick, looks) = self.looks.get();
         let looks = if tick == now_tick { looks + 1 } else { 1 };
@@ -117,6 +145,7 @@ impl Links {
     #[cold]
     async fn wait(
         &self,
+        waits: &Waits,
         time_is_over: Pin<&mut impl Future<Output = ()>>,
         now_tick: u64,
     ) -> Result<(), Reason> {
@@ -124,30 +153,28 @@ impl Links {
             self.has_stalled.set(Link::give_up_stalled(&self.links.borrow(), now_tick));
         }
         let looks_again = self.has_stalled.get();
-        let mut is_waiting = false;
-        let woken = pin!(poll_fn(|cx| {
-            if std::mem::replace(&mut is_waiting, true) {
-                return Poll::Ready(true);
-            }
-            if self.room.wait(cx, looks_again) { Poll::Pending } else { Poll::Ready(false) }
-        }));
         let woken = pin!(async {
             if !looks_again {
-                return woken.await;
+                return waits.woken().await;
             }
             // In a second these may have taken nothing for long enough.
             let a_while = pin!(rt::sleep(limits::H2_STALLED_MIN));
-            !matches!(rt::race(a_while, woken).await, Either::Right(false))
+            rt::race(a_while, pin!(waits.woken())).await;
         });
         match rt::race(time_is_over, woken).await {
-            Either::Right(true) => Ok(()),
+            Either::Right(()) => Ok(()),
             Either::Left(()) if self.is_connecting.get() => Err(Reason::UpstreamConnectTimeout),
-            Either::Left(()) | Either::Right(false) => Err(Reason::Overloaded),
+            Either::Left(()) => Err(Reason::Overloaded),
         }
     }
 
-    /// A stream on the connection with the fewest.
+    /// A stream, if nobody has to wait for one.
     pub fn try_stream(&self) -> Option<Rc<Stream>> {
+        if self.room.has_queue() { None } else { self.take_stream() }
+    }
+
+    /// A stream on the connection with the fewest.
+    fn take_stream(&self) -> Option<Rc<Stream>> {
         let mut links = self.links.borrow_mut();
         links.retain(Link::is_open);
         let idlest = links.iter().min_by_key(|link| link.open_count())?;
