@@ -11,15 +11,18 @@ import dataclasses
 import tempfile
 import time
 
+import h1_tls
+import h2_floods
 import h2_framing
 import h2_judge
 import h2_origin
 import h2_proxies
 import h2_resets
 import h2_smuggling
+import h2_windows
 
 AT_ONCE = 16
-MODULES = [h2_smuggling, h2_framing, h2_resets]
+MODULES = [h2_smuggling, h2_framing, h2_resets, h2_windows, h1_tls, h2_floods]
 
 
 def run_all(world, cases):

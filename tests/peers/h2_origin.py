@@ -11,7 +11,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/1\.1")
+LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([!-~\x80-\xff]+) HTTP/1\.([01])")
 FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(|[^\0\r\n \t](?:[^\0\r\n]*[^\0\r\n \t])?)[ \t]*")
 TOKEN = re.compile(r"(c[0-9]+x)(?:/([a-z0-9-]*))?(?:/([0-9]+))?")
 
@@ -25,6 +25,7 @@ class Seen:
     target: str
     fields: list
     connection: int
+    version: str = "1.1"
     body: bytes = b""
     trailers: list = field(default_factory=list)
     whole: bool = False
@@ -86,16 +87,15 @@ class Serving:
     """One connection."""
 
     def __init__(self, origin, peer, index):
-        self.origin, self.peer, self.index, self.waiting = origin, peer, index, b""
+        self.origin, self.peer, self.index, self.waiting, self.token = origin, peer, index, b"", ""
 
     def run(self):
         try:
             while self.serve_one():
                 pass
         except Garbage as error:
-            last = next((one.token for one in reversed(self.origin.seen) if one.connection == self.index), "")
-            words = re.findall(rb"c[0-9]+x", self.waiting[:4096])
-            what = {word.decode() for word in words} or {last}, f"{error}: {self.waiting[:200]!r}"
+            words = [self.token.encode()] if self.token else re.findall(rb"c[0-9]+x", self.waiting[:4096])
+            what = {word.decode() for word in words}, f"{error}: {self.waiting[:200]!r}"
             self.origin.note(lambda: self.origin.garbage.append(what))
         except (Gone, OSError):
             pass
@@ -143,23 +143,25 @@ class Serving:
     def serve_one(self):
         while not self.waiting:
             self.more()
+        self.token = ""
         line = self.line()
         match = LINE.fullmatch(line)
         if not match:
             self.waiting = line + b"\r\n" + self.waiting
             raise Garbage("request line")
-        fields = self.fields()
         target = match[2].decode("latin-1")
         path = TOKEN.search(target)
-        one = Seen(path[1] if path else "", match[1].decode(), target, fields, self.index)
+        self.token = path[1] if path else ""
+        one = Seen(self.token, match[1].decode(), target, self.fields(), self.index, f"1.{match[3].decode()}")
         one.token = one.token or "".join(one.all("x-case")[:1])
         self.origin.note(lambda: self.origin.seen.append(one))
-        if len(one.all("host")) != 1:
+        if len(one.all("host")) != 1 and not (one.version == "1.0" and not one.all("host")):
             raise Garbage(f"{len(one.all('host'))} hosts of {one.token}")
         way, amount = (path[2] or "", int(path[3] or 0)) if path else ("", 0)
         if not way.startswith("early"):
             self.body(one)
-        return Answer(self, one).by(way, amount)
+        goes_on = Answer(self, one).by(way, amount)
+        return goes_on and (one.version == "1.1" or "keep-alive" in one.all("connection"))
 
     def body(self, one):
         if any(value.lower() == "100-continue" for value in one.all("expect")):
@@ -168,7 +170,8 @@ class Serving:
         if lengths and codings or len(lengths) > 1 or len(codings) > 1:
             raise Garbage(f"ambiguous length of {one.token}")
         if codings:
-            if codings != ["chunked"]:
+            words = [word.strip() for word in codings[0].lower().split(",")]
+            if words[-1] != "chunked" or words.count("chunked") > 1 or one.version == "1.0":
                 raise Garbage(f"coding {codings} of {one.token}")
             while size := self.chunk_size():
                 self.take(size, one)

@@ -14,13 +14,14 @@ NGINX = """
 daemon off; worker_processes 1; pid {directory}/nginx.pid; error_log {directory}/nginx.log;
 events {{ worker_connections 4096; }}
 http {{
-    access_log off; client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/f;
+    access_log off; proxy_max_temp_file_size 0;
+    client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/f;
     uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-    map "$server_protocol $http_upgrade" $protocol {{ default ""; "~^HTTP/1.1 (?<asked>.+)" $asked; }}
+    map "$server_protocol $http_upgrade" $protocol {{ default ""; "~*^HTTP/1.1 websocket$" websocket; }}
     map $protocol $how {{ default upgrade; "" ""; }}
     upstream origin {{ server 127.0.0.1:{origin}; keepalive 32; }}
     server {{
-        listen 127.0.0.1:{port} ssl http2; http2_max_concurrent_streams 128;
+        listen 127.0.0.1:{port} ssl http2; server_name a.test; http2_max_concurrent_streams 128;
         ssl_certificate {directory}/localhost.pem; ssl_certificate_key {directory}/localhost.key;
         client_max_body_size 0;
         location / {{
@@ -95,6 +96,7 @@ def envoy_rules(port, origin, directory):
         "stat_prefix": "tls",
         "codec_type": "AUTO",
         "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "http_protocol_options": {"accept_http_10": True},
         "http2_protocol_options": {"allow_connect": True, "max_concurrent_streams": 128},
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
         "http_filters": [{"name": "router", "typed_config": {"@type": kind("filters.http.router.v3.Router")}}],

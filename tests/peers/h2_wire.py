@@ -76,9 +76,11 @@ class Hang(Exception):
 class Tls:
     """A connection over TLS whose bytes nobody interprets. `record` is the most plaintext that goes into one record."""
 
-    def __init__(self, port, alpn=("h2",), sni="a.test", record=None, receive_buffer=None):
+    def __init__(self, port, alpn=("h2",), sni="a.test", record=None, receive_buffer=None, newest=None):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        if newest:
+            context.maximum_version = newest
         if alpn:
             context.set_alpn_protocols(list(alpn))
         raw = socket.socket()
@@ -178,7 +180,7 @@ class Client(Tls):
     def __init__(self, port, *pairs, start=True, window=1 << 24, **how):
         super().__init__(port, **how)
         self.waiting, self.streams, self.frames, self.decoder = b"", {}, [], hpack.Decoder(1 << 20)
-        self.theirs, self.goaway, self.pongs, self.acks, self.answers = {}, None, [], 0, True
+        self.theirs, self.goaway, self.pongs, self.acks, self.opens = {}, None, [], 0, True
         self.headers_of, self.fragment, self.next = None, b"", 1
         self.updates = {}
         if start:
@@ -231,7 +233,7 @@ class Client(Tls):
             assert not stream.is_ended, f"DATA behind the end of stream {one.stream}"
             stream.body += payload[1 : len(payload) - padding + 1] if padding else payload
             stream.is_ended |= bool(one.flags & END_STREAM)
-            if payload and self.answers:
+            if payload and self.opens:
                 more = b"" if stream.is_ended else window_update(one.stream, len(payload))
                 self.send(window_update(0, len(payload)) + more)
         elif kind == HEADERS:
@@ -245,8 +247,7 @@ class Client(Tls):
             self.stream(one.stream).reset = int.from_bytes(payload, "big")
         elif kind == SETTINGS and not one.flags & ACK:
             self.theirs |= {name: value for name, value in struct.iter_unpack(">HI", payload)}
-            if self.answers:
-                self.send(settings(flags=ACK))
+            self.send(settings(flags=ACK))
         elif kind == SETTINGS:
             self.acks += 1
         elif kind == PING and one.flags & ACK:
