@@ -120,9 +120,10 @@ def row(name, expect, what, body=None, at_origin=None, method=None, **how):
             client.cut()  # it waits for more: that is an answer, if nothing comes to the origin
             answer = client.answer(patience=2)
             require(expect != PASSED, "hang: nothing comes")
-        world.check()
         whole = [one for one in world.of() if one.whole]
         told = answer.told() if answer else "closed"
+        world.told = f"{'refused' if is_refused(answer) else 'passed'}: {told}"
+        world.check()
         if expect == REFUSED and not is_refused(answer):
             require(len(whole) == 1 and body is not None and whole[0].body == octets(body), f"not refused: {told}")
             raise Lax(f"not refused: {told}")
@@ -503,6 +504,7 @@ def received(name, way, amount="", *, version="1.1", cut=True, opens=False, body
                     pass
         world.origin.gate(world.token).set()
         answer = client.answer()
+        world.told = answer.told() if answer else "closed"
         if any(one.version == "1.0" for one in world.of()) and "chunk" in way:
             return  # an origin does not answer HTTP/1.0 so
         if cut:

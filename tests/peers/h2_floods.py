@@ -25,6 +25,7 @@ from h2_wire import (
     PADDED,
     PING,
     PRIORITY,
+    Tls,
     block,
     frame,
     literal,
@@ -79,7 +80,7 @@ def pour(client, data, reads=True, seconds=POUR_SECONDS):
     with contextlib.suppress(ssl.SSLError, OSError):
         while at < len(view) and time.monotonic() < until:
             with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                at += client.tls.send(view[at : at + 16_384])
+                at += client.tls.send(view[at : at + (client.record or 16_384)])
             if reads:
                 with contextlib.suppress(ssl.SSLWantReadError):
                     while client.tls.recv(65_536):
@@ -88,8 +89,13 @@ def pour(client, data, reads=True, seconds=POUR_SECONDS):
     return at
 
 
-def flood(name, what, *pairs, window=0, reads=True, stays=0.2, connections=1, **how):
+def flood(name, what, *pairs, window=0, reads=True, stays=0.2, connections=1, is_http1=False, **how):
     """`what(world)` is poured into each connection; then they stay for so many seconds."""
+
+    def connect(world):
+        if is_http1:
+            return Tls(world.port, alpn=("http/1.1",), **how)
+        return world.client(*(pairs or ((ENABLE_PUSH, 0),)), window=window, **how)
 
     def run(world):
         world.check_next()
@@ -99,7 +105,7 @@ def flood(name, what, *pairs, window=0, reads=True, stays=0.2, connections=1, **
             beside = stack.enter_context(Beside(world))
             peak = before
             for _ in range(connections):
-                client = world.client(*(pairs or ((ENABLE_PUSH, 0),)), window=window, **how)
+                client = connect(world)
                 stack.callback(client.close)
                 pour(client, data, reads, POUR_SECONDS / connections)
                 peak = max(peak, h2_proxies.memory(world.process))
@@ -286,9 +292,7 @@ def slow():
             receive_buffer=4096,
             stays=1.0,
         ),
-        flood(
-            "10 connections with 100 responses without a window", many("bytes", 300_000, 100), quiet, (INITIAL_WINDOW, 0), connections=10, stays=1.0
-        ),
+        flood("4 connections with 100 responses without a window", many("bytes", 300_000, 100), quiet, (INITIAL_WINDOW, 0), connections=4, stays=1.0),
         flood("uploads that nobody takes", uploads, stays=0.5),
         Case("floods", "200 connections with a preface and nothing else", prefaces, alone=True),
         Case("floods", "200 connections with half a header block", half_heads, alone=True),
@@ -359,4 +363,38 @@ def trickle(world):
     require(beside.wrong is None and beside.longest < LONGEST_SECONDS, f"the other client: {beside.wrong or beside.longest}")
 
 
-CASES = [*resets(), *frames(), *heads(), *slow()]
+def http1():
+    def request(*fields, way="echo", line="GET"):
+        def what(world):
+            return "\r\n".join([f"{line} {world.path(way)} HTTP/1.1", "host: a.test", f"x-case: {world.token}", *fields, "", ""]).encode()
+
+        return what
+
+    def again(start, repeated, count):
+        return lambda world: start(world) + repeated * count
+
+    get, chunked = request(), request("transfer-encoding: chunked", line="POST")
+    small = {"receive_buffer": 4096, "reads": False}
+    rows = {
+        "20,000 requests at once": (lambda world: get(world) * 20_000, {}),
+        "20,000 requests at once and nothing is read": (lambda world: get(world) * 20_000, small),
+        "20,000 requests at once that nobody answers": (lambda world: request(way="silent")(world) * 20_000, {}),
+        "200,000 empty lines": (lambda world: b"\r\n" * 200_000, {}),
+        "a field without end": (lambda world: get(world)[:-4] + b"\r\nx: " + b"y" * 16_000_000, {}),
+        "fields without end": (lambda world: get(world)[:-2] + b"x: y\r\n" * 1_000_000, {}),
+        "a line without end": (lambda world: b"GET /" + b"a" * 16_000_000, {}),
+        "chunks of a byte": (again(chunked, b"1\r\nx\r\n", 200_000), {}),
+        "chunks of a byte that nobody takes": (
+            again(request("transfer-encoding: chunked", way="early-stall", line="POST"), b"1\r\nx\r\n", 300_000),
+            {},
+        ),
+        "a chunk extension without end": (again(chunked, b"1;" + b"e" * 100_000, 100), {}),
+        "extensions of every chunk": (again(chunked, b"1;" + b"e" * 2_000 + b"\r\nx\r\n", 5_000), {}),
+        "trailers without end": (lambda world: chunked(world) + b"0\r\n" + b"x: y\r\n" * 1_000_000, {}),
+        "a large response and nothing is read": (lambda world: get(world).replace(b"/echo", b"/bytes/50000000"), {**small, "stays": 1.0}),
+        "records of a byte": (lambda world: get(world) * 100, {"record": 1}),
+    }
+    return [flood(f"HTTP/1: {name}", what, is_http1=True, **how) for name, (what, how) in rows.items()]
+
+
+CASES = [*resets(), *frames(), *heads(), *slow(), *http1()]

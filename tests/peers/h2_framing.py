@@ -79,6 +79,7 @@ def row(name, kind, *pieces, first=None, stream=1, start=True):
         else:
             require(client.quiet() or kind == ANY, f"the connection ended, {client.goaway}")
         require(not [it for it in world.of() if it.whole and "/never" in it.target], "the origin has what is no request")
+        world.told = one.told() + (f", GOAWAY {client.goaway[1]}" if client.goaway else "") + (f", {client.ended}" if client.ended else "")
         if kind == GOES_ON:
             require(not ended(client), f"the connection ended, {client.goaway}")
         client.next = 101

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from h2_wire import Client, Hang, octets, request
 
+REFUSED_STREAM = 7
 REFUSED, PASSED, EITHER = "refused", "passed", "either"
 NUMBERS = itertools.count(1)
 
@@ -42,6 +43,7 @@ class World:
     process: object
     origin: object
     token: str = ""
+    told: str = ""  # what became of it, where both are right
 
     def path(self, way="echo", amount=""):
         return f"/{self.token}/{way}" + (f"/{amount}" if amount != "" else "")
@@ -72,7 +74,7 @@ class World:
             if client is None or client.ended or client.goaway:
                 client = self.client()
             stream = client.answer(client.open(self.head("echo", 7)))
-            gone = client.goaway and not stream.heads or stream.status in (502, 503)
+            gone = client.goaway and not stream.heads or stream.status in (502, 503) or stream.reset == REFUSED_STREAM
             if is_last or not gone:
                 return own(self, stream)
         return None
@@ -107,6 +109,7 @@ def judge(world, expect, fields, body=None, trailers=None, end=True, at_origin=N
     client.wait(lambda: stream.is_over or is_refused(client, stream))
     refused = is_refused(client, stream)
     told = stream.told() + (f", GOAWAY {client.goaway[1]}" if client.goaway else "")
+    world.told = f"{'refused' if refused else 'passed'}: {told}"
     world.check()
     whole = [one for one in world.of() if one.whole]
     if expect == REFUSED and not refused:

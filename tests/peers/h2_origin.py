@@ -49,7 +49,7 @@ class Origin:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port, self.seen, self.raw, self.garbage = self.listener.getsockname()[1], [], [], []
         self.changed = threading.Condition()
-        self.gates = {}
+        self.gates, self.texts = {}, {}  # of tokens
         self.closed = set()  # connections that the proxy has closed
         threading.Thread(target=self.accept, daemon=True).start()
 
@@ -237,6 +237,13 @@ class Answer:
 
     def do_trailers(self, _):
         return self.send("HTTP/1.1 200 OK", "transfer-encoding: chunked", "trailer: x-end", body=b"3\r\nabc\r\n0\r\nx-end: yes\r\n\r\n")
+
+    def do_text(self, amount):
+        """What the case has written, in pieces of so many bytes; then the end, or not with `keep`."""
+        text, stays = self.serving.origin.texts[self.one.token]
+        for at in range(0, len(text), amount or len(text)):
+            self.peer.sendall(text[at : at + (amount or len(text))])
+        return stays
 
     def do_until_close(self, amount):
         self.send("HTTP/1.1 200 OK", "connection: close", body=b"u" * amount)

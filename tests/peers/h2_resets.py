@@ -44,6 +44,7 @@ def cut(name, way, amount="", method="GET", body=None, whole=None, opens=False):
             client.wait(lambda: stream.is_over or stream.body)
         world.origin.gate(world.token).set()
         (stream, other), is_lax = both(client, which, beside), False
+        world.told = stream.told()
         length = stream.field("content-length")
         if stream.is_ended and length and int(length) != len(stream.body) and method != "HEAD":
             is_lax = True  # RFC 9113 §8.1.1: the client can tell
@@ -114,6 +115,7 @@ def answered(name, way, amount="", method="GET", body=None, expect=None, any_sta
         client = world.client()
         which = client.open(world.head(way, amount, method=method), body)
         stream = client.answer(which)
+        world.told = stream.told()
         if not (any_status and is_refused(client, stream)):
             require(stream.is_ended and (stream.status < 400 or any_status), f"not answered: {stream.told()}")
             require(stream.field("x-token") == world.token, f"another answer: {stream.heads}")
@@ -165,6 +167,7 @@ def in_order():
         answered("a GET that is reset the first time", "reset-now-and-then", any_status=True),
         answered("a POST that is answered before its body", "early", method="POST", body=UPLOAD),
         Case("resets", "a POST that is answered before its body has left", early_half),
+        Case("resets", "a client that waits for 100", expected),
         Case("resets", "nobody gets the response that nobody asked for", poisoned),
     ]
     return rows
@@ -179,6 +182,19 @@ def early_half(world):
     client.send(frame(DATA, END_STREAM, which, b"half"))
     client.answer(which)
     require(is_refused(client, stream) or stream.status == 200, f"{stream.told()}")
+    world.check_next(client)
+
+
+def expected(world):
+    """A client that waits for 100 before it sends its body gets it, or the answer."""
+    client = world.client()
+    for way in ("echo", "early-close"):
+        which = client.open([*world.head(way, method="POST"), ("expect", "100-continue"), ("content-length", "4")], end=False)
+        stream = client.stream(which)
+        client.wait(lambda stream=stream: stream.heads or stream.is_over)
+        client.send(frame(DATA, END_STREAM, which, b"body"))
+        client.answer(which)
+        require(is_refused(client, stream) or stream.body == f"{world.token} POST body".encode(), stream.told())
     world.check_next(client)
 
 

@@ -126,7 +126,7 @@ def without_a_body(world):
     client = narrow(world, (INITIAL_WINDOW, 0))
     for way, amount, method in (("bytes", 0, "GET"), ("status", 204, "GET"), ("status", 304, "GET"), ("bytes", 1000, "HEAD")):
         try:
-            stream = client.answer(client.open(world.head(way, amount, method=method)), 2)
+            stream = client.answer(client.open(world.head(way, amount, method=method)), 4)
         except Hang:
             raise Lax(f"{way} {amount} waits for a window") from None
         require(stream.is_ended and not stream.body, f"{way} {amount}: {stream.told()}")

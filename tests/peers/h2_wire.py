@@ -5,6 +5,7 @@ than PATIENCE seconds: a case that runs into it has found a hang.
 """
 
 import contextlib
+import re
 import socket
 import ssl
 import struct
@@ -65,8 +66,34 @@ def block(fields):
     return b"".join(one if isinstance(one, bytes) else literal(*one) for one in fields)
 
 
+def head_frames(which, fields, flags):
+    """A header block as HEADERS and as many CONTINUATION as it needs."""
+    pieces = [fields[at : at + 16_384] for at in range(0, len(fields), 16_384)] or [b""]
+    kinds = [HEADERS] + [CONTINUATION] * (len(pieces) - 1)
+    ends = [0] * (len(pieces) - 1) + [END_HEADERS]
+    return b"".join(frame(kind, end | (flags if kind == HEADERS else 0), which, piece) for kind, end, piece in zip(kinds, ends, pieces, strict=True))
+
+
 def request(path="/", method="GET", scheme="https", authority="a.test"):
     return [(":method", method), (":scheme", scheme), (":authority", authority), (":path", path)]
+
+
+OF_THE_CONNECTION = ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade")
+
+
+class Malformed(Exception):
+    """A response that breaks RFC 9113 §8: what comes of it is left to the client."""
+
+
+def check_fields(fields, is_trailers):
+    """Whether a client may take these fields of a response."""
+    for at, (name, value) in enumerate(fields):
+        is_status = name == ":status" and at == 0 and not is_trailers and re.fullmatch("[1-9][0-9][0-9]", value)
+        is_name = re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", name) and name not in OF_THE_CONNECTION
+        if not (is_status or is_name) or value != value.strip(" \t") or re.search("[\r\n\0]", value):
+            raise Malformed(f"a field that no response has: {name!r}: {value!r}")
+    if not is_trailers and (not fields or fields[0] in ((":status", "101"),) or fields[0][0] != ":status"):
+        raise Malformed(f"no status: {fields[:3]}")
 
 
 class Hang(Exception):
@@ -197,12 +224,12 @@ class Client(Tls):
             body = [octets(body)[at : at + 16_384] for at in range(0, len(body), 16_384)]
         pieces = body or []
         is_all = end and not pieces and trailers is None
-        out = frame(HEADERS, END_HEADERS | flags | (END_STREAM if is_all else 0), which, block(fields))
+        out = head_frames(which, block(fields), flags | (END_STREAM if is_all else 0))
         for at, piece in enumerate(pieces):
             is_last = end and trailers is None and at == len(pieces) - 1
             out += frame(DATA, END_STREAM if is_last else 0, which, piece)
         if trailers is not None:
-            out += frame(HEADERS, END_HEADERS | END_STREAM, which, block(trailers))
+            out += head_frames(which, block(trailers), END_STREAM)
         self.send(out)
         return which
 
@@ -263,7 +290,9 @@ class Client(Tls):
 
     def take_fields(self):
         which, flags = self.headers_of
-        fields, stream = self.decoder.decode(self.fragment), self.stream(which)
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self.decoder.decode(self.fragment, raw=True)]
+        stream = self.stream(which)
+        check_fields(fields, stream.head is not None)
         if stream.head is not None:
             stream.trailers = fields
         else:
