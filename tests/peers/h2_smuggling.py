@@ -429,7 +429,14 @@ def bodies():
         row("a field of 60 KB", EITHER, [("x-big", "b" * 60_000)]),
         row("x-forwarded-for with a list", PASSED, [("x-forwarded-for", "1.2.3.4"), ("x-forwarded-for", "5.6.7.8")]),
         Case("smuggling", "a padded body", padded_body),
-        Case("smuggling", "two requests at once, one refused", two_at_once),
+        beside("connection: close", ("connection", "close")),
+        beside("a name in capitals", ("X-A", "1")),
+        beside("a name with a space", ("x y", "1")),
+        beside("a value with CRLF", ("x", "a\r\nb")),
+        beside("a value with NUL", ("x", "a\0")),
+        beside("a path with a space", path="/a b"),
+        beside("a method with a space", method="GE T"),
+        beside("trailers in capitals", trailers=[("X-A", "1")]),
     ]
     return rows
 
@@ -444,17 +451,26 @@ def padded_body(world):
     own(world, client.answer(1), "POST", b"hello")
 
 
-def two_at_once(world):
-    """The one that is refused takes nothing of the other along, unless it takes the connection."""
-    client = world.client()
-    first = client.open(world.head("gate", 20_000))
-    client.wait(lambda: client.stream(first).heads)
-    bad = client.open([*world.head(), ("connection", "close")])
-    client.wait(lambda: client.stream(bad).is_over or client.goaway)
-    world.origin.gate(world.token).set()
-    stream = client.answer(first)
-    require(stream.reset is not None or client.goaway or client.ended or len(stream.body) == 40_000, f"the other one: {stream.told()}")
-    require(not stream.is_ended or len(stream.body) == 40_000, f"cut, and looks whole: {stream.told()}")
+def beside(name, *more, trailers=None, **pseudo):
+    """A request that is refused in the middle of another one's response: that one is finished, or its end is seen. (RFC 9113 §8.1.1
+    has a malformed request end its stream, §5.4.1 lets that end the connection.)"""
+
+    def run(world):
+        client = world.client()
+        first = client.open(world.head("gate", 20_000))
+        client.wait(lambda: client.stream(first).body)
+        fields = [(key, pseudo.get(key[1:], value)) for key, value in world.head()] + list(more)
+        bad = client.open(fields, trailers and b"body", trailers=trailers)
+        client.wait(lambda: is_refused(client, client.stream(bad)) or client.stream(bad).is_over)
+        world.origin.gate(world.token).set()
+        stream = client.answer(first)
+        world.told = f"the other one: {stream.told()}"
+        lost = stream.reset is not None or client.goaway or client.ended
+        require(lost or len(stream.body) == 40_000, f"the other one: {stream.told()}")
+        require(not stream.is_ended or len(stream.body) == 40_000, f"cut, and looks whole: {stream.told()}")
+        world.check_next(client)
+
+    return Case("smuggling", f"beside another request, {name}", run)
 
 
 def trailers():

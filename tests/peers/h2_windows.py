@@ -442,7 +442,7 @@ def alpn(name, offered, expected):
         require(client.alpn in expected, f"agreed on {client.alpn}")
         if client.alpn == "h2":
             client.send(PREFACE + settings())
-            own(world, client.answer(client.open(world.head())))
+            world.check_next(client)
         else:
             client.send(f"GET {world.path()} HTTP/1.1\r\nhost: a.test\r\n\r\n".encode())
             require(b" 200 " in received(client, b"GET "), "no answer")
