@@ -3,11 +3,31 @@
 import asyncio
 import contextlib
 import http.server
+import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+
+
+# Rules of a listener with TLS in front of an origin; `proxying` makes its certificate.
+EDGE = """
+[admin]
+enabled = false
+[[listener]]
+name = "tls"
+address = "127.0.0.1:{tls}"
+http = ["h1", "h2"]
+[listener.tls]
+certificates = [{{ cert = "certs/localhost.pem", key = "certs/localhost.key" }}]
+[[route]]
+upstream = "origin"
+[[upstream]]
+name = "origin"
+endpoints = ["http://127.0.0.1:{origin}"]
+"""
 
 
 class Origin(http.server.BaseHTTPRequestHandler):
@@ -92,6 +112,21 @@ def free_ports(names):
         for one in sockets.values():
             one.bind(("127.0.0.1", 0))
         return {name: one.getsockname()[1] for name, one in sockets.items()}
+
+
+@contextlib.contextmanager
+def proxying(ringway, rules, ports):
+    """ringway with these rules, which listens on all these ports, in a directory of its own with a CA and a certificate for localhost
+    in `certs`, where the block runs."""
+    ringway = os.path.abspath(ringway)
+    with tempfile.TemporaryDirectory() as directory:
+        os.chdir(directory)
+        subprocess.run([ringway, "cert", "localhost"], check=True, capture_output=True)
+        with open("ringway.toml", "w") as config:
+            config.write(rules)
+        with running([ringway, "run", "-c", "ringway.toml"], *ports):
+            yield
+        os.chdir("/")
 
 
 @contextlib.contextmanager

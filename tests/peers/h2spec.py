@@ -4,19 +4,12 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 
 import common
 
-RULES = """
-[admin]
-enabled = false
-[[listener]]
-name = "tls"
-address = "127.0.0.1:{tls}"
-http = ["h1", "h2"]
-[listener.tls]
-certificates = [{{ cert = "certs/localhost.pem", key = "certs/localhost.key" }}]
+RULES = (
+    common.EDGE
+    + """
 [[listener]]
 name = "plain"
 address = "127.0.0.1:{plain}"
@@ -25,12 +18,8 @@ http = ["h2"]
 name = "both"
 address = "127.0.0.1:{both}"
 http = ["h1", "h2"]
-[[route]]
-upstream = "origin"
-[[upstream]]
-name = "origin"
-endpoints = ["http://127.0.0.1:{origin}"]
 """
+)
 
 # What comes first on a connection decides which version it speaks there: what is no preface is answered as HTTP/1.
 KNOWN = {"tls": [], "plain": [], "both": ["2: Sends invalid connection preface"]}
@@ -51,17 +40,11 @@ def check(h2spec, name, port):
 
 
 def main(ringway, h2spec):
-    ringway, h2spec = os.path.abspath(ringway), os.path.abspath(h2spec)
+    h2spec = os.path.abspath(h2spec)
     ports = common.free_ports(KNOWN)
     rules = RULES.format(**ports, origin=common.serve_http(Origin))
-    with tempfile.TemporaryDirectory() as directory:
-        os.chdir(directory)
-        subprocess.run([ringway, "cert", "localhost"], check=True, capture_output=True)
-        with open("ringway.toml", "w") as config:
-            config.write(rules)
-        with common.running([ringway, "run", "-c", "ringway.toml"], *ports.values()):
-            results = [check(h2spec, name, port) for name, port in ports.items()]
-        os.chdir("/")
+    with common.proxying(ringway, rules, ports.values()):
+        results = [check(h2spec, name, port) for name, port in ports.items()]
     sys.exit(0 if all(results) else 1)
 
 

@@ -7,7 +7,6 @@ import shutil
 import ssl
 import subprocess
 import sys
-import tempfile
 
 import websockets
 
@@ -15,15 +14,9 @@ import common
 
 BODY = os.urandom(3_000_000)
 
-RULES = """
-[admin]
-enabled = false
-[[listener]]
-name = "tls"
-address = "127.0.0.1:{tls}"
-http = ["h1", "h2"]
-[listener.tls]
-certificates = [{{ cert = "certs/localhost.pem", key = "certs/localhost.key" }}]
+RULES = (
+    common.EDGE
+    + """
 [[listener]]
 name = "plain"
 address = "127.0.0.1:{plain}"
@@ -31,15 +24,11 @@ http = ["h1", "h2"]
 [[route]]
 path_prefix = "/ws"
 upstream = "ws"
-[[route]]
-upstream = "origin"
-[[upstream]]
-name = "origin"
-endpoints = ["http://127.0.0.1:{origin}"]
 [[upstream]]
 name = "ws"
 endpoints = ["http://127.0.0.1:{ws}"]
 """
+)
 
 
 class Origin(common.Origin):
@@ -99,19 +88,12 @@ def check(ports):
 
 
 def main(ringway):
-    ringway = os.path.abspath(ringway)
     ports = common.free_ports(["tls", "plain"])
-    ports |= {"origin": common.serve_http(Origin), "ws": common.serve_websockets()}
-    with tempfile.TemporaryDirectory() as directory:
-        os.chdir(directory)
+    rules = RULES.format(**ports, origin=common.serve_http(Origin), ws=common.serve_websockets())
+    with common.proxying(ringway, rules, ports.values()):
         with open("body", "wb") as body:
             body.write(BODY)
-        run(ringway, "cert", "localhost")
-        with open("ringway.toml", "w") as config:
-            config.write(RULES.format(**ports))
-        with common.running([ringway, "run", "-c", "ringway.toml"], ports["tls"], ports["plain"]):
-            check(ports)
-        os.chdir("/")
+        check(ports)
 
 
 main(sys.argv[1])
