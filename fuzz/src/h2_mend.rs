@@ -1,5 +1,5 @@
-//! Header blocks of endpoints: what no response has is replaced, all else stays as it was, both ends agree on their tables, and
-//! the `h2` crate ends no connection for it.
+//! Header blocks of endpoints and of clients: what no response, or no request, has is replaced and told, all else stays as it was, both
+//! ends agree on their tables, and the `h2` crate ends no connection for it.
 
 use std::{
     cell::RefCell,
@@ -18,19 +18,28 @@ use crate::hpack::{Decoder, Field};
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const BLOCKS_MAX: usize = 8;
-/// What ringway takes of endpoints; with four times as much the crate ends the connection.
+/// What ringway takes; with four times as much the crate ends the connection.
 const LIST_BYTES_MAX: usize = 32 * 1024;
 
-/// The first byte says how the bytes are cut, the second whether streams end and whether blocks go on in CONTINUATION. Then
-/// blocks, each behind a byte that is its length.
+/// Who sends the blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    Endpoint,
+    Client,
+}
+
+/// The first byte says how the bytes are cut, the second whether streams end, whether blocks go on in CONTINUATION, and who sends
+/// them. Then blocks, each behind a byte that is its length.
 pub fn check(data: &[u8]) {
     let (size, data) = super::cut(data);
     let Some((&how, data)) = data.split_first() else { return };
+    let sender = if how & 4 == 0 { Sender::Endpoint } else { Sender::Client };
     let blocks = blocks(data);
     let bytes = frames(&blocks, how);
-    let whole = pass(&bytes, bytes.len());
-    let torn = pass(&bytes, size);
+    let whole = pass(sender, &bytes, bytes.len());
+    let torn = pass(sender, &bytes, size);
     assert_eq!(torn.refusal, whole.refusal);
     assert_eq!(torn.suspects, whole.suspects);
     if whole.refusal.is_some() {
@@ -39,8 +48,11 @@ pub fn check(data: &[u8]) {
     }
     assert_eq!(torn.bytes, whole.bytes, "torn every {size}");
     assert_eq!(whole.bytes.len(), bytes.len(), "nothing is longer or shorter");
-    if how & 2 == 0 && compare(&blocks, &whole) {
-        assert_survives(&whole, blocks.len());
+    if how & 2 == 0 && compare(sender, &blocks, &whole) {
+        match sender {
+            Sender::Endpoint => assert_survives(&whole, blocks.len()),
+            Sender::Client => assert_serves(&whole),
+        }
     }
 }
 
@@ -83,8 +95,12 @@ struct Passed {
 }
 
 /// What the crate is shown of bytes that come in pieces of this size.
-fn pass(bytes: &[u8], size: usize) -> Passed {
+fn pass(sender: Sender, bytes: &[u8], size: usize) -> Passed {
     let mut meter = FrameMeter::new(0, 0);
+    if sender == Sender::Client {
+        meter = FrameMeter::new(PREFACE.len(), 0);
+        meter.pass(&mut PREFACE.to_vec(), 0);
+    }
     let mut all = Passed { bytes: Vec::new(), refusal: None, suspects: Vec::new() };
     for piece in bytes.chunks(size) {
         let mut piece = piece.to_vec();
@@ -102,7 +118,11 @@ fn pass(bytes: &[u8], size: usize) -> Passed {
 }
 
 /// Compares what blocks mean, before and after; false where they mean nothing, or what can't be mended.
-fn compare(blocks: &[&[u8]], passed: &Passed) -> bool {
+fn compare(sender: Sender, blocks: &[&[u8]], passed: &Passed) -> bool {
+    let is_good = |field: &Field| match sender {
+        Sender::Endpoint => is_good(field),
+        Sender::Client => is_good_request(field),
+    };
     let (mut before, mut after) = (Decoder::default(), Decoder::default());
     let mut rest = &passed.bytes[SETTINGS.len()..];
     let mut are_good = true;
@@ -111,6 +131,7 @@ fn compare(blocks: &[&[u8]], passed: &Passed) -> bool {
         rest = more;
         let Some(fields) = before.decode(block) else { return false };
         let listed: usize = fields.iter().map(|one| one.name.len() + one.value.len() + 32).sum();
+        let is_hopeless = |field| is_hopeless(sender, field);
         if fields.iter().any(is_hopeless) || listed > 4 * LIST_BYTES_MAX {
             return false;
         }
@@ -128,8 +149,13 @@ fn compare(blocks: &[&[u8]], passed: &Passed) -> bool {
             let is_same = (&one.name, &one.value) == (&other.name, &other.value);
             assert!(is_same || !is_good((one, other)), "{one:?} became {other:?}");
         }
-        let is_told = passed.suspects.contains(&Suspect::Malformed(2 * n as u32 + 1));
+        let stream = 2 * n as u32 + 1;
+        let is_told = passed.suspects.contains(&match sender {
+            Sender::Endpoint => Suspect::Malformed(stream),
+            Sender::Client => Suspect::Request(stream),
+        });
         assert!(are_here || is_told, "{fields:?} are nobody's");
+        assert!(block == &mended || is_told, "changed, and not told");
         let sizes = |decoder: &Decoder| {
             let sizes = decoder.table.iter().map(|(name, value)| name.len() + value.len());
             sizes.collect::<Vec<_>>()
@@ -153,15 +179,40 @@ fn is_good(field: &Field) -> bool {
         && field.value.iter().all(is_of_value)
 }
 
+/// Whether a request may have this field, as far as it is known to itself.
+fn is_good_request(field: &Field) -> bool {
+    let is_text = || field.value.iter().all(|byte| (b' '..0x7f).contains(byte) && *byte != b'#');
+    match &field.name[..] {
+        b":method" => is_token(&field.value),
+        b":scheme" | b":authority" | b":path" | b":protocol" | b":status" => is_text(),
+        _ => is_good(field),
+    }
+}
+
+fn is_token(value: &[u8]) -> bool {
+    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
 fn is_status(value: &[u8]) -> bool {
     matches!(value, [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'])
 }
 
 /// Whether a field is malformed in a way that ends the connection: docs/http2.md says so.
-fn is_hopeless(field: &Field) -> bool {
+fn is_hopeless(sender: Sender, field: &Field) -> bool {
     let is_nameless = field.name.is_empty() && field.is_kept && !(1..127).contains(&field.coded);
+    if sender == Sender::Client {
+        let is_method = field.name == b":method";
+        let is_odd = is_method
+            && (field.value.is_empty() || field.index > 61)
+            && !is_good_method(&field.value);
+        return is_nameless || is_odd || field.name == b":status" && !is_status(&field.value);
+    }
     let is_old = field.index > 62 && field.name == b":status" && !is_status(&field.value);
     is_nameless || is_old
+}
+
+fn is_good_method(value: &[u8]) -> bool {
+    !value.is_empty() && is_token(value)
 }
 
 /// What an endpoint sends. What it is sent goes nowhere.
@@ -228,4 +279,29 @@ fn assert_survives(passed: &Passed, streams: usize) {
     wire.0.borrow_mut().extend_from_slice(&passed.bytes[SETTINGS.len()..]);
     let ended = Pin::new(&mut connection).poll(&mut cx);
     assert!(ended.is_pending(), "{ended:?} behind {:02x?}", passed.bytes);
+}
+
+/// The crate goes on with the connection of a client, whatever came on its streams, of which those that are malformed are reset.
+fn assert_serves(passed: &Passed) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut builder = h2::server::Builder::new();
+    builder.max_header_list_size(LIST_BYTES_MAX as u32).enable_connect_protocol();
+    let wire = Wire(Rc::new(RefCell::new([PREFACE, &passed.bytes].concat())));
+    let mut greeting = Box::pin(builder.handshake::<_, Bytes>(wire));
+    let Poll::Ready(Ok(mut connection)) = greeting.as_mut().poll(&mut cx) else {
+        panic!("a greeting waits for nobody")
+    };
+    drop(greeting);
+    loop {
+        match connection.poll_accept(&mut cx) {
+            Poll::Pending => return,
+            Poll::Ready(Some(Ok((_, mut respond)))) => {
+                let stream = respond.stream_id().as_u32();
+                if passed.suspects.contains(&Suspect::Request(stream)) {
+                    respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+                }
+            }
+            ended => panic!("{ended:?} behind {:02x?}", passed.bytes),
+        }
+    }
 }

@@ -415,6 +415,9 @@ pub const H2_ENDED_STREAMS_KEPT: usize = 16;
 /// a header block of an endpoint that is not here as a whole.
 pub const H2_FRAME_BYTES_MAX: usize = 16 * 1024;
 
+/// Malformed requests of one client that may wait to be given out and refused; more end the connection.
+pub const H2_REFUSED_MAX: usize = 200;
+
 /// Streams of a connection to an endpoint of which it is remembered that their response has begun: all that may be open,
 /// and some that ringway has reset, of which nothing else is heard; these are forgotten where it is full.
 pub const H2_ANSWERED_KEPT: usize = 2 * H2_LINK_STREAMS_MAX as usize;

@@ -316,6 +316,13 @@ impl Carrier {
         mut respond: SendResponse<Chunk>,
         random: &dyn Fn() -> u64,
     ) -> Accepted {
+        //= https://www.rfc-editor.org/rfc/rfc9113#section-8.1.1
+        //# Malformed requests or responses that are detected MUST be treated as
+        //# a stream error (Section 5.4.2) of type PROTOCOL_ERROR.
+        if self.shared.is_refused(respond.stream_id().as_u32()) {
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+            return Accepted::Malformed(Malformed::Field);
+        }
         if self.held.is_full() {
             //= https://www.rfc-editor.org/rfc/rfc9113#section-8.7
             //# The REFUSED_STREAM error code can be included in a RST_STREAM
@@ -378,7 +385,7 @@ fn goodbye(end: ReadEnd) -> Reason {
     let ReadEnd::Refused(refusal) = end else { return Reason::NO_ERROR };
     match refusal {
         Refusal::Flood => Reason::ENHANCE_YOUR_CALM,
-        Refusal::NoSettings | Refusal::PseudoTrailers | Refusal::Fragment => Reason::PROTOCOL_ERROR,
+        Refusal::NoSettings | Refusal::PseudoTrailers => Reason::PROTOCOL_ERROR,
         Refusal::Compression => Reason::COMPRESSION_ERROR,
         Refusal::FrameSize => Reason::FRAME_SIZE_ERROR,
         Refusal::Window => Reason::FLOW_CONTROL_ERROR,

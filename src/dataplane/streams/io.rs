@@ -70,6 +70,8 @@ pub(super) struct Shared {
     pub(super) gathers: Cell<bool>,
     /// The requests under way, where the peer is an endpoint.
     pub(super) streams: RefCell<Places>,
+    /// Streams whose request is malformed, and that the crate has not given out, where it is a client.
+    refused: RefCell<Vec<u32>>,
 }
 
 impl Shared {
@@ -85,16 +87,28 @@ impl Shared {
         }
     }
 
-    /// Refuses a response that breaks the rules, before the crate sees what does: so it passes over all that comes on that
+    /// Refuses what breaks the rules, before the crate sees what does: so it passes over all that comes on that
     /// stream, and minds its window.
     #[cold]
     fn judge(&self, suspect: Suspect) {
-        let (Suspect::Malformed(number) | Suspect::Headless(number)) = suspect;
+        let number = match suspect {
+            Suspect::Malformed(number) | Suspect::Headless(number) => number,
+            Suspect::Request(number) => return self.refused.borrow_mut().push(number),
+        };
         let stream = self.streams.borrow().find(number);
         let Some(stream) = stream else { return };
         if suspect == Suspect::Malformed(number) || stream.awaits_head() {
             stream.refuse();
         }
+    }
+
+    /// Whether the request of a stream that the crate gives out is one to be refused. It gives them out in order, so that those
+    /// before it will not come any more.
+    pub(super) fn is_refused(&self, stream: u32) -> bool {
+        let mut refused = self.refused.borrow_mut();
+        let is_refused = refused.contains(&stream);
+        refused.retain(|one| *one > stream);
+        is_refused
     }
 
     /// Whether all that was written has been sent, or never will be.
@@ -213,7 +227,9 @@ impl Io {
         }
         self.meter.forget_unless(|number| self.shared.streams.borrow().find(number).is_some());
         self.front = self.meter.take_front();
-        self.ends_after_input = passed.refusal.map(ReadEnd::Refused);
+        let has_many = self.shared.refused.borrow().len() > limits::H2_REFUSED_MAX;
+        let refusal = passed.refusal.or(has_many.then_some(Refusal::Flood));
+        self.ends_after_input = refusal.map(ReadEnd::Refused);
         buf.truncate(passed.kept);
         if buf.is_empty() {
             self.input = None;

@@ -1,5 +1,6 @@
 //! Walks through header blocks as they pass, cut anywhere, for what the `h2` crate drops without a word
-//! (pseudo-fields in trailers, a fragment in `:path`) or blames on another rule (broken compression).
+//! (pseudo-fields in trailers, a fragment in `:path`), blames on another rule (broken compression), or on all
+//! streams of a connection (impossible names and values), which is mended.
 //!
 //! Nothing is decoded but lengths and indices, and Huffman-coded strings as far as it takes to know that they
 //! can be. Of each entry of the sender's dynamic table is remembered whether it is a pseudo-field, and of an
@@ -15,13 +16,16 @@ use of_response::Field;
 
 use super::{
     huffman::Huffman,
-    mend::{Check, STATUS, STATUS_CODED, unname},
+    mend::{Check, METHOD, METHOD_CODED, STATUS, STATUS_CODED, is_known, unname},
     meter::Refusal,
 };
 
 /// Entries of HPACK's static table, of which the first ones are pseudo-fields.
 const STATIC_ENTRIES: usize = 61;
 const STATIC_PSEUDO_MAX: usize = 14;
+/// Those of them that are `:method`.
+const METHOD_INDEX: usize = 2;
+const METHOD_POST_INDEX: usize = 3;
 
 /// The size of the dynamic table that a sender may use, as ringway never says another, and how many
 /// entries it can have at most: each counts 32 bytes more than its text.
@@ -67,6 +71,8 @@ pub(super) struct Blocks {
     /// The entries of the dynamic table, the newest in bit 0. What was evicted has an index that the crate
     /// refuses, so that sizes don't matter.
     pseudo: u128,
+    /// Those of a client that no request may have.
+    refused: u128,
     /// Those that have a name in place of none: who means that name by its index means one of another length.
     nameless: u128,
     entries: u32,
@@ -132,6 +138,7 @@ impl Blocks {
             status: 0,
             interim: 0,
             pseudo: 0,
+            refused: 0,
             nameless: 0,
             entries: 0,
             before: 0,
@@ -151,16 +158,21 @@ impl Blocks {
         self.is_fresh = true;
         self.is_given = false;
         self.is_trailers = is_trailers;
+        self.found = Found::default();
     }
 
     /// A HEADERS frame of a response begins, or of its trailers.
     pub(super) fn begin_response(&mut self, flags: u8) {
         self.begin(flags, false);
         self.is_of_responses = true;
-        self.found = Found::default();
     }
 
-    /// What the block of a response had.
+    /// Whether what is impossible is replaced: not in trailers of requests, whose streams are under way.
+    fn mends(&self) -> bool {
+        self.is_of_responses || !self.is_trailers
+    }
+
+    /// What the block had.
     pub(super) fn found(&self) -> Found {
         self.found
     }
@@ -178,7 +190,7 @@ impl Blocks {
         if self.next == Next::Entry { Ok(()) } else { Err(Refusal::Compression) }
     }
 
-    /// Takes the next piece of a payload, of which `left` bytes follow it. What no response may have is replaced.
+    /// Takes the next piece of a payload, of which `left` bytes follow it. What no message may have is replaced.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -205,13 +217,11 @@ impl Blocks {
             let was = self.next;
             self.take_byte(block[at])?;
             at += 1;
-            if !self.is_of_responses {
-                continue;
-            }
             match (was, self.next) {
-                (Next::Length(Text::Name), Next::Length(Text::Value)) => {
+                (Next::Length(Text::Name), Next::Length(Text::Value)) if self.mends() => {
                     at = self.take_no_name(block, at)?;
                 }
+                _ if !self.is_of_responses => {}
                 (Next::Entry, Next::Length(Text::Value)) => self.take_index(&mut block[at - 1]),
                 (Next::Length(Text::Value), _) => self.take_value_length(block, at),
                 _ => {}
@@ -292,6 +302,7 @@ impl Blocks {
             }
             Entry::Indexed => {
                 self.take_name(self.is_pseudo_at(self.number)?)?;
+                self.refuse_if(self.is_refused_at(self.number))?;
                 if self.is_of_responses {
                     let field = self.field_at(self.number);
                     self.note(field);
@@ -308,7 +319,9 @@ impl Blocks {
                 if self.is_nameless_at(self.number) {
                     return Err(Refusal::Compression);
                 }
+                let is_refused = self.is_refused_at(self.number);
                 self.take_name(self.is_pseudo_at(self.number)?)?;
+                self.refuse_if(is_refused)?;
                 self.index = self.number;
                 self.begin_field(field);
                 Next::Length(Text::Value)
@@ -334,6 +347,7 @@ impl Blocks {
         self.is_kept = std::mem::take(&mut self.is_indexing);
         if self.is_kept {
             self.pseudo = self.pseudo << 1 | u128::from(is_pseudo);
+            self.refused <<= 1;
             self.nameless <<= 1;
             self.entries = (self.entries + 1).min(TABLE_ENTRIES);
         }
@@ -349,7 +363,15 @@ impl Blocks {
         let [first, ..] = bytes else { return Ok(()) };
         let is_colon = if self.is_huffman { *first >> 1 == COLON } else { *first == b':' };
         self.take_name(is_colon)?;
-        if is_colon && self.is_of_responses {
+        if is_colon && !self.is_of_responses {
+            let is_whole = bytes.len() == self.left;
+            if self.mends() && is_whole && !is_known(bytes, self.is_huffman) {
+                unname(&mut bytes[0], self.is_huffman);
+                self.refuse_field();
+            } else {
+                self.check = Check::None;
+            }
+        } else if is_colon {
             let status = if self.is_huffman { STATUS_CODED } else { STATUS };
             match self.left == status.len() && status.starts_with(bytes) {
                 true => self.check = Check::None,
@@ -387,9 +409,10 @@ impl Blocks {
         self.left = self.number;
         self.huffman = Huffman::default();
         self.check = match text {
-            _ if !self.is_of_responses => Check::None,
+            _ if !self.mends() => Check::None,
             Text::Name => Check::Name,
-            Text::Value => self.check_of_value(),
+            Text::Value if self.is_of_responses => self.check_of_value(),
+            Text::Value => self.check_of_request(),
         };
         self.next = match (self.left, text) {
             (1.., text) => Next::Text(text),
@@ -406,12 +429,16 @@ impl Blocks {
         self.left -= bytes.len();
         self.walk(bytes)?;
         if text == Text::Name {
-            if self.is_of_responses {
+            if self.is_of_responses || self.is_pseudo {
                 let more = bytes.len().min(NAME_BYTES - self.name_bytes);
                 self.name[self.name_bytes..][..more].copy_from_slice(&bytes[..more]);
                 self.name_bytes += more;
             }
             if self.left == 0 {
+                let name = self.name.get(..self.name_bytes).unwrap_or_default();
+                if !self.is_of_responses && (name == METHOD || name == METHOD_CODED) {
+                    self.index = METHOD_INDEX;
+                }
                 self.begin_field(self.named());
                 if std::mem::take(&mut self.is_given) {
                     self.nameless |= 1;
@@ -436,7 +463,35 @@ impl Blocks {
                 true => self.huffman.has_hash,
                 false => bytes.contains(&b'#'),
             };
-        if has_hash && !self.is_of_responses { Err(Refusal::Fragment) } else { Ok(()) }
+        if has_hash && !self.is_of_responses {
+            self.refuse_field(); // parsers differ in what they do with a fragment
+        }
+        Ok(())
+    }
+
+    /// What a value of a client has to be.
+    fn check_of_request(&self) -> Check {
+        match self.index {
+            _ if !self.is_pseudo => Check::Value,
+            METHOD_INDEX | METHOD_POST_INDEX => Check::Method,
+            _ => Check::Text,
+        }
+    }
+
+    /// Whether what lies at an index is what no request may have.
+    fn is_refused_at(&self, index: usize) -> bool {
+        let at = index.checked_sub(STATIC_ENTRIES + 1);
+        at.is_some_and(|at| at < 128 && self.refused >> at & 1 != 0)
+    }
+
+    fn refuse_if(&mut self, is_refused: bool) -> Result<(), Refusal> {
+        if is_refused && self.is_trailers {
+            return Err(Refusal::PseudoTrailers);
+        }
+        if is_refused {
+            self.refuse_field();
+        }
+        Ok(())
     }
 }
 

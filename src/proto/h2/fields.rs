@@ -5,6 +5,8 @@ use http::HeaderMap;
 /// Why a message breaks the rules of HTTP/2. Its stream is reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
+    /// A name or a value with bytes that none may have, or a `#` in a pseudo-field.
+    Field,
     /// A field that speaks about a connection.
     ConnectionField,
     /// A value that begins or ends with white space.

@@ -1,4 +1,4 @@
-//! What the `h2` crate ends a whole connection for, made into what it takes: a field of a response that has an impossible name
+//! What the `h2` crate ends a whole connection for, made into what it takes: a field that has an impossible name
 //! or value is malformed (RFC 9113 §8.1.1), which is the business of its stream and not of all others that share the
 //! connection. Bytes are replaced where they are, so that all lengths stay, also those that the tables of both ends count; the stream
 //! is refused beside that, and nothing of the field reaches anybody. `fuzz/fuzz_targets/h2_mend.rs` compares before and after.
@@ -13,8 +13,10 @@ pub(super) enum Check {
     Name,
     /// A value of a field.
     Value,
-    /// The same of a pseudo-field, in no code.
+    /// A value of a pseudo-field.
     Text,
+    /// That of `:method`.
+    Method,
 }
 
 impl Check {
@@ -25,6 +27,7 @@ impl Check {
             Self::Name => |byte: u8| !is_of_name(byte),
             Self::Value => |byte: u8| (byte < b' ' && byte != b'\t') || byte == 0x7f,
             Self::Text => |byte: u8| !(b' '..0x7f).contains(&byte),
+            Self::Method => |byte: u8| !is_of_name(byte.to_ascii_lowercase()),
         };
         // Without a way out in between, which is faster.
         let has_bad = text.iter().fold(false, |has_bad, byte| has_bad | is_bad(*byte));
@@ -38,17 +41,23 @@ impl Check {
     pub(super) fn refuses(self, window: u32, length: u32) -> bool {
         let code = window >> (32 - length);
         match (self, length) {
-            (Self::None | Self::Text, _) | (_, 5) => false,
+            (Self::None, _) | (_, 5) => false,
+            (Self::Text, 13) => code == 0x1ff8,
+            (Self::Text, 19) => code != 0x7_fff0, // a backslash
+            (Self::Text, _) => length > 19,
             (Self::Name, 6) => matches!(code, 0x14 | 0x18 | 0x20 | 0x21), // space / = A
             (Self::Name, 7) => code < 0x74,                               // : and B to Y
             (Self::Name, 8) => code > 0xf9,
-            (Self::Name, 10) => code != 0x3f8,
-            (Self::Name, 11) => false,
-            (Self::Name, 12) => code != 0xffa,
-            (Self::Name, 13) => !matches!(code, 0x1ff9 | 0x1ffd),
-            (Self::Name, 14) => code != 0x3ffc,
-            (Self::Name, 15) => code != 0x7ffd,
-            (Self::Name, _) => true,
+            (Self::Method, 6) => matches!(code, 0x14 | 0x18 | 0x20),
+            (Self::Method, 7) => code == 0x5c,
+            (Self::Method, 8) => matches!(code, 0xfa | 0xfb), // , ;
+            (Self::Name | Self::Method, 10) => code != 0x3f8,
+            (Self::Name | Self::Method, 11) => false,
+            (Self::Name | Self::Method, 12) => code != 0xffa,
+            (Self::Name | Self::Method, 13) => !matches!(code, 0x1ff9 | 0x1ffd),
+            (Self::Name | Self::Method, 14) => code != 0x3ffc,
+            (Self::Name | Self::Method, 15) => code != 0x7ffd,
+            (Self::Name | Self::Method, _) => true,
             (Self::Value, 13) => code == 0x1ff8,
             (Self::Value, 23) => code == 0x7f_ffd8,
             (Self::Value, 28) => code < 0xfff_fffd,
@@ -60,7 +69,7 @@ impl Check {
     /// Makes another string of one in the Huffman code, of as many bytes with as many codes in them; whether there is one.
     #[cold]
     pub(super) fn respell(self, bytes: &mut [u8], codes: usize) -> bool {
-        /// Codes that a name may have, and their lengths; a value may have the first two, too.
+        /// Codes that a name may have, and their lengths; a value of a field may have the first two, too.
         const CODES: [(usize, u32); 12] = [
             (28, 0xfff_fffe),
             (20, 0xf_ffe6),
@@ -76,7 +85,7 @@ impl Check {
             (5, 0),
         ];
         const SHORTEST: usize = 5;
-        let possible = if self == Self::Name { &CODES[2..] } else { &CODES };
+        let possible = if self == Self::Value { &CODES } else { &CODES[2..] };
         let bits = 8 * bytes.len();
         let mut at = 0;
         for others in (0..codes).rev() {
@@ -143,6 +152,25 @@ pub(super) fn is_status(text: &[u8], is_huffman: bool) -> bool {
 /// `:status`, plain and in the Huffman code.
 pub(super) const STATUS: &[u8] = b":status";
 pub(super) const STATUS_CODED: &[u8] = &[0xb8, 0x84, 0x8d, 0x36, 0xa3];
+
+/// `:method`, plain and in the Huffman code.
+pub(super) const METHOD: &[u8] = b":method";
+pub(super) const METHOD_CODED: &[u8] = &[0xb9, 0x49, 0x53, 0x39, 0xe4];
+
+/// Pseudo-fields that the crate knows, plain and in the Huffman code.
+const KNOWN: [(&[u8], &[u8]); 6] = [
+    (METHOD, METHOD_CODED),
+    (STATUS, STATUS_CODED),
+    (b":path", &[0xb9, 0x58, 0xd3, 0x3f]),
+    (b":scheme", &[0xb8, 0x82, 0x4e, 0x5a, 0x4b]),
+    (b":authority", &[0xb8, 0x3b, 0x53, 0x39, 0xec, 0x32, 0x7d, 0x7f]),
+    (b":protocol", &[0xb9, 0x5d, 0x87, 0x49, 0xc8, 0x7a, 0x3f]),
+];
+
+/// Whether a name is that of a pseudo-field that the crate knows.
+pub(super) fn is_known(name: &[u8], is_huffman: bool) -> bool {
+    KNOWN.iter().any(|(plain, coded)| name == if is_huffman { *coded } else { *plain })
+}
 
 /// Makes another field of one whose name begins with a colon.
 pub(super) fn unname(first: &mut u8, is_huffman: bool) {
@@ -222,7 +250,7 @@ mod tests {
         for (code, length, symbol) in &all {
             let window = code << (32 - length) | 0x1_ffff;
             let is_good = |check: Check, symbol: u8| !check.mend(&mut [symbol]);
-            for check in [Check::Name, Check::Value] {
+            for check in [Check::Name, Check::Value, Check::Text, Check::Method] {
                 let is_refused = check.refuses(window, *length);
                 assert_eq!(is_refused, !is_good(check, *symbol), "{symbol} {check:?}");
             }
@@ -235,10 +263,10 @@ mod tests {
     fn strings_are_spelled_otherwise_in_as_many_bytes() {
         use super::super::huffman::Huffman;
         for length in 1..60_usize {
-            for check in [Check::Name, Check::Value] {
+            for check in [Check::Name, Check::Value, Check::Text, Check::Method] {
                 for codes in (8 * length).div_ceil(30)..=8 * length / 5 {
                     let mut bytes = vec![0; length];
-                    let longest = if check == Check::Name { 15 } else { 28 };
+                    let longest = if check == Check::Value { 28 } else { 15 };
                     let is_possible = codes * longest + 7 >= 8 * length;
                     let is_spelled = check.respell(&mut bytes, codes);
                     assert!(is_spelled || !is_possible, "{codes} in {length}, {check:?}");

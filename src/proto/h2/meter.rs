@@ -9,8 +9,8 @@
 //! Of empty DATA frames that end nothing the crate takes 100 in the life of a connection, however long that
 //! is and whoever shares it. They mean nothing, so most of them are taken out here.
 //!
-//! What an endpoint does wrong on one stream, and the crate ends the connection for, is made into what it takes, and told
-//! ([`FrameMeter::take_suspect`]): others share the connection. Frames of its header blocks pass when they are here as a whole,
+//! What a peer does wrong on one stream, and the crate ends the connection for, is made into what it takes, and told
+//! ([`FrameMeter::take_suspect`]): others share the connection. Frames of header blocks pass when they are here as a whole,
 //! as what is malformed in them is replaced where it is.
 
 use std::ops::Range;
@@ -30,8 +30,6 @@ pub enum Refusal {
     NoSettings,
     /// Trailers have a pseudo-field.
     PseudoTrailers,
-    /// A pseudo-field has a `#`: parsers differ in what they do with a fragment.
-    Fragment,
     /// A header block can't be decoded.
     Compression,
     /// A frame has not the length that its type has.
@@ -183,7 +181,7 @@ impl FrameMeter {
         are_many
     }
 
-    /// A stream on which the endpoint has done what it must not; to be asked until there is none, before the crate is shown
+    /// A stream on which the peer has done what it must not; to be asked until there is none, before the crate is shown
     /// what has passed.
     pub fn take_suspect(&mut self) -> Option<Suspect> {
         self.responses.suspects.pop()
@@ -252,9 +250,8 @@ impl FrameMeter {
     /// Whether a frame waits for its end, of which so many bytes are here. The crate can do nothing with a part either, and
     /// refuses one that is too long.
     fn is_held_back(&self, bytes_here: usize) -> bool {
-        let is_of_endpoint = self.last_stream.is_none();
         let is_possible = self.payload_left <= limits::H2_FRAME_BYTES_MAX;
-        is_of_endpoint && self.payload_is_head && is_possible && bytes_here < self.payload_left
+        self.payload_is_head && is_possible && bytes_here < self.payload_left
     }
 
     /// More of a frame that is held back.
@@ -294,10 +291,13 @@ impl FrameMeter {
             return Ok(());
         }
         self.blocks.end()?;
-        if self.last_stream.is_some() {
+        let found = self.blocks.found();
+        if let Some(stream) = self.last_stream {
+            if found.is_foreign {
+                self.responses.suspect(Suspect::Request(stream)); // which it has opened
+            }
             return Ok(());
         }
-        let found = self.blocks.found();
         self.responses.take_block(found);
         // An interim response waits in the crate until its stream is read, and no window bounds it.
         match found.is_interim {

@@ -4,14 +4,16 @@
 use super::block::Found;
 use crate::base::limits;
 
-/// What an endpoint has done that it must not.
+/// What a peer has done that it must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspect {
-    /// What it sends on this stream is malformed.
+    /// What an endpoint sends on this stream is malformed.
     Malformed(u32),
-    /// It sends a body on this stream, which is malformed if a head is still waited for there. Otherwise the stream has
+    /// An endpoint sends a body on this stream, which is malformed if a head is still waited for there. Otherwise the stream has
     /// ended, and that is the crate's.
     Headless(u32),
+    /// The request of a client that this stream begins with is malformed.
+    Request(u32),
 }
 
 /// The responses of one connection.

@@ -20,10 +20,10 @@ pub(super) enum Field {
     },
 }
 
-/// What a block of a response has.
+/// What a block has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Found {
-    /// What no response has: another pseudo-field, an impossible name or value.
+    /// What no message has: an impossible name or value, and of a response another pseudo-field.
     pub(in super::super) is_foreign: bool,
     /// `:status`.
     pub(in super::super) has_status: bool,
@@ -80,9 +80,6 @@ impl Blocks {
     /// to go on.
     #[cold]
     pub(super) fn take_no_name(&mut self, block: &mut [u8], at: usize) -> Result<usize, Refusal> {
-        if !self.is_of_responses {
-            return Ok(at); // the crate refuses it
-        }
         if !self.is_indexing && at > 1 {
             block[at - 2] |= 0x0f;
             block[at - 1] = 0;
@@ -103,13 +100,15 @@ impl Blocks {
         }
     }
 
-    /// The field is one that no response has, also where it is meant again by its index.
+    /// The field is one that no message has, also where it is meant again by its index.
     #[cold]
     pub(super) fn refuse_field(&mut self) {
         self.found.is_foreign = true;
-        if self.is_kept {
+        if self.is_kept && self.is_of_responses {
             self.pseudo |= 1;
             self.status &= !1;
+        } else if self.is_kept {
+            self.refused |= 1;
         }
     }
 

@@ -214,6 +214,30 @@ fn header_blocks_of_endpoints_pass_as_whole_frames() {
     assert!(meter.passes_cut(&bytes, 1) == (bytes.clone(), None), "the crate refuses it");
 }
 
+/// So do those of clients; the stream is told before the crate sees what it would end the connection for.
+#[test]
+fn malformed_requests_are_told_with_their_stream() {
+    let request = |block: &[u8]| {
+        let mut head = frame(HEADERS, &[0x82]);
+        let mut more = frame(CONTINUATION, block);
+        (head[4], more[4]) = (0, END_HEADERS);
+        [&SETTINGS[..], &head, &more].concat()
+    };
+    let (bytes, expected) = (request(b"\0\x01A\x01\0"), request(b"\0\x01-\x01-"));
+    let good = request(b"\0\x01a\x01b");
+    for step in 1..=bytes.len() {
+        let mut meter = FrameMeter::new(7, 0);
+        meter.passes(b"preface", 0);
+        assert!(meter.passes_cut(&bytes, step) == (expected.clone(), None), "cut every {step}");
+        assert_eq!(meter.take_suspect(), Some(Suspect::Request(1)), "cut every {step}");
+        assert_eq!(meter.take_suspect(), None);
+        let mut meter = FrameMeter::new(7, 0);
+        meter.passes(b"preface", 0);
+        assert!(meter.passes_cut(&good, step) == (good.clone(), None), "cut every {step}");
+        assert_eq!(meter.take_suspect(), None, "cut every {step}");
+    }
+}
+
 /// On a stream it is no violation of the connection.
 #[test]
 fn windows_that_are_opened_by_nothing() {
