@@ -412,7 +412,7 @@ pub const H2_EMPTY_FRAMES_MAX: u32 = 1000;
 pub const H2_ENDED_STREAMS_KEPT: usize = 16;
 
 /// Bytes of a frame's payload that ringway takes, as it never says another number (RFC 9113 §6.5.2). As many are held back of
-/// a header block of an endpoint that is not here as a whole.
+/// a header block that is not here as a whole.
 pub const H2_FRAME_BYTES_MAX: usize = 16 * 1024;
 
 /// Malformed requests of one client that may wait to be given out and refused; more end the connection.
