@@ -223,14 +223,21 @@ fn malformed_requests_are_told_with_their_stream() {
         (head[4], more[4]) = (0, END_HEADERS);
         [&SETTINGS[..], &head, &more].concat()
     };
-    let (bytes, expected) = (request(b"\0\x01A\x01\0"), request(b"\0\x01-\x01-"));
     let good = request(b"\0\x01a\x01b");
-    for step in 1..=bytes.len() {
-        let mut meter = FrameMeter::new(7, 0);
-        meter.passes(b"preface", 0);
-        assert!(meter.passes_cut(&bytes, step) == (expected.clone(), None), "cut every {step}");
-        assert_eq!(meter.take_suspect(), Some(Suspect::Request(1)), "cut every {step}");
-        assert_eq!(meter.take_suspect(), None);
+    for (bad, mended) in [
+        (&b"\0\x01A\x01\0"[..], &b"\0\x01-\x01-"[..]),
+        (b"\0\x82\xfc\xf3\0", b"\0\x82\xff\x40\0"), // `Xx`, spelled otherwise as a whole
+    ] {
+        let (bytes, expected) = (request(bad), request(mended));
+        for step in 1..=bytes.len() {
+            let mut meter = FrameMeter::new(7, 0);
+            meter.passes(b"preface", 0);
+            assert!(meter.passes_cut(&bytes, step) == (expected.clone(), None), "cut every {step}");
+            assert_eq!(meter.take_suspect(), Some(Suspect::Request(1)), "cut every {step}");
+            assert_eq!(meter.take_suspect(), None);
+        }
+    }
+    for step in 1..=good.len() {
         let mut meter = FrameMeter::new(7, 0);
         meter.passes(b"preface", 0);
         assert!(meter.passes_cut(&good, step) == (good.clone(), None), "cut every {step}");
