@@ -14,7 +14,7 @@ use std::{
     sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
 };
 
-use libmimalloc_sys::mi_is_in_heap_region;
+use libmimalloc_sys::{mi_is_in_heap_region, mi_malloc};
 use mimalloc::MiMalloc;
 
 thread_local! {
@@ -26,6 +26,9 @@ const LARGE_BYTES_MIN: usize = 32 << 10;
 
 /// No page is smaller, so each mapping is aligned to it.
 const PAGE_BYTES_MIN: usize = 4 << 10;
+
+/// What all blocks of mimalloc are aligned to that are as long. Source: its types.h, `MI_MAX_ALIGN_SIZE`.
+const BLOCK_ALIGN: usize = 16;
 
 /// Up to how many bytes a mapping that was freed is kept for a while: more than each of a change of
 /// 10,000 routes.
@@ -101,7 +104,7 @@ unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match map_if_wanted(layout, spare_or_map) {
             // SAFETY: as above.
-            None => unsafe { MiMalloc.alloc(layout) },
+            None => unsafe { allocate(layout) },
             Some(mapping) => mapping,
         }
     }
@@ -168,6 +171,21 @@ impl Allocator {
             }
         }
     }
+}
+
+/// A block of mimalloc's. One that need not be aligned to more than any block is, is asked for as such: the
+/// way through its alignments is twice as long.
+///
+/// # Safety
+/// As [`GlobalAlloc::alloc`].
+#[inline]
+unsafe fn allocate(layout: Layout) -> *mut u8 {
+    if layout.align() <= BLOCK_ALIGN && layout.align() <= layout.size() {
+        // SAFETY: as the caller promises.
+        return unsafe { mi_malloc(layout.size()) }.cast();
+    }
+    // SAFETY: as the caller promises.
+    unsafe { MiMalloc.alloc(layout) }
 }
 
 #[inline]
@@ -400,6 +418,25 @@ mod tests {
             }
         });
         mapped.join().expect("blocks of the control plane");
+    }
+
+    /// What is not asked for by its alignment has it all the same.
+    #[test]
+    fn blocks_of_all_sizes_are_aligned() {
+        let layouts = (1..=4096).flat_map(|size| {
+            [1, 2, 4, 8, 16, 32]
+                .map(|align| Layout::from_size_align(size, align).expect("a layout"))
+        });
+        let blocks = layouts.map(|layout| {
+            // SAFETY: no layout is empty.
+            let block = unsafe { Allocator.alloc(layout) };
+            assert!(!block.is_null() && block.addr() % layout.align() == 0, "{layout:?}");
+            (block, layout)
+        });
+        for (block, layout) in blocks.collect::<Vec<_>>() {
+            // SAFETY: each is freed once, as what it is.
+            unsafe { Allocator.dealloc(block, layout) };
+        }
     }
 
     /// Blocks that come and go on several threads, spare ones given back meanwhile: what was written into
