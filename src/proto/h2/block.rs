@@ -215,8 +215,13 @@ impl Blocks {
                 continue;
             }
             let was = self.next;
-            self.take_byte(block[at])?;
+            let byte = block[at];
             at += 1;
+            if was == Next::Entry && self.is_plain(byte) {
+                (self.is_fresh, self.is_pseudo, self.is_kept) = (false, false, false);
+                continue;
+            }
+            self.take_byte(byte)?;
             match (was, self.next) {
                 (Next::Length(Text::Name), Next::Length(Text::Value)) if self.mends() => {
                     at = self.take_no_name(block, at)?;
@@ -228,6 +233,16 @@ impl Blocks {
             }
         }
         Ok(())
+    }
+
+    /// Whether a byte is a whole field of a request that is in a table, and one that may be: what most bytes of
+    /// most blocks are.
+    fn is_plain(&self, byte: u8) -> bool {
+        let index = usize::from(byte & 0x7f);
+        let is_there = index <= STATIC_ENTRIES + self.entries as usize;
+        let is_whole = byte > 0x80 && byte < 0xff;
+        let is_any = !self.is_of_responses && !self.is_trailers && self.refused == 0;
+        is_whole && is_there && is_any
     }
 
     fn take_byte(&mut self, byte: u8) -> Result<(), Refusal> {

@@ -8,7 +8,11 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use crate::proto::{bytes::parse_u64, h1::ChunkDecoder, websocket::accept};
+use crate::proto::{
+    bytes::{find_byte, parse_u64},
+    h1::ChunkDecoder,
+    websocket::accept,
+};
 
 /// The text is not what one of our writers makes, or can't be said in HTTP/2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,12 +158,9 @@ impl Unframer {
                 Ok((chunk.consumed, Frames::Data { range: chunk.data, ended }))
             }
             Step::Trailers(decoder) => {
-                let mut fields = HeaderMap::new();
-                let read = read_fields(decoder.trailers(), |name, value| {
-                    fields.append(name, value);
-                });
+                let read = read_trailers(decoder.trailers());
                 self.step = Step::Done;
-                read.map(|()| (0, Frames::Trailers(fields)))
+                read.map(|fields| (0, Frames::Trailers(fields)))
             }
             Step::Raw => Ok((text.len(), Frames::Data { range: 0..text.len(), ended: false })),
             Step::Done if text.is_empty() => Ok((0, Frames::None)),
@@ -173,58 +174,54 @@ impl Unframer {
     }
 
     fn take_head(&mut self, text: &[u8]) -> Result<(usize, Frames), Unsayable> {
-        let (line, fields) = split_line(text).ok_or(Unsayable)?;
-        let mut rest = fields;
-        loop {
-            let (field, after) = split_line(rest).ok_or(Unsayable)?;
-            if field.is_empty() {
-                break;
-            }
-            rest = after;
-        }
-        let lines = &fields[..fields.len() - rest.len()];
-        let end = text.len() - rest.len() + 2;
-        let frames = match self.side {
+        let (line, lines) = split_line(text).ok_or(Unsayable)?;
+        let (frames, left) = match self.side {
             Side::Server { to_head } => self.response(line, lines, to_head)?,
             Side::Client { is_https } => self.request(line, lines, is_https)?,
         };
-        Ok((end, frames))
+        Ok((text.len() - left, frames))
     }
 
-    fn response(&mut self, line: &[u8], lines: &[u8], to_head: bool) -> Result<Frames, Unsayable> {
+    /// A response, and how many bytes follow its head.
+    fn response(
+        &mut self,
+        line: &[u8],
+        lines: &[u8],
+        to_head: bool,
+    ) -> Result<(Frames, usize), Unsayable> {
         let status = line.get(9..12).ok_or(Unsayable)?;
         let status = StatusCode::from_bytes(status).map_err(|_| Unsayable)?;
         let mut head = Box::new(Response::new(()));
-        let fields = head.headers_mut();
-        let facts = Facts::read(lines, |name, value| {
-            fields.append(name, value);
-        })?;
         *head.status_mut() = status;
+        let (facts, left) = Facts::read(lines, head.headers_mut())?;
         //= https://www.rfc-editor.org/rfc/rfc8441#section-5
         //# HTTP/2 uses the 2xx (Successful) status codes instead of 101
         if status == StatusCode::SWITCHING_PROTOCOLS {
             *head.status_mut() = StatusCode::OK;
             self.step = Step::Raw;
-            return Ok(Frames::Response { head, ended: false });
+            return Ok((Frames::Response { head, ended: false }, left));
         }
         if status.is_informational() {
-            return Ok(Frames::Interim(head));
+            return Ok((Frames::Interim(head), left));
         }
         let bodiless = to_head || matches!(status.as_u16(), 204 | 304);
         let ended = self.begin(if bodiless { Facts::default() } else { facts });
-        Ok(Frames::Response { head, ended })
+        Ok((Frames::Response { head, ended }, left))
     }
 
-    fn request(&mut self, line: &[u8], lines: &[u8], is_https: bool) -> Result<Frames, Unsayable> {
+    /// A request, and how many bytes follow its head.
+    fn request(
+        &mut self,
+        line: &[u8],
+        lines: &[u8],
+        is_https: bool,
+    ) -> Result<(Frames, usize), Unsayable> {
         let mut parts = line.split(|byte| *byte == b' ');
         let (Some(method), Some(target)) = (parts.next(), parts.next()) else {
             return Err(Unsayable);
         };
         let mut head = Box::new(Request::new(()));
-        let fields = head.headers_mut();
-        let facts = Facts::read(lines, |name, value| {
-            fields.append(name, value);
-        })?;
+        let (facts, left) = Facts::read(lines, head.headers_mut())?;
         *head.method_mut() = Method::from_bytes(method).map_err(|_| Unsayable)?;
         let host = head.headers_mut().remove(http::header::HOST).ok_or(Unsayable)?;
         let mut uri = http::uri::Parts::default();
@@ -237,10 +234,10 @@ impl Unframer {
         }
         if let Some(protocol) = &facts.upgrade {
             self.tunnel(&mut head, protocol)?;
-            return Ok(Frames::Request { head, ended: false });
+            return Ok((Frames::Request { head, ended: false }, left));
         }
         let ended = self.begin(facts);
-        Ok(Frames::Request { head, ended })
+        Ok((Frames::Request { head, ended }, left))
     }
 
     /// Makes an extended CONNECT of the head of an upgrade. Of the protocols that have one only that of
@@ -282,25 +279,30 @@ struct Facts {
 }
 
 impl Facts {
-    /// Hands each field that speaks of the message on, and keeps what speaks of the connection.
-    fn read(
-        lines: &[u8],
-        mut each: impl FnMut(HeaderName, HeaderValue),
-    ) -> Result<Self, Unsayable> {
+    /// Adds each field up to the empty line that speaks of the message to `fields`, and keeps what speaks of the
+    /// connection. Returns how many bytes follow the empty line, too.
+    fn read(lines: &[u8], fields: &mut HeaderMap) -> Result<(Self, usize), Unsayable> {
         let mut facts = Self::default();
-        read_fields(lines, |name, value| match name.as_str() {
-            "connection" | "keep-alive" | "proxy-connection" => {}
-            "upgrade" => facts.upgrade = Some(value),
-            "transfer-encoding" => facts.chunked = true,
-            "te" => facts.te_trailers = true, // our writers write no other
-            _ => {
-                if name == http::header::CONTENT_LENGTH {
-                    facts.length = parse_u64(value.as_bytes());
-                }
-                each(name, value);
+        let mut rest = lines;
+        loop {
+            if let Some(after) = rest.strip_prefix(b"\r\n") {
+                return Ok((facts, after.len()));
             }
-        })?;
-        Ok(facts)
+            let (name, value, after) = split_field(rest)?;
+            rest = after;
+            match name.as_str() {
+                "connection" | "keep-alive" | "proxy-connection" => {}
+                "upgrade" => facts.upgrade = Some(value),
+                "transfer-encoding" => facts.chunked = true,
+                "te" => facts.te_trailers = true, // our writers write no other
+                _ => {
+                    if name == http::header::CONTENT_LENGTH {
+                        facts.length = parse_u64(value.as_bytes());
+                    }
+                    fields.append(name, value);
+                }
+            }
+        }
     }
 }
 
@@ -311,20 +313,24 @@ fn split_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&text[..end], after))
 }
 
-fn read_fields(
-    lines: &[u8],
-    mut each: impl FnMut(HeaderName, HeaderValue),
-) -> Result<(), Unsayable> {
+/// The field in the first line, and what follows the line.
+fn split_field(text: &[u8]) -> Result<(HeaderName, HeaderValue, &[u8]), Unsayable> {
+    let colon = find_byte(text, 0, b':');
+    let name = HeaderName::from_bytes(&text[..colon]).map_err(|_| Unsayable)?; // none has a line's end in it
+    let (value, after) = split_line(text.get(colon + 1..).ok_or(Unsayable)?).ok_or(Unsayable)?;
+    let value = HeaderValue::from_bytes(value.trim_ascii()).map_err(|_| Unsayable)?;
+    Ok((name, value, after))
+}
+
+fn read_trailers(lines: &[u8]) -> Result<HeaderMap, Unsayable> {
+    let mut fields = HeaderMap::new();
     let mut rest = lines;
     while !rest.is_empty() {
-        let (line, after) = split_line(rest).ok_or(Unsayable)?;
-        let colon = memchr::memchr(b':', line).ok_or(Unsayable)?;
-        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Unsayable)?;
-        let value = line[colon + 1..].trim_ascii();
-        each(name, HeaderValue::from_bytes(value).map_err(|_| Unsayable)?);
+        let (name, value, after) = split_field(rest)?;
+        fields.append(name, value);
         rest = after;
     }
-    Ok(())
+    Ok(fields)
 }
 
 #[cfg(test)]
