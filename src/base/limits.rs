@@ -312,6 +312,9 @@ pub const CONTEXT_BYTES_KEPT_MAX: usize = 4 * 1024;
 /// less than 100; each holds at most a buffer and what `H2_SEND_BYTES_MAX` allows.
 pub const H2_STREAMS_MAX: u32 = 128;
 
+/// Room for the text of a request of HTTP/2, before it is known how long it is.
+pub const SMALL_HEAD_BYTES: usize = 512;
+
 /// Streams that one connection begins in one go, before others have their turn: with a connection to an endpoint for
 /// each that is some 2 ms of work.
 pub const H2_STREAMS_BEGUN_AT_ONCE: usize = 32;

@@ -45,7 +45,7 @@ pub struct Downstream {
     /// Where it connected to, if that is not what the socket says.
     pub local: Option<Rc<SocketAddr>>,
     /// The text of the client's address, made once.
-    pub peer_text: Box<[u8]>,
+    pub peer_text: Rc<[u8]>,
     /// Where it came in.
     pub listener: ListenerId,
     /// What is known of its TLS, if it speaks that.
@@ -223,6 +223,6 @@ impl Downstream {
 
 /// A client's address for fields and logs: `::ffff:192.0.2.1`, as a dual-stack socket names an IPv4
 /// client, is `192.0.2.1`.
-pub(super) fn peer_text(peer: SocketAddr) -> Box<[u8]> {
-    peer.ip().to_canonical().to_string().into_bytes().into_boxed_slice()
+pub(super) fn peer_text(peer: SocketAddr) -> Rc<[u8]> {
+    peer.ip().to_canonical().to_string().into_bytes().into()
 }

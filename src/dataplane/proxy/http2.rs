@@ -1,7 +1,13 @@
 //! One client connection that speaks HTTP/2: each of its streams is a task that serves one request as
 //! if it had come over a connection of its own.
 
-use std::{future::poll_fn, net::SocketAddr, pin::pin, rc::Rc, task::Poll};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use super::connection::{refuse, serve_request};
 use crate::{
@@ -21,7 +27,7 @@ struct Carried {
     shard: Rc<Shard>,
     peer: SocketAddr,
     local: Rc<SocketAddr>,
-    peer_text: Box<[u8]>,
+    peer_text: Rc<[u8]>,
     listener: ListenerId,
     tls: Option<TlsFacts>,
 }
@@ -51,39 +57,40 @@ pub(super) async fn serve(
     let Some(mut carrier) = opened.await else { return };
     shard.stats.http2_connections.inc();
     let random = || shard.random();
-    let mut begun = 0;
-    let end = loop {
-        if begun == limits::H2_STREAMS_BEGUN_AT_ONCE {
-            begun = 0;
-            rt::yield_now().await;
-        }
-        let next = poll_fn(|cx| {
-            watch.wake_to_leave(cx);
-            let is_idle = carrier.open_count() == 0;
-            let phase = if is_idle { Phase::Idle } else { Phase::Carrying };
-            watch.enter(phase, shard.deadlines.now_tick());
-            let leaving = shard.is_draining() || watch.is_leaving();
-            let next = carrier.poll_next(cx, leaving, &random);
-            if next.is_pending() {
-                begun = 0;
-            }
-            next
-        });
-        match next.await {
-            Ok(Accepted::Stream(stream, guard)) => {
-                begun += 1;
-                spawn(&carried, stream, guard);
-            }
-            Ok(Accepted::Malformed(_)) => shard.stats.http2_streams_malformed.inc(),
-            Ok(Accepted::Refused) => shard.stats.http2_streams_refused.inc(),
-            Err(end) => break end,
-        }
-    };
+    let end = poll_fn(|cx| {
+        watch.wake_to_leave(cx);
+        carrier.begin_turn(cx, shard.is_draining() || watch.is_leaving());
+        let ended = poll_turn(&carried, &mut carrier, &random, cx);
+        let phase = if carrier.open_count() == 0 { Phase::Idle } else { Phase::Carrying };
+        watch.enter(phase, shard.deadlines.now_tick());
+        ended
+    })
+    .await;
     if end == CarrierEnd::Violation {
         shard.stats.http2_violations.inc();
     }
     watch.enter(Phase::Carrying, shard.deadlines.now_tick());
     carrier.close(&shard.buffers).await;
+}
+
+/// One turn of a connection: begins the streams that have come. Ready when it has ended.
+fn poll_turn(
+    carried: &Rc<Carried>,
+    carrier: &mut Carrier,
+    random: &dyn Fn() -> u64,
+    cx: &mut Context<'_>,
+) -> Poll<CarrierEnd> {
+    let stats = &carried.shard.stats;
+    for _ in 0..limits::H2_STREAMS_BEGUN_AT_ONCE {
+        match ready!(carrier.poll_next(cx, random)) {
+            Ok(Accepted::Stream(stream, guard)) => spawn(carried, stream, guard),
+            Ok(Accepted::Malformed(_)) => stats.http2_streams_malformed.inc(),
+            Ok(Accepted::Refused) => stats.http2_streams_refused.inc(),
+            Err(end) => return Poll::Ready(end),
+        }
+    }
+    cx.waker().wake_by_ref(); // for the rest, when others have had their turn
+    Poll::Pending
 }
 
 fn carrier_limits(limits: &ListenerLimits) -> CarrierLimits {
@@ -113,7 +120,7 @@ async fn serve_stream(carried: Rc<Carried>, stream: Rc<Stream>, guard: StreamGua
         input: None,
         peer: carried.peer,
         local: Some(Rc::clone(&carried.local)),
-        peer_text: carried.peer_text.clone(),
+        peer_text: Rc::clone(&carried.peer_text),
         listener: carried.listener,
         tls: carried.tls,
     };

@@ -121,6 +121,9 @@ pub struct Carrier {
     held: Rc<Held>,
     deadlines: Deadlines,
     limits: CarrierLimits,
+    pool: BufPool,
+    /// A head that is being written.
+    text: Vec<u8>,
     ping: Option<PingPong>,
     silence: Pin<Box<dyn Future<Output = ()>>>,
     is_asked: bool,
@@ -171,6 +174,8 @@ impl Carrier {
             held: Held::new(held),
             deadlines: deadlines.clone(),
             limits,
+            pool: pool.clone(),
+            text: Vec::new(),
             silence: Box::pin(rt::sleep(limits::H2_SILENCE_MAX)),
             is_asked: false,
             waits: Waits::Preface,
@@ -184,18 +189,39 @@ impl Carrier {
         self.open.count.get()
     }
 
-    /// The next request; `Err` when there will be none. `leaving`: the client is asked to send its
-    /// requests elsewhere, those it has sent are served. `key` makes the keys of WebSockets.
+    /// What is due in each turn of its task, before the crate has its own. `leaving`: the client is asked to send
+    /// its requests elsewhere, those it has sent are served.
+    pub fn begin_turn(&mut self, cx: &mut Context<'_>, leaving: bool) {
+        self.shared.is_drained.set(false);
+        self.poll_writer(cx);
+        self.poll_silence(cx);
+        self.note_waits();
+        self.learn_windows();
+        if leaving && !self.is_leaving {
+            self.is_leaving = true;
+            //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
+            //# A server that is attempting to gracefully shut down a connection
+            //# SHOULD send an initial GOAWAY frame with the last stream identifier
+            //# set to 2^31-1 and a NO_ERROR code.
+            self.connection.graceful_shutdown();
+        }
+        if self.has_goodbye_to_say() {
+            self.say_goodbye();
+        }
+        self.open.waker.set(Some(cx.waker().clone()));
+    }
+
+    /// The next request of this turn; `Err` when there will be none. `random` makes the keys of WebSockets.
     pub fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        leaving: bool,
         random: &dyn Fn() -> u64,
     ) -> Poll<Result<Accepted, CarrierEnd>> {
         loop {
-            self.prepare(cx, leaving);
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    // The crate gives requests out when it has read all there is.
+                    self.shared.is_drained.set(true);
                     return Poll::Ready(Ok(self.accept(request, respond, random)));
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -216,29 +242,14 @@ impl Carrier {
             if !self.has_goodbye_to_say() {
                 return Poll::Pending;
             }
+            self.say_goodbye();
         }
     }
 
-    /// What is due before the crate has its turn.
-    fn prepare(&mut self, cx: &mut Context<'_>, leaving: bool) {
-        self.poll_writer(cx);
-        self.poll_silence(cx);
-        self.note_waits();
-        self.learn_windows();
-        if leaving && !self.is_leaving {
-            self.is_leaving = true;
-            //= https://www.rfc-editor.org/rfc/rfc9113#section-6.8
-            //# A server that is attempting to gracefully shut down a connection
-            //# SHOULD send an initial GOAWAY frame with the last stream identifier
-            //# set to 2^31-1 and a NO_ERROR code.
-            self.connection.graceful_shutdown();
-        }
-        if self.has_goodbye_to_say() {
-            self.has_said_goodbye = true;
-            let reason = self.shared.read_end.get().map_or(Reason::NO_ERROR, goodbye);
-            self.connection.abrupt_shutdown(reason);
-        }
-        self.open.waker.set(Some(cx.waker().clone()));
+    fn say_goodbye(&mut self) {
+        self.has_said_goodbye = true;
+        let reason = self.shared.read_end.get().map_or(Reason::NO_ERROR, goodbye);
+        self.connection.abrupt_shutdown(reason);
     }
 
     fn learn_windows(&self) {
@@ -276,6 +287,7 @@ impl Carrier {
             Waits::Idle => {
                 self.socket.read_within(self.limits.idle, tag::IDLE);
                 self.shared.trim();
+                self.text = Vec::new();
             }
             Waits::Head(_) => self.socket.read_within(self.limits.head_within, tag::HEAD),
         }
@@ -334,14 +346,16 @@ impl Carrier {
         let (parts, body) = request.into_parts();
         let protocol = parts.extensions.get::<Protocol>();
         let protocol = protocol.map(|protocol| protocol.as_str().as_bytes());
-        let mut text = Vec::with_capacity(512);
+        self.text.clear();
+        self.text.reserve(limits::SMALL_HEAD_BYTES);
         let key = protocol.map_or([b'A'; 24], |_| websocket_key([random(), random()]));
-        match write_request(&mut text, &parts, protocol, body.is_end_stream(), &key) {
+        match write_request(&mut self.text, &parts, protocol, body.is_end_stream(), &key) {
             Ok(written) => {
                 let framing = if written.is_tunnel { Framing::UntilClose } else { written.framing };
                 let to_head = parts.method == Method::HEAD;
                 let ends = (body, respond);
                 let held = Rc::clone(&self.held);
+                let text = (&self.text[..], &self.pool);
                 let stream = Stream::served(text, framing, to_head, ends, held, &self.deadlines);
                 self.open.count.set(self.open.count.get() + 1);
                 self.learn_windows();

@@ -56,6 +56,8 @@ pub(super) struct Shared {
     crate_side: Cell<Option<Waker>>,
     /// Why reading has ended.
     pub(super) read_end: Cell<Option<ReadEnd>>,
+    /// All that has come was read, in a turn in which nothing more will be looked for.
+    pub(super) is_drained: Cell<bool>,
     /// Keeps the end of reading from the crate, so that it can still say goodbye.
     pub(super) holds_end: Cell<bool>,
     /// Something was read since this was last looked at.
@@ -285,6 +287,9 @@ impl AsyncRead for Io {
             }
             if let Some(end) = this.ends_after_input {
                 return this.end(end);
+            }
+            if this.shared.is_drained.get() {
+                return Poll::Pending; // who reads was noted when that was found out
             }
             if this.shared.gathers.get() {
                 return Poll::Pending; // the connection looks at it after each turn

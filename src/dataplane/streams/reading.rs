@@ -47,6 +47,8 @@ enum From {
 pub(super) struct Reading {
     from: From,
     framing: Framing,
+    /// A head that nothing follows, to be given out as it is.
+    head: Option<Buf>,
     /// Text to be given out before anything else.
     text: Vec<u8>,
     text_at: usize,
@@ -71,13 +73,24 @@ pub(super) struct Reading {
 
 impl Reading {
     /// A request whose head is `text`.
-    pub(super) fn of_request(text: Vec<u8>, framing: Framing, body: RecvStream) -> Self {
-        let mut reading = Self::nothing(text);
-        reading.begin(framing, body);
-        if framing == Framing::Empty {
-            reading.from = From::End;
+    pub(super) fn of_request(
+        text: &[u8],
+        pool: &BufPool,
+        framing: Framing,
+        body: RecvStream,
+    ) -> Self {
+        if framing != Framing::Empty {
+            let mut reading = Self::nothing(text.to_vec());
+            reading.begin(framing, body);
+            return reading;
         }
-        reading
+        match pool.take_small().filter(|buf| text.len() <= buf.spare()) {
+            Some(mut buf) => {
+                buf.append(text);
+                Self { from: From::End, head: Some(buf), ..Self::nothing(Vec::new()) }
+            }
+            None => Self { from: From::End, ..Self::nothing(text.to_vec()) },
+        }
     }
 
     /// The head is here, the body follows.
@@ -104,6 +117,7 @@ impl Reading {
         Self {
             from: From::Nowhere,
             framing: Framing::Empty,
+            head: None,
             text,
             text_at: 0,
             data: Bytes::new(),
@@ -138,6 +152,7 @@ impl Reading {
         self.is_malformed = true;
         self.from = From::Failed;
         self.awaits_end = false;
+        self.head = None;
         self.text.clear();
         self.text_at = 0;
         self.data = Bytes::new();
@@ -196,6 +211,14 @@ impl Reading {
         pool: &BufPool,
         max: usize,
     ) -> Poll<Result<usize, ReadFailure>> {
+        if let Some(head) = self.head.take() {
+            let count = head.len();
+            if slot.is_none() && count <= max {
+                *slot = Some(head);
+                return Poll::Ready(Ok(count));
+            }
+            self.text.extend_from_slice(head.data());
+        }
         let mut filled = 0;
         loop {
             if self.awaits_end {

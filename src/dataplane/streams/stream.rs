@@ -57,7 +57,7 @@ impl Stream {
 
     /// A client's request, whose head is `text`. `Framing::UntilClose` is that of a tunnel.
     pub(super) fn served(
-        text: Vec<u8>,
+        (text, pool): (&[u8], &BufPool),
         framing: Framing,
         to_head: bool,
         (body, respond): (RecvStream, SendResponse<Chunk>),
@@ -65,8 +65,8 @@ impl Stream {
         deadlines: &Deadlines,
     ) -> Self {
         let reading = match framing {
-            Framing::UntilClose => Reading::of_tunnel(text, body),
-            framing => Reading::of_request(text, framing, body),
+            Framing::UntilClose => Reading::of_tunnel(text.to_vec(), body),
+            framing => Reading::of_request(text, pool, framing, body),
         };
         Self::new(reading, Writing::response(respond, to_head, held), None, deadlines)
     }
