@@ -16,6 +16,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::executor;
+
 /// Blocks for futures of one type, last in, first out. Cloning gives another handle.
 #[derive(Clone)]
 pub struct FuturePool {
@@ -107,6 +109,7 @@ impl<F: Future> Future for Placed<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        executor::note_elsewhere(cx.waker(), self.memory.as_ptr().cast(), size_of::<F>());
         // WHY UNSAFE: pinning what a pointer of our own points to.
         // SAFETY: the future was written by `place`, lives until `drop`, is reachable only through
         // `self`, and its block does not move however `self` does.
