@@ -83,6 +83,36 @@ fn a_hundred_streams_given_up_at_once() {
     assert!(origin.seen_count() <= 5, "{} requests came through", origin.seen_count());
 }
 
+/// A malformed request is refused when its turn comes, and what waits for that is bounded: below the bound on what ringway resets.
+#[test]
+fn malformed_requests_at_once() {
+    const PROTOCOL_ERROR: i64 = 1;
+    /// `X: x` behind what a GET needs, in no table.
+    const BLOCK: [u8; 11] = [0x82, 0x86, 0x41, 1, b'a', 0x84, 0x40, 1, b'X', 1, b'x'];
+    let origin = Origin::echo();
+    let proxy = start(&origin);
+    let malformed = |count: u32| -> Vec<u8> {
+        (0..count)
+            .flat_map(|n| frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &BLOCK))
+            .collect()
+    };
+    let mut raw = Raw::connect(proxy.address());
+    raw.send(&malformed(100));
+    for stream in (1..200).step_by(2) {
+        assert_eq!(raw.outcome(stream), -PROTOCOL_ERROR);
+    }
+    raw.frame(HEADERS, END_STREAM | END_HEADERS, 201, &get("/"));
+    assert_eq!(raw.outcome(201), 200);
+    assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 0.0);
+
+    let mut raw = Raw::connect(proxy.address());
+    raw.send(&malformed(900));
+    assert_eq!(raw.wait_for(GOAWAY).code(), ENHANCE_YOUR_CALM);
+    assert!(raw.read_to_end(PATIENCE).1, "the connection ends");
+    assert_eq!(proxy.metric("ringway_http2_violations_total", ""), 1.0);
+    assert_eq!(origin.seen_count(), 1);
+}
+
 #[test]
 fn a_hundred_thousand_continuations() {
     let first = frame(HEADERS, END_STREAM, 1, &get("/"));
