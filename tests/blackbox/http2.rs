@@ -297,6 +297,21 @@ fn a_client_that_resets_cancels_the_request_upstream() {
     assert_eq!(raw.outcome(5), 200);
 }
 
+/// The end may be read in the same turn as the request, on a connection that has no other.
+#[test]
+fn a_client_that_leaves_as_it_asks_is_noticed() {
+    let origin = Origin::start(); // answers nothing
+    let proxy = start(&origin);
+    for _ in 0..20 {
+        let mut raw = Raw::connect(proxy.address());
+        raw.wait_for(SETTINGS);
+        raw.frame(HEADERS, END_STREAM | END_HEADERS, 1, &get("/"));
+        raw.end();
+        assert!(raw.read_to_end(PATIENCE).1, "the request is still waited for");
+    }
+    drop(origin.take_garbage());
+}
+
 #[test]
 fn an_early_answer_leaves_the_rest_of_the_upload_unread() {
     let origin = Origin::start();

@@ -195,7 +195,6 @@ impl Carrier {
         self.shared.is_drained.set(false);
         self.poll_writer(cx);
         self.poll_silence(cx);
-        self.note_waits();
         self.learn_windows();
         if leaving && !self.is_leaving {
             self.is_leaving = true;
@@ -204,9 +203,6 @@ impl Carrier {
             //# SHOULD send an initial GOAWAY frame with the last stream identifier
             //# set to 2^31-1 and a NO_ERROR code.
             self.connection.graceful_shutdown();
-        }
-        if self.has_goodbye_to_say() {
-            self.say_goodbye();
         }
         self.open.waker.set(Some(cx.waker().clone()));
     }
@@ -218,6 +214,11 @@ impl Carrier {
         random: &dyn Fn() -> u64,
     ) -> Poll<Result<Accepted, CarrierEnd>> {
         loop {
+            // With each request: what is read behind one may be the end, which its stream has to learn.
+            self.note_waits();
+            if self.has_goodbye_to_say() {
+                self.say_goodbye();
+            }
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     // The crate gives requests out when it has read all there is.
@@ -242,7 +243,6 @@ impl Carrier {
             if !self.has_goodbye_to_say() {
                 return Poll::Pending;
             }
-            self.say_goodbye();
         }
     }
 

@@ -157,6 +157,11 @@ impl Raw {
         self.try_send(bytes);
     }
 
+    /// Sends no more.
+    pub(crate) fn end(&self) {
+        self.stream.shutdown(std::net::Shutdown::Write).expect("the connection is there");
+    }
+
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         self.send(&frame(kind, flags, stream, payload));
     }
