@@ -292,15 +292,19 @@ pub(super) fn ignore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// Has so many bytes on their way into the cache, where the processor is known to have a way to ask for that.
+/// Has so many bytes on their way into the cache, where it is known how to ask for that.
+#[cfg(target_arch = "x86_64")]
 #[inline]
 pub(super) fn prefetch(start: *const u8, bytes: usize) {
+    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     const LINE_BYTES: usize = 64;
-    #[cfg(target_arch = "x86_64")]
     for at in (0..bytes).step_by(LINE_BYTES) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // WHY UNSAFE: it takes a pointer.
         // SAFETY: it reads nothing, and no address makes it fail.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(at).cast()) };
     }
 }
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+pub(super) fn prefetch(_start: *const u8, _bytes: usize) {}
